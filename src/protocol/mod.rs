@@ -1,0 +1,3 @@
+//! Wire engines: bytes to events and back, sans-IO. Each protocol is one folder.
+
+pub mod stomp;
