@@ -1,0 +1,339 @@
+//! Record: one fact (`docs/format.md` 6). What the queue machine decides, as bytes.
+//!
+//! A record says what was *decided*, never what was asked, so that old records replay without old
+//! decision code. Kinds are numbers that are never reused.
+
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::{Checksum, FormatError, RECORD_SIZE_MAX};
+use crate::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
+
+mod decode;
+mod encode;
+pub(super) mod layouts;
+#[cfg(test)]
+mod tests;
+
+pub use decode::RecordId;
+pub(super) use decode::record_at;
+pub use encode::{encode_record, encoded_size};
+
+/// Size of the head of every record in bytes.
+pub const RECORD_HEAD_SIZE: usize = 8;
+
+/// What a record is. Numbers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum Kind {
+    /// [`Record::EpochStart`]
+    EpochStart = 1,
+    /// [`Record::Retained`]
+    Retained = 2,
+    /// [`Record::CleanShutdown`]
+    CleanShutdown = 3,
+    /// [`Record::QueueDefine`]
+    QueueDefine = 4,
+    /// [`Record::QueueDelete`]
+    QueueDelete = 5,
+    /// [`Record::Message`]
+    Message = 6,
+    /// [`Record::Fragment`]
+    Fragment = 7,
+    /// [`Record::UploadAbandoned`]
+    UploadAbandoned = 8,
+    /// [`Record::Delivery`]
+    Delivery = 9,
+    /// [`Record::Settle`]
+    Settle = 10,
+    /// [`Record::Release`]
+    Release = 11,
+    /// [`Record::Transaction`]
+    Transaction = 12,
+}
+
+/// How an address spreads its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Routing {
+    /// Each message to one queue of the address.
+    Anycast = 1,
+    /// Each message to every queue of the address.
+    Multicast = 2,
+}
+
+/// Properties of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct QueueFlags {
+    /// The queue made itself when a client named it.
+    pub is_auto_created: bool,
+}
+
+/// How a delivery ended for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Outcome {
+    /// The consumer took it.
+    Accepted = 1,
+    /// The consumer refused it for good and it goes nowhere else.
+    Rejected = 2,
+    /// Its time was over.
+    Expired = 3,
+    /// It went to the dead-letter address, as a message of its own.
+    DeadLettered = 4,
+    /// An operator or a limit removed it.
+    Dropped = 5,
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TransactionState {
+    /// Promised; waits for its coordinator.
+    Prepared = 1,
+    /// Its records count.
+    Committed = 2,
+    /// Its records never were.
+    RolledBack = 3,
+}
+
+/// Properties of a message that a queue reads, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MessageFlags {
+    /// The sender named the body's length (in STOMP: `content-length`, so the body is bytes).
+    pub has_content_length: bool,
+    /// Journaled before it is acknowledged.
+    pub is_durable: bool,
+}
+
+/// Fixed fields of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageFields {
+    /// Its name.
+    pub message: MessageId,
+    /// Transaction it belongs to; zero for none.
+    pub transaction: u64,
+    /// Upload whose fragments hold the first part of the body; zero for none.
+    pub upload: u64,
+    /// Bytes of the whole body, fragments included.
+    pub body_size: u64,
+    /// Wall-clock milliseconds of its arrival.
+    pub timestamp_unix_ms: u64,
+    /// Wall-clock milliseconds after which it is expired; zero for never.
+    pub expires_unix_ms: u64,
+    /// 0 to 9; 4 is the usual.
+    pub priority: u8,
+    /// Encoding of head and body: 1 = STOMP 1.2 header lines and body.
+    pub encoding: u8,
+    /// One bit each.
+    pub flags: MessageFlags,
+}
+
+/// Bytes in one or more pieces, one behind the other: a record is copied once, from where its
+/// pieces lie.
+#[derive(Clone, Copy, Debug)]
+pub enum Parts<'a> {
+    /// One piece, as read back.
+    One(&'a [u8]),
+    /// Several pieces, as written.
+    Many(&'a [&'a [u8]]),
+}
+
+impl<'a> Parts<'a> {
+    /// No bytes.
+    pub const EMPTY: Self = Parts::One(&[]);
+
+    /// Bytes in all pieces together.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::One(piece) => piece.len(),
+            Self::Many(pieces) => pieces.iter().map(|piece| piece.len()).sum(),
+        }
+    }
+
+    /// The pieces in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (one, many): (&[u8], &[&[u8]]) = match *self {
+            Self::One(piece) => (piece, &[]),
+            Self::Many(pieces) => (&[], pieces),
+        };
+        core::iter::once(one).chain(many.iter().copied())
+    }
+}
+
+impl PartialEq for Parts<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.size() == other.size() && self.pieces().flatten().eq(other.pieces().flatten())
+    }
+}
+
+/// Message or queue ids as they lie in a record: unaligned little-endian numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdList<'a>(pub &'a [U64]);
+
+impl<'a> IdList<'a> {
+    /// How many.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As message ids.
+    pub fn messages(&self) -> impl ExactSizeIterator<Item = MessageId> + use<'a> {
+        self.0.iter().map(|id| MessageId(id.get()))
+    }
+
+    /// As queue ids.
+    pub fn queues(&self) -> impl ExactSizeIterator<Item = QueueId> + use<'a> {
+        self.0.iter().map(|id| QueueId(id.get()))
+    }
+}
+
+/// One fact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Record<'a> {
+    /// First record of an epoch: what it found and where it goes on.
+    EpochStart {
+        /// The epoch that begins.
+        epoch: Epoch,
+        /// The epoch before it in this shard's journal; zero in a new journal.
+        sealed_epoch: Epoch,
+        /// Last LSN of that epoch that counts: what lies behind it never happened.
+        sealed_lsn: Lsn,
+        /// Number of the last block of that epoch that counts.
+        sealed_block: BlockNumber,
+        /// Identity of that block.
+        sealed_checksum: Checksum,
+        /// Oldest segment still needed.
+        oldest_segment: SegmentId,
+        /// Names below this one may be in use.
+        message_floor: MessageId,
+        /// Names below this one may be in use.
+        queue_floor: QueueId,
+    },
+    /// First record of each segment, and the intent to free everything older.
+    Retained {
+        /// Oldest segment still needed.
+        oldest_segment: SegmentId,
+        /// Names below this one may be in use.
+        message_floor: MessageId,
+        /// Names below this one may be in use.
+        queue_floor: QueueId,
+    },
+    /// Last record of an epoch that was stopped in order.
+    CleanShutdown {
+        /// Wall-clock milliseconds.
+        unix_ms: u64,
+    },
+    /// A queue exists. Repeated when its former definition is about to be freed.
+    QueueDefine {
+        /// Its name within the shard.
+        queue: QueueId,
+        /// How its address spreads messages.
+        routing: Routing,
+        /// Properties.
+        flags: QueueFlags,
+        /// Address it is bound to, UTF-8.
+        address: &'a [u8],
+        /// Its name for people and clients, UTF-8.
+        name: &'a [u8],
+    },
+    /// A queue and what was in it are gone.
+    QueueDelete {
+        /// Its name.
+        queue: QueueId,
+    },
+    /// A message is in these queues. Its body is that of its fragments followed by `body`.
+    Message {
+        /// Fixed fields.
+        fields: MessageFields,
+        /// Queues it is in.
+        queues: IdList<'a>,
+        /// Head in the message's encoding.
+        head: Parts<'a>,
+        /// Body, or its last part.
+        body: Parts<'a>,
+    },
+    /// A part of a body that is longer than a block, or that is still arriving.
+    Fragment {
+        /// Upload it belongs to: a number drawn from the sequence of message ids.
+        upload: u64,
+        /// Bytes of the body before it.
+        offset: u64,
+        /// The bytes.
+        body: Parts<'a>,
+    },
+    /// The producer went away before its message was whole: the fragments are garbage.
+    UploadAbandoned {
+        /// The upload.
+        upload: u64,
+    },
+    /// All ready messages of the queue named `first` to `last` are being delivered once more.
+    Delivery {
+        /// The queue.
+        queue: QueueId,
+        /// First message.
+        first: MessageId,
+        /// Last message, inclusive.
+        last: MessageId,
+    },
+    /// Messages left a queue for good.
+    Settle {
+        /// The queue.
+        queue: QueueId,
+        /// Transaction it belongs to; zero for none.
+        transaction: u64,
+        /// Why.
+        outcome: Outcome,
+        /// Which.
+        messages: IdList<'a>,
+    },
+    /// Delivered messages are ready again.
+    Release {
+        /// The queue.
+        queue: QueueId,
+        /// Which.
+        messages: IdList<'a>,
+    },
+    /// What became of a transaction.
+    Transaction {
+        /// Its number.
+        transaction: u64,
+        /// Its state.
+        state: TransactionState,
+    },
+}
+
+impl Record<'_> {
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::EpochStart { .. } => Kind::EpochStart,
+            Self::Retained { .. } => Kind::Retained,
+            Self::CleanShutdown { .. } => Kind::CleanShutdown,
+            Self::QueueDefine { .. } => Kind::QueueDefine,
+            Self::QueueDelete { .. } => Kind::QueueDelete,
+            Self::Message { .. } => Kind::Message,
+            Self::Fragment { .. } => Kind::Fragment,
+            Self::UploadAbandoned { .. } => Kind::UploadAbandoned,
+            Self::Delivery { .. } => Kind::Delivery,
+            Self::Settle { .. } => Kind::Settle,
+            Self::Release { .. } => Kind::Release,
+            Self::Transaction { .. } => Kind::Transaction,
+        }
+    }
+}
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RecordHead {
+    kind: U16,
+    flags: U16,
+    size: U32,
+}
+
+const _: () = assert!(size_of::<RecordHead>() == RECORD_HEAD_SIZE);

@@ -1,0 +1,357 @@
+//! Bytes to records. Never panics, whatever the bytes; every size is checked before it is used.
+
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+use super::layouts as raw;
+use super::{
+    BlockNumber, Epoch, FormatError, IdList, Kind, Lsn, MessageFields, MessageFlags, MessageId,
+    Outcome, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE, Record, RecordHead, Routing, SegmentId,
+    TransactionState, U64,
+};
+
+/// Kind and size of a record, read without its content: for tools that skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordId {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its bytes, head included, without padding.
+    pub size: u32,
+}
+
+/// Reads the record at the start of `bytes`; returns it and the distance to the next.
+pub(in crate::format) fn record_at(bytes: &[u8]) -> Result<(Record<'_>, usize), FormatError> {
+    let (head, _) = RecordHead::ref_from_prefix(bytes).map_err(|_| FormatError::Truncated {
+        needed: RECORD_HEAD_SIZE,
+        found: bytes.len(),
+    })?;
+    let size = head.size.get() as usize;
+    let stride = size.next_multiple_of(8);
+    let record = bytes.get(..stride).ok_or(FormatError::Truncated {
+        needed: stride,
+        found: bytes.len(),
+    })?;
+    if size < RECORD_HEAD_SIZE {
+        return Err(FormatError::Field {
+            name: "size",
+            value: size as u64,
+        });
+    }
+    zero("flags", head.flags.get().into())?;
+    if record[size..].iter().any(|&byte| byte != 0) {
+        return Err(FormatError::Field {
+            name: "padding",
+            value: 1,
+        });
+    }
+    let kind = kind_of(head.kind.get())?;
+    let mut reader = Reader {
+        rest: &record[RECORD_HEAD_SIZE..size],
+    };
+    let decoded = decode_body(kind, &mut reader)?;
+    zero("trailing bytes", reader.rest.len() as u64)?;
+    Ok((decoded, stride))
+}
+
+impl Record<'_> {
+    /// Reads one record that starts at `record_offset` of a sound block's bytes.
+    ///
+    /// Errors: the offset does not lead to a record (our own bookkeeping, or another block).
+    pub fn decode_at(block: &[u8], record_offset: usize) -> Result<Record<'_>, FormatError> {
+        let bytes = block.get(record_offset..).ok_or(FormatError::Truncated {
+            needed: record_offset,
+            found: block.len(),
+        })?;
+        record_at(bytes).map(|(record, _)| record)
+    }
+}
+
+impl RecordId {
+    /// Reads kind and size of the record that starts at `record_offset` of a block.
+    pub fn decode_at(block: &[u8], record_offset: usize) -> Result<Self, FormatError> {
+        let found = block.len().saturating_sub(record_offset);
+        let (head, _) = block
+            .get(record_offset..)
+            .and_then(|bytes| RecordHead::ref_from_prefix(bytes).ok())
+            .ok_or(FormatError::Truncated {
+                needed: RECORD_HEAD_SIZE,
+                found,
+            })?;
+        Ok(Self {
+            kind: kind_of(head.kind.get())?,
+            size: head.size.get(),
+        })
+    }
+}
+
+fn kind_of(number: u16) -> Result<Kind, FormatError> {
+    Ok(match number {
+        1 => Kind::EpochStart,
+        2 => Kind::Retained,
+        3 => Kind::CleanShutdown,
+        4 => Kind::QueueDefine,
+        5 => Kind::QueueDelete,
+        6 => Kind::Message,
+        7 => Kind::Fragment,
+        8 => Kind::UploadAbandoned,
+        9 => Kind::Delivery,
+        10 => Kind::Settle,
+        11 => Kind::Release,
+        12 => Kind::Transaction,
+        found => return Err(FormatError::Kind { found }),
+    })
+}
+
+fn zero(name: &'static str, value: u64) -> Result<(), FormatError> {
+    if value == 0 {
+        Ok(())
+    } else {
+        Err(FormatError::Field { name, value })
+    }
+}
+
+/// Can only be advanced; never reads past its record.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn fixed<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+        &mut self,
+    ) -> Result<&'a T, FormatError> {
+        let truncated = FormatError::Truncated {
+            needed: size_of::<T>(),
+            found: self.rest.len(),
+        };
+        let (fixed, rest) = T::ref_from_prefix(self.rest).map_err(|_| truncated)?;
+        self.rest = rest;
+        Ok(fixed)
+    }
+
+    fn bytes(&mut self, size: usize) -> Result<&'a [u8], FormatError> {
+        let truncated = FormatError::Truncated {
+            needed: size,
+            found: self.rest.len(),
+        };
+        let (bytes, rest) = self.rest.split_at_checked(size).ok_or(truncated)?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn ids(&mut self, count: u32) -> Result<IdList<'a>, FormatError> {
+        let size = (count as usize).saturating_mul(8);
+        let bytes = self.bytes(size)?;
+        <[U64]>::ref_from_bytes(bytes)
+            .map(IdList)
+            .map_err(|_| FormatError::Truncated {
+                needed: size,
+                found: bytes.len(),
+            })
+    }
+
+    fn remaining(&mut self) -> &'a [u8] {
+        core::mem::take(&mut self.rest)
+    }
+}
+
+fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    Ok(match kind {
+        Kind::EpochStart => epoch_start(reader)?,
+        Kind::Retained => {
+            let fixed: &raw::Retained = reader.fixed()?;
+            Record::Retained {
+                oldest_segment: SegmentId::from_raw(fixed.oldest_segment.get()),
+                message_floor: MessageId(fixed.message_floor.get()),
+                queue_floor: QueueId(fixed.queue_floor.get()),
+            }
+        }
+        Kind::CleanShutdown => {
+            let fixed: &raw::CleanShutdown = reader.fixed()?;
+            Record::CleanShutdown {
+                unix_ms: fixed.unix_ms.get(),
+            }
+        }
+        Kind::QueueDefine => queue_define(reader)?,
+        Kind::QueueDelete => {
+            let fixed: &raw::QueueDelete = reader.fixed()?;
+            Record::QueueDelete {
+                queue: QueueId(fixed.queue.get()),
+            }
+        }
+        Kind::Message => message(reader)?,
+        Kind::Fragment => {
+            let fixed: &raw::Fragment = reader.fixed()?;
+            Record::Fragment {
+                upload: fixed.upload.get(),
+                offset: fixed.offset.get(),
+                body: Parts::One(reader.remaining()),
+            }
+        }
+        Kind::UploadAbandoned => {
+            let fixed: &raw::UploadAbandoned = reader.fixed()?;
+            Record::UploadAbandoned {
+                upload: fixed.upload.get(),
+            }
+        }
+        Kind::Delivery => {
+            let fixed: &raw::Delivery = reader.fixed()?;
+            Record::Delivery {
+                queue: QueueId(fixed.queue.get()),
+                first: MessageId(fixed.first.get()),
+                last: MessageId(fixed.last.get()),
+            }
+        }
+        Kind::Settle => settle(reader)?,
+        Kind::Release => {
+            let fixed: &raw::Release = reader.fixed()?;
+            zero("reserved", fixed.reserved.get().into())?;
+            Record::Release {
+                queue: QueueId(fixed.queue.get()),
+                messages: reader.ids(fixed.message_count.get())?,
+            }
+        }
+        Kind::Transaction => transaction(reader)?,
+    })
+}
+
+fn epoch_start<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::EpochStart = reader.fixed()?;
+    Ok(Record::EpochStart {
+        epoch: Epoch::from_raw(fixed.epoch.get()),
+        sealed_epoch: Epoch::from_raw(fixed.sealed_epoch.get()),
+        sealed_lsn: Lsn::from_raw(fixed.sealed_lsn.get()),
+        sealed_block: BlockNumber::from_raw(fixed.sealed_block.get()),
+        sealed_checksum: fixed.sealed_checksum,
+        oldest_segment: SegmentId::from_raw(fixed.oldest_segment.get()),
+        message_floor: MessageId(fixed.message_floor.get()),
+        queue_floor: QueueId(fixed.queue_floor.get()),
+    })
+}
+
+fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::QueueDefine = reader.fixed()?;
+    zero("reserved", fixed.reserved.get().into())?;
+    let address = reader.bytes(fixed.address_size.get().into())?;
+    let name = reader.bytes(fixed.name_size.get().into())?;
+    Ok(Record::QueueDefine {
+        queue: QueueId(fixed.queue.get()),
+        routing: match fixed.routing {
+            1 => Routing::Anycast,
+            2 => Routing::Multicast,
+            other => {
+                return Err(FormatError::Field {
+                    name: "routing",
+                    value: other.into(),
+                });
+            }
+        },
+        flags: QueueFlags {
+            is_auto_created: boolean("is_auto_created", fixed.is_auto_created)?,
+        },
+        address,
+        name,
+    })
+}
+
+fn boolean(name: &'static str, value: u8) -> Result<bool, FormatError> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(FormatError::Field {
+            name,
+            value: other.into(),
+        }),
+    }
+}
+
+fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::Message = reader.fixed()?;
+    zero("reserved", fixed.reserved.get().into())?;
+    let bits = fixed.message_flags.get();
+    zero(
+        "message_flags",
+        (bits & !(raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE)).into(),
+    )?;
+    if fixed.priority > 9 {
+        return Err(FormatError::Field {
+            name: "priority",
+            value: fixed.priority.into(),
+        });
+    }
+    let queues = reader.ids(fixed.queue_count.get())?;
+    let head = reader.bytes(fixed.head_size.get() as usize)?;
+    let body = reader.remaining();
+    let has_all = fixed.upload.get() != 0 || fixed.body_size.get() == body.len() as u64;
+    if !has_all || fixed.body_size.get() < body.len() as u64 {
+        return Err(FormatError::Field {
+            name: "body_size",
+            value: fixed.body_size.get(),
+        });
+    }
+    Ok(Record::Message {
+        fields: MessageFields {
+            message: MessageId(fixed.message.get()),
+            transaction: fixed.transaction.get(),
+            upload: fixed.upload.get(),
+            body_size: fixed.body_size.get(),
+            timestamp_unix_ms: fixed.timestamp_unix_ms.get(),
+            expires_unix_ms: fixed.expires_unix_ms.get(),
+            priority: fixed.priority,
+            encoding: fixed.encoding,
+            flags: MessageFlags {
+                has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,
+                is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
+            },
+        },
+        queues,
+        head: Parts::One(head),
+        body: Parts::One(body),
+    })
+}
+
+fn settle<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::Settle = reader.fixed()?;
+    zero(
+        "reserved",
+        fixed.reserved.iter().any(|&byte| byte != 0).into(),
+    )?;
+    Ok(Record::Settle {
+        queue: QueueId(fixed.queue.get()),
+        transaction: fixed.transaction.get(),
+        outcome: match fixed.outcome {
+            1 => Outcome::Accepted,
+            2 => Outcome::Rejected,
+            3 => Outcome::Expired,
+            4 => Outcome::DeadLettered,
+            5 => Outcome::Dropped,
+            other => {
+                return Err(FormatError::Field {
+                    name: "outcome",
+                    value: other.into(),
+                });
+            }
+        },
+        messages: reader.ids(fixed.message_count.get())?,
+    })
+}
+
+fn transaction<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::Transaction = reader.fixed()?;
+    zero(
+        "reserved",
+        fixed.reserved.iter().any(|&byte| byte != 0).into(),
+    )?;
+    Ok(Record::Transaction {
+        transaction: fixed.transaction.get(),
+        state: match fixed.state {
+            1 => TransactionState::Prepared,
+            2 => TransactionState::Committed,
+            3 => TransactionState::RolledBack,
+            other => {
+                return Err(FormatError::Field {
+                    name: "state",
+                    value: other.into(),
+                });
+            }
+        },
+    })
+}

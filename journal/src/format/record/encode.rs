@@ -1,0 +1,252 @@
+//! Records to bytes: one pass, one copy, no allocation.
+
+use zerocopy::{Immutable, IntoBytes};
+
+use super::layouts as raw;
+use super::{
+    IdList, MessageFields, Parts, RECORD_HEAD_SIZE, RECORD_SIZE_MAX, Record, RecordHead, U16, U32,
+    U64,
+};
+
+/// Bytes the record takes in a block, head included, padded to 8.
+pub fn encoded_size(record: &Record<'_>) -> usize {
+    (RECORD_HEAD_SIZE + body_size(record)).next_multiple_of(8)
+}
+
+fn body_size(record: &Record<'_>) -> usize {
+    match record {
+        Record::EpochStart { .. } => size_of::<raw::EpochStart>(),
+        Record::Retained { .. } => size_of::<raw::Retained>(),
+        Record::CleanShutdown { .. } => size_of::<raw::CleanShutdown>(),
+        Record::QueueDefine { address, name, .. } => {
+            size_of::<raw::QueueDefine>() + address.len() + name.len()
+        }
+        Record::QueueDelete { .. } => size_of::<raw::QueueDelete>(),
+        Record::Message {
+            queues, head, body, ..
+        } => size_of::<raw::Message>() + queues.len() * 8 + head.size() + body.size(),
+        Record::Fragment { body, .. } => size_of::<raw::Fragment>() + body.size(),
+        Record::UploadAbandoned { .. } => size_of::<raw::UploadAbandoned>(),
+        Record::Delivery { .. } => size_of::<raw::Delivery>(),
+        Record::Settle { messages, .. } => size_of::<raw::Settle>() + messages.len() * 8,
+        Record::Release { messages, .. } => size_of::<raw::Release>() + messages.len() * 8,
+        Record::Transaction { .. } => size_of::<raw::Transaction>(),
+    }
+}
+
+/// Writes bytes forward; the caller made room for all of them.
+struct Cursor<'b> {
+    out: &'b mut [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
+        self.at += bytes.len();
+    }
+
+    fn fixed(&mut self, fixed: &(impl IntoBytes + Immutable)) {
+        self.bytes(fixed.as_bytes());
+    }
+
+    fn parts(&mut self, parts: &Parts<'_>) {
+        for piece in parts.pieces() {
+            self.bytes(piece);
+        }
+    }
+}
+
+/// Writes `record` to the start of `out` and returns the bytes taken, padding included.
+///
+/// Shape: `out` holds at least [`encoded_size`] bytes.
+/// Cost: copies each byte of the record once.
+/// Panics: if `out` is too small, or the record larger than [`RECORD_SIZE_MAX`] (the writer
+/// fragments bodies before it comes here).
+pub fn encode_record(record: &Record<'_>, out: &mut [u8]) -> usize {
+    let size = RECORD_HEAD_SIZE + body_size(record);
+    let stride = size.next_multiple_of(8);
+    assert!(
+        stride <= RECORD_SIZE_MAX,
+        "record of {size} bytes does not fit a block"
+    );
+    let mut cursor = Cursor {
+        out: &mut out[..stride],
+        at: 0,
+    };
+    cursor.fixed(&RecordHead {
+        kind: U16::new(record.kind() as u16),
+        flags: U16::new(0),
+        size: U32::new(size as u32),
+    });
+    encode_body(record, &mut cursor);
+    assert_eq!(cursor.at, size, "record size computed and written differ");
+    out[size..stride].fill(0);
+    stride
+}
+
+fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
+    match *record {
+        Record::EpochStart { .. } | Record::Retained { .. } | Record::CleanShutdown { .. } => {
+            encode_journal_record(record, out);
+        }
+        Record::QueueDefine {
+            queue,
+            routing,
+            flags,
+            address,
+            name,
+        } => {
+            out.fixed(&raw::QueueDefine {
+                queue: U64::new(queue.0),
+                routing: routing as u8,
+                is_auto_created: flags.is_auto_created.into(),
+                reserved: U16::new(0),
+                address_size: size_u16(address),
+                name_size: size_u16(name),
+            });
+            out.bytes(address);
+            out.bytes(name);
+        }
+        Record::QueueDelete { queue } => out.fixed(&raw::QueueDelete {
+            queue: U64::new(queue.0),
+        }),
+        Record::Message {
+            ref fields,
+            queues,
+            head,
+            body,
+        } => {
+            encode_message(fields, queues, head.size(), out);
+            out.parts(&head);
+            out.parts(&body);
+        }
+        Record::Fragment {
+            upload,
+            offset,
+            body,
+        } => {
+            out.fixed(&raw::Fragment {
+                upload: U64::new(upload),
+                offset: U64::new(offset),
+            });
+            out.parts(&body);
+        }
+        Record::UploadAbandoned { upload } => {
+            out.fixed(&raw::UploadAbandoned {
+                upload: U64::new(upload),
+            });
+        }
+        Record::Delivery { queue, first, last } => out.fixed(&raw::Delivery {
+            queue: U64::new(queue.0),
+            first: U64::new(first.0),
+            last: U64::new(last.0),
+        }),
+        Record::Settle {
+            queue,
+            transaction,
+            outcome,
+            messages,
+        } => {
+            out.fixed(&raw::Settle {
+                queue: U64::new(queue.0),
+                transaction: U64::new(transaction),
+                outcome: outcome as u8,
+                reserved: [0; 3],
+                message_count: U32::new(messages.len() as u32),
+            });
+            out.bytes(messages.0.as_bytes());
+        }
+        Record::Release { queue, messages } => {
+            out.fixed(&raw::Release {
+                queue: U64::new(queue.0),
+                message_count: U32::new(messages.len() as u32),
+                reserved: U32::new(0),
+            });
+            out.bytes(messages.0.as_bytes());
+        }
+        Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
+            transaction: U64::new(transaction),
+            state: state as u8,
+            reserved: [0; 7],
+        }),
+    }
+}
+
+#[cold]
+fn encode_journal_record(record: &Record<'_>, out: &mut Cursor<'_>) {
+    match *record {
+        Record::EpochStart {
+            epoch,
+            sealed_epoch,
+            sealed_lsn,
+            sealed_block,
+            sealed_checksum,
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        } => out.fixed(&raw::EpochStart {
+            epoch: U64::new(epoch.get()),
+            sealed_epoch: U64::new(sealed_epoch.get()),
+            sealed_lsn: U64::new(sealed_lsn.get()),
+            sealed_block: U64::new(sealed_block.get()),
+            sealed_checksum,
+            oldest_segment: U64::new(oldest_segment.get()),
+            message_floor: U64::new(message_floor.0),
+            queue_floor: U64::new(queue_floor.0),
+        }),
+        Record::Retained {
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        } => {
+            out.fixed(&raw::Retained {
+                oldest_segment: U64::new(oldest_segment.get()),
+                message_floor: U64::new(message_floor.0),
+                queue_floor: U64::new(queue_floor.0),
+            });
+        }
+        Record::CleanShutdown { unix_ms } => {
+            out.fixed(&raw::CleanShutdown {
+                unix_ms: U64::new(unix_ms),
+            });
+        }
+        _ => unreachable!("not a record about the journal itself: {:?}", record.kind()),
+    }
+}
+
+fn encode_message(
+    fields: &MessageFields,
+    queues: IdList<'_>,
+    head_size: usize,
+    out: &mut Cursor<'_>,
+) {
+    let mut bits = 0;
+    if fields.flags.has_content_length {
+        bits |= raw::MESSAGE_HAS_CONTENT_LENGTH;
+    }
+    if fields.flags.is_durable {
+        bits |= raw::MESSAGE_IS_DURABLE;
+    }
+    out.fixed(&raw::Message {
+        message: U64::new(fields.message.0),
+        transaction: U64::new(fields.transaction),
+        upload: U64::new(fields.upload),
+        body_size: U64::new(fields.body_size),
+        timestamp_unix_ms: U64::new(fields.timestamp_unix_ms),
+        expires_unix_ms: U64::new(fields.expires_unix_ms),
+        head_size: U32::new(head_size as u32),
+        queue_count: U32::new(queues.len() as u32),
+        priority: fields.priority,
+        encoding: fields.encoding,
+        message_flags: U16::new(bits),
+        reserved: U32::new(0),
+    });
+    out.bytes(queues.0.as_bytes());
+}
+
+fn size_u16(bytes: &[u8]) -> U16 {
+    U16::new(
+        u16::try_from(bytes.len()).expect("names were checked against their limit at the door"),
+    )
+}

@@ -1,0 +1,97 @@
+//! Round trip of arbitrary records, and no panic on arbitrary bytes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn parts(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..max)
+}
+
+fn ids() -> impl Strategy<Value = Vec<U64>> {
+    proptest::collection::vec(any::<u64>().prop_map(U64::new), 0..9)
+}
+
+fn round_trip(record: &Record<'_>) {
+    let size = encoded_size(record);
+    let mut bytes = vec![0xAA; size + 8];
+    assert_eq!(encode_record(record, &mut bytes), size);
+    assert_eq!(bytes[size..], [0xAA; 8], "wrote behind the record");
+    let (decoded, stride) = record_at(&bytes[..size]).expect("what was encoded decodes");
+    assert_eq!(stride, size);
+    assert_eq!(&decoded, record);
+}
+
+proptest! {
+    #[test]
+    fn messages_round_trip(
+        numbers in proptest::array::uniform6(any::<u64>()), priority in 0..=9_u8, encoding: u8,
+        flags: (bool, bool), queues in ids(), head in parts(99), body in parts(999), cut: u16,
+    ) {
+        let at = usize::from(cut) % (body.len() + 1);
+        let pieces = [&body[..at], &body[at..]];
+        let upload = if flags.0 { numbers[2] } else { 0 };
+        round_trip(&Record::Message {
+            fields: MessageFields {
+                message: MessageId(numbers[0]), transaction: numbers[1], upload,
+                body_size: body.len() as u64 + if upload == 0 { 0 } else { numbers[3] % 1000 },
+                timestamp_unix_ms: numbers[4], expires_unix_ms: numbers[5], priority, encoding,
+                flags: MessageFlags { has_content_length: flags.0, is_durable: flags.1 },
+            },
+            queues: IdList(&queues), head: Parts::One(&head), body: Parts::Many(&pieces),
+        });
+    }
+
+    #[test]
+    fn other_records_round_trip(
+        numbers in proptest::array::uniform6(any::<u64>()), sum in parts(17), messages in ids(),
+        address in parts(300), name in parts(300), pick in 0..5_u8, auto: bool,
+    ) {
+        let [a, b, c, d, e, f] = numbers;
+        let queue = QueueId(a);
+        let outcome = [Outcome::Accepted, Outcome::Rejected, Outcome::Expired,
+            Outcome::DeadLettered, Outcome::Dropped][usize::from(pick)];
+        let state = [TransactionState::Prepared, TransactionState::Committed,
+            TransactionState::RolledBack][usize::from(pick % 3)];
+        let routing = if auto { Routing::Anycast } else { Routing::Multicast };
+        let flags = QueueFlags { is_auto_created: auto };
+        let messages = IdList(&messages);
+        for record in [
+            Record::EpochStart {
+                epoch: Epoch::from_raw(a), sealed_epoch: Epoch::from_raw(b),
+                sealed_lsn: Lsn::from_raw(c), sealed_block: BlockNumber::from_raw(d),
+                sealed_checksum: crate::format::checksum(&sum),
+                oldest_segment: SegmentId::from_raw(e), message_floor: MessageId(f), queue_floor: queue,
+            },
+            Record::Retained {
+                oldest_segment: SegmentId::from_raw(a), message_floor: MessageId(b), queue_floor: QueueId(c),
+            },
+            Record::CleanShutdown { unix_ms: a },
+            Record::QueueDefine { queue, routing, flags, address: &address, name: &name },
+            Record::QueueDelete { queue },
+            Record::Fragment { upload: a, offset: b, body: Parts::One(&address) },
+            Record::UploadAbandoned { upload: a },
+            Record::Delivery { queue, first: MessageId(b), last: MessageId(c) },
+            Record::Settle { queue, transaction: b, outcome, messages },
+            Record::Release { queue, messages },
+            Record::Transaction { transaction: a, state },
+        ] {
+            round_trip(&record);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..14_u16, size in 0..260_u32) {
+        let mut bytes = bytes;
+        let _ = record_at(&bytes);
+        if bytes.len() >= RECORD_HEAD_SIZE {
+            bytes[..2].copy_from_slice(&kind.to_le_bytes());
+            bytes[2..4].fill(0);
+            bytes[4..8].copy_from_slice(&size.to_le_bytes());
+            if let Ok((record, stride)) = record_at(&bytes) {
+                prop_assert!(stride <= bytes.len());
+                prop_assert_eq!(encoded_size(&record), stride);
+            }
+        }
+    }
+}

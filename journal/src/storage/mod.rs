@@ -1,0 +1,1 @@
+//! The storage port: what a binding to a real or simulated disk has to do.
