@@ -33,6 +33,12 @@ macro_rules! position {
                 Self(self.0.checked_add(count).expect("positions stay below 2^64"))
             }
 
+            /// The position before this one; that before the first is the first.
+            #[must_use]
+            pub const fn before(self) -> Self {
+                Self(self.0.saturating_sub(1))
+            }
+
             /// The next position.
             ///
             /// Panics: see [`Self::plus`].

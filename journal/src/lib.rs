@@ -9,10 +9,17 @@
 //! no knowledge of queues. The [`storage`] port says what a binding to a real or simulated disk
 //! has to do.
 
+mod cache;
 pub mod format;
 mod ids;
 pub mod storage;
+mod window;
+mod writer;
 
 pub use ids::{
     BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId,
+};
+pub use writer::{
+    AppendError, Appended, Budget, IDLE_SEAL_US, RECORDS_SIZE_MAX, Retained, SEALED_BLOCKS_MAX,
+    Seal, Writer, WriterStats,
 };

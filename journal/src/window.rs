@@ -1,0 +1,104 @@
+//! Block writes in flight: completions come out of order, the durable position rises in order.
+//!
+//! Invariants: at most [`INFLIGHT_BLOCKS_MAX`] writes are in flight; `durable` never goes back and
+//! never passes a block whose write has not completed.
+
+use std::collections::VecDeque;
+
+use crate::Lsn;
+use crate::format::INFLIGHT_BLOCKS_MAX;
+use crate::storage::WriteTicket;
+
+struct InFlight {
+    ticket: WriteTicket,
+    next_lsn: Lsn,
+    is_done: bool,
+}
+
+/// The window of writes in flight.
+pub(crate) struct Window {
+    writes: VecDeque<InFlight>,
+    next_ticket: u64,
+    /// First LSN that is not durable.
+    durable_end: Lsn,
+}
+
+impl Window {
+    pub(crate) fn new(durable_end: Lsn) -> Self {
+        Self {
+            writes: VecDeque::with_capacity(INFLIGHT_BLOCKS_MAX as usize),
+            next_ticket: 0,
+            durable_end,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.writes.len() as u64 >= INFLIGHT_BLOCKS_MAX
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// First LSN that is not durable.
+    pub(crate) fn durable_end(&self) -> Lsn {
+        self.durable_end
+    }
+
+    /// Enters a block whose records end before `next_lsn`.
+    pub(crate) fn submit(&mut self, next_lsn: Lsn) -> WriteTicket {
+        assert!(
+            !self.is_full(),
+            "more than {INFLIGHT_BLOCKS_MAX} writes in flight"
+        );
+        let ticket = WriteTicket(self.next_ticket);
+        self.next_ticket += 1;
+        self.writes.push_back(InFlight {
+            ticket,
+            next_lsn,
+            is_done: false,
+        });
+        ticket
+    }
+
+    /// Marks a write as completed; returns how many blocks, oldest first, became durable.
+    pub(crate) fn complete(&mut self, ticket: WriteTicket) -> usize {
+        let write = self.writes.iter_mut().find(|write| write.ticket == ticket);
+        let write = write.expect("storage completes each write once");
+        assert!(!write.is_done, "storage completed {ticket:?} twice");
+        write.is_done = true;
+        let mut durable_count = 0;
+        while let Some(write) = self.writes.front()
+            && write.is_done
+        {
+            assert!(
+                write.next_lsn >= self.durable_end,
+                "durable position goes back"
+            );
+            self.durable_end = write.next_lsn;
+            self.writes.pop_front();
+            durable_count += 1;
+        }
+        durable_count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Window;
+    use crate::Lsn;
+
+    /// J02: any order of completions releases in LSN order.
+    #[test]
+    fn durable_in_order() {
+        let mut window = Window::new(Lsn::ZERO.next());
+        let first = window.submit(Lsn::ZERO.plus(5));
+        let second = window.submit(Lsn::ZERO.plus(9));
+        assert!(window.is_full());
+        assert_eq!(window.complete(second), 0);
+        assert_eq!(window.durable_end(), Lsn::ZERO.next());
+        assert_eq!(window.complete(first), 2);
+        assert_eq!(window.durable_end(), Lsn::ZERO.plus(9));
+        assert!(window.is_empty());
+    }
+}
