@@ -7,3 +7,5 @@
 
 pub mod now;
 pub mod protocol;
+#[cfg(feature = "runtime")]
+pub mod runtime;

@@ -180,7 +180,7 @@ impl Writer {
         let newest = self
             .ready
             .back()
-            .or(self.segment.as_ref().map(|segment| &segment.head));
+            .or_else(|| self.segment.as_ref().map(|segment| &segment.head));
         assert!(
             newest.is_none_or(|newest| newest.segment < head.segment),
             "segments in order"

@@ -1,0 +1,4 @@
+//! Where the shard meets the machine: one thread and one ring per shard.
+
+pub mod clock;
+pub mod reactor;

@@ -1,0 +1,227 @@
+//! The ring against the real kernel: sockets, durable writes, reads, wake-ups, cancel, drop.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use forebay::runtime::reactor::{ArenaUse, Completion, Ring, RingSize, Token};
+use forebay_journal::format::{Record, SegmentHead};
+use forebay_journal::storage::buffer::ReadBuffer;
+use forebay_journal::{Budget, Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
+
+const SIZE: RingSize = RingSize {
+    submissions: 64,
+    completions: 256,
+    receive_buffers: 4,
+    receive_buffer_size: 4096,
+};
+
+fn ring() -> Ring {
+    Ring::new(SIZE).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Turns until `done` says so; a test that hangs is killed by its runner.
+fn turn_until(ring: &mut Ring, mut done: impl FnMut(&mut Ring, Completion) -> bool) {
+    let mut completions = Vec::new();
+    loop {
+        ring.submit_and_wait(Some(1_000_000))
+            .expect("the ring works");
+        ring.reap(&mut completions);
+        for completion in completions.drain(..) {
+            if done(ring, completion) {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn echo_more_than_the_receive_buffers_hold() {
+    let mut ring = ring();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    ring.accept(listener.as_raw_fd());
+    let total = 1 << 20;
+    let client = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(address).expect("connects");
+        let data: Vec<u8> = (0..total).map(|i: u32| (i % 251) as u8).collect();
+        let mut reading = stream.try_clone().expect("clones");
+        let sent = data.clone();
+        let writer = std::thread::spawn(move || stream.write_all(&sent).map(|()| stream));
+        let mut back = vec![0; data.len()];
+        reading.read_exact(&mut back).expect("all comes back");
+        assert!(back == data, "echo differs");
+        drop(writer.join().expect("no panic").expect("all was written"));
+    });
+    let mut socket: Option<OwnedFd> = None;
+    let (mut waiting, mut is_sending) = (Vec::new(), false);
+    turn_until(&mut ring, |ring, completion| {
+        match completion {
+            Completion::Accepted { result } => {
+                let accepted = result.expect("accepts");
+                ring.receive(Token(1), accepted.as_raw_fd());
+                socket = Some(accepted);
+            }
+            Completion::Received {
+                bytes, is_armed, ..
+            } => {
+                waiting.extend_from_slice(&bytes);
+                ring.give_back(bytes);
+                if !is_armed {
+                    ring.receive(Token(1), socket.as_ref().expect("accepted").as_raw_fd());
+                }
+            }
+            Completion::ReceiveEnded { errno, .. } if errno == libc_enobufs() => {
+                ring.receive(Token(1), socket.as_ref().expect("accepted").as_raw_fd());
+            }
+            Completion::ReceiveEnded { errno, .. } => {
+                assert_eq!(errno, 0);
+                return true;
+            }
+            Completion::Sent { result, .. } => {
+                result.expect("sends");
+                is_sending = false;
+            }
+            _ => panic!("nothing else was asked for"),
+        }
+        if !is_sending && !waiting.is_empty() {
+            is_sending = true;
+            let bytes = std::mem::take(&mut waiting);
+            ring.send(
+                Token(1),
+                socket.as_ref().expect("accepted").as_raw_fd(),
+                bytes,
+            );
+        }
+        false
+    });
+    client.join().expect("the client saw its bytes");
+}
+
+fn libc_enobufs() -> i32 {
+    nix::errno::Errno::ENOBUFS as i32
+}
+
+#[test]
+fn a_paused_receive_ends_and_goes_on_later() {
+    let mut ring = ring();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+    let (server, _) = listener.accept().expect("accepts");
+    ring.receive(Token(7), server.as_raw_fd());
+    ring.cancel_receive(Token(7));
+    turn_until(&mut ring, |_, completion| {
+        matches!(
+            completion,
+            Completion::ReceiveEnded {
+                token: Token(7),
+                errno: 125
+            }
+        )
+    });
+    client.write_all(b"later").expect("writes");
+    ring.receive(Token(8), server.as_raw_fd());
+    turn_until(&mut ring, |ring, completion| match completion {
+        Completion::Received { token, bytes, .. } => {
+            assert_eq!((token, &*bytes), (Token(8), &b"later"[..]));
+            ring.give_back(bytes);
+            true
+        }
+        _ => false,
+    });
+    // The receive is still armed: dropping the ring has to end it.
+}
+
+fn segment_file(size: u64) -> (tempfile::TempDir, OwnedFd) {
+    // The build's own folder lies on a disk; /tmp may be a tmpfs without O_DIRECT.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(nix::fcntl::OFlag::O_DIRECT.bits())
+        .open(folder.path().join("segment"))
+        .expect("O_DIRECT works on the build disk");
+    file.set_len(size).expect("sized");
+    (folder, file.into())
+}
+
+#[test]
+fn blocks_written_are_read_back() {
+    let mut ring = ring();
+    let size = 1 << 20;
+    let (_folder, file) = segment_file(size);
+    let reading = file.try_clone().expect("clones");
+    let segment = SegmentId::ZERO.next();
+    let epoch = Epoch::ZERO.next();
+    ring.add_segment(segment, file).expect("a slot");
+    let mut writer = Writer::new(4 << 20, epoch, Seal::default(), Retained::default());
+    assert_eq!(
+        ring.register_arena(writer.memory()),
+        ArenaUse::Registered,
+        "tests run unlimited"
+    );
+    let head = SegmentHead {
+        journal: JournalId([1; 16]),
+        shard: ShardId(0),
+        segment,
+        generation: 0,
+        epoch,
+        size,
+        inflight_blocks_max: 2,
+    };
+    writer.add_segment(head);
+    let appended = writer
+        .append(&Record::CleanShutdown { unix_ms: 42 }, Budget::Control)
+        .expect("room");
+    ring.write(writer.poll_write(0).expect("one block"));
+    turn_until(&mut ring, |_, completion| match completion {
+        Completion::Written(done) => {
+            writer.handle_write_done(done, 0).expect("written");
+            true
+        }
+        _ => false,
+    });
+    assert!(writer.is_drained());
+    ring.read(Token(3), reading.as_raw_fd(), 4096, ReadBuffer::new(8192));
+    turn_until(&mut ring, |_, completion| match completion {
+        Completion::Read {
+            token: Token(3),
+            buffer,
+            result,
+        } => {
+            assert_eq!(result, Ok(8192));
+            let record = Record::decode_at(&buffer, appended.location.record_offset());
+            assert_eq!(record, Ok(Record::CleanShutdown { unix_ms: 42 }));
+            true
+        }
+        _ => false,
+    });
+    // A write in flight when the ring is dropped: the drop waits for it.
+    writer
+        .append(&Record::CleanShutdown { unix_ms: 43 }, Budget::Control)
+        .expect("room");
+    ring.write(writer.poll_write(0).expect("one block"));
+}
+
+#[test]
+fn another_thread_wakes_the_ring() {
+    let mut ring = ring();
+    let wake = nix::sys::eventfd::EventFd::from_value_and_flags(
+        0,
+        nix::sys::eventfd::EfdFlags::EFD_CLOEXEC,
+    )
+    .expect("an eventfd");
+    let bell = std::os::fd::AsFd::as_fd(&wake)
+        .try_clone_to_owned()
+        .expect("clones");
+    ring.watch(wake.into());
+    for _ in 0..3 {
+        nix::unistd::write(&bell, &1_u64.to_ne_bytes()).expect("rings");
+        turn_until(&mut ring, |_, completion| {
+            matches!(completion, Completion::Woken)
+        });
+    }
+}
