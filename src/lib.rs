@@ -5,6 +5,9 @@
 //! `frontend` (F2) - `shard` (F3) - `runtime`, `housekeeping` (F4) - `node` (F5).
 //! Below F4 there are no sockets, files, clocks, threads or locks.
 
+pub mod limits;
+#[cfg(feature = "runtime")]
+pub mod node;
 pub mod now;
 pub mod protocol;
 #[cfg(feature = "runtime")]

@@ -1,0 +1,510 @@
+//! Every bound of the broker, derived in one place from a few inputs.
+//!
+//! Owns: the fixed bounds (constants), the derived ones ([`Limits`]) and the sum of memory that
+//! they allow. No collection below F5 takes its capacity from anywhere else.
+//! Invariants:
+//! * relations between constants are proved at compile time, beside them;
+//! * [`Limits::derive`] answers with limits whose relations hold, or says which input breaks one;
+//! * [`Limits::memory_max_bytes`] is the sum of [`Limits::memory_terms`], one named term per holder.
+//!
+//! Refuses to know: configuration files, the machine, and every other module of the broker.
+
+/// Bytes in one KiB.
+pub const KIB: u64 = 1024;
+/// Bytes in one MiB.
+pub const MIB: u64 = 1024 * KIB;
+
+/// Size and position of a block are multiples of this: the largest sector of common devices, and
+/// the page size that `O_DIRECT` wants of memory.
+pub const BLOCK_ALIGN_BYTES: u64 = 4 * KIB;
+/// Largest block: two of these in flight reach a device's bandwidth, larger ones only add latency.
+pub const BLOCK_SIZE_MAX_BYTES: u64 = 256 * KIB;
+/// Block writes given to the kernel and not yet reaped: what gathers meanwhile is the next block.
+/// It is also the window `W` of the recovery table, so it is part of the on-disk contract.
+pub const INFLIGHT_BLOCKS_MAX: u32 = 2;
+/// Sealed blocks that wait for a place in the window; when all are taken SENDs stop being read.
+pub const SEALED_BLOCKS_MAX: u32 = 8;
+/// Blocks being filled: records are packed into exactly one at a time.
+pub const OPEN_BLOCKS_MAX: u32 = 1;
+/// Smallest segment: a handful of the largest blocks, so that rotation is tested with small files.
+pub const SEGMENT_SIZE_MIN_BYTES: u64 = MIB;
+/// Largest segment: zero-filling a longer one takes too long to be prepared ahead.
+pub const SEGMENT_SIZE_MAX_BYTES: u64 = 16 * KIB * MIB;
+/// Most segments prepared ahead of the writer.
+pub const SEGMENTS_READY_MAX: u32 = 16;
+
+/// Buffers that the kernel fills from sockets, shared by all connections of one shard.
+pub const RECEIVE_BUFFERS_COUNT: u32 = 1024;
+/// Size of one receive buffer: a read of 16 KiB costs about as much as one of 4 KiB.
+pub const RECEIVE_BUFFER_SIZE_BYTES: u64 = 16 * KIB;
+/// Submission entries of a shard's ring: what one turn can hand to the kernel in one call.
+pub const RING_SUBMISSION_ENTRIES: u32 = 2048;
+/// Completion entries of a shard's ring: multishot operations complete many times per submission.
+pub const RING_COMPLETION_ENTRIES: u32 = 8192;
+
+/// Bytes waiting to be sent on one connection before deliveries and further reads stop for it.
+pub const CONNECTION_OUTPUT_WINDOW_BYTES: u64 = 256 * KIB;
+/// Bytes of a frame's command and headers, before any body: refused above it.
+pub const FRAME_HEADERS_SIZE_MAX_BYTES: u64 = 64 * KIB;
+/// Header lines of one frame: refused above it.
+pub const FRAME_HEADERS_COUNT_MAX: u32 = 256;
+/// Bytes of a destination's name: it is stored in records and compared as a whole.
+pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
+/// Subscriptions of one connection.
+pub const CONNECTION_SUBSCRIPTIONS_MAX: u32 = 1024;
+/// Commands that wait in a shard's mailbox from each other shard; full means: stop reading.
+pub const MAILBOX_CAPACITY: u32 = 1024;
+/// Estimated bytes of one mailbox entry without its body, which is counted where it lives.
+pub const MAILBOX_ENTRY_SIZE_BYTES: u64 = 512;
+/// Shards of one node: ids of shards are stored in one byte less one.
+pub const SHARDS_MAX: u32 = 256;
+/// Connections of one node: a descriptor each, and the kernel's table is seldom larger.
+pub const CONNECTIONS_MAX: u32 = 65_536;
+/// Credit of one subscription, in messages.
+pub const PREFETCH_MAX: u32 = 1_000_000;
+/// Smallest value that `message_size_max` may take.
+pub const MESSAGE_SIZE_MAX_FLOOR_BYTES: u64 = KIB;
+/// Largest value that `message_size_max` may take: lengths of bodies fit in 31 bits.
+pub const MESSAGE_SIZE_MAX_CEILING_BYTES: u64 = 1024 * MIB;
+
+const _: () = assert!(BLOCK_ALIGN_BYTES.is_power_of_two());
+const _: () = assert!(BLOCK_SIZE_MAX_BYTES.is_multiple_of(BLOCK_ALIGN_BYTES));
+const _: () = assert!(SEGMENT_SIZE_MIN_BYTES.is_multiple_of(BLOCK_ALIGN_BYTES));
+// A segment holds at least its own header block and the largest block behind it.
+const _: () = assert!(SEGMENT_SIZE_MIN_BYTES >= BLOCK_ALIGN_BYTES + BLOCK_SIZE_MAX_BYTES);
+const _: () = assert!(SEGMENT_SIZE_MIN_BYTES < SEGMENT_SIZE_MAX_BYTES);
+// With one block in flight the device idles while the next is sealed.
+const _: () = assert!(INFLIGHT_BLOCKS_MAX >= 2);
+// A freed place in the window must always find a sealed block under load.
+const _: () = assert!(SEALED_BLOCKS_MAX >= INFLIGHT_BLOCKS_MAX);
+// The kernel names provided buffers by 16 bits and wants a power of two.
+const _: () = assert!(RECEIVE_BUFFERS_COUNT.is_power_of_two());
+const _: () = assert!(RECEIVE_BUFFERS_COUNT <= 32_768);
+// Every receive buffer can be handed out by a completion while submissions complete as well.
+const _: () = assert!(RECEIVE_BUFFERS_COUNT + RING_SUBMISSION_ENTRIES <= RING_COMPLETION_ENTRIES);
+const _: () = assert!(RING_SUBMISSION_ENTRIES.is_power_of_two());
+const _: () = assert!(RING_COMPLETION_ENTRIES.is_power_of_two());
+// The largest headers fit in a block with room for the record's own fields.
+const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= BLOCK_SIZE_MAX_BYTES);
+const _: () = assert!(ADDRESS_SIZE_MAX_BYTES < FRAME_HEADERS_SIZE_MAX_BYTES);
+// A MESSAGE frame's headers fit in an empty output window, or it could never be sent.
+const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= CONNECTION_OUTPUT_WINDOW_BYTES);
+const _: () = assert!(MESSAGE_SIZE_MAX_FLOOR_BYTES < MESSAGE_SIZE_MAX_CEILING_BYTES);
+const _: () = assert!(MESSAGE_SIZE_MAX_CEILING_BYTES < 1 << 31);
+
+/// What the operator chose; everything else follows.
+///
+/// Units: sizes in bytes. Budgets of memory are per shard: more shards, more memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inputs {
+    /// Shards of the node, 1 to [`SHARDS_MAX`].
+    pub shards: u32,
+    /// Size of one segment file.
+    pub segment_size_bytes: u64,
+    /// Segments of each shard kept zero-filled ahead of its writer.
+    pub segments_ready: u32,
+    /// Largest body of one message.
+    pub message_size_max_bytes: u64,
+    /// Connections of the node.
+    pub connections_max: u32,
+    /// Written blocks that each shard keeps in memory so that deliveries need not read the disk.
+    pub block_cache_size_bytes: u64,
+    /// Bodies, per shard, of messages that are not durable and therefore live in memory only.
+    pub volatile_size_max_bytes: u64,
+}
+
+/// Why a set of inputs has no limits: always the operator's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitsError {
+    /// An input lies outside its own range (both ends inclusive).
+    OutOfRange {
+        /// Name of the field of [`Inputs`].
+        input: &'static str,
+        /// The value given.
+        found: u64,
+        /// Least value allowed.
+        least: u64,
+        /// Greatest value allowed.
+        most: u64,
+    },
+    /// An input is not a multiple of what the format needs.
+    NotMultiple {
+        /// Name of the field of [`Inputs`].
+        input: &'static str,
+        /// The value given.
+        found: u64,
+        /// What it must be a multiple of.
+        of: u64,
+    },
+    /// A budget is too small for the one thing it must be able to hold.
+    TooSmallFor {
+        /// Name of the budget in [`Inputs`].
+        input: &'static str,
+        /// The value given.
+        found: u64,
+        /// Least value that works with the other inputs.
+        least: u64,
+        /// What must fit.
+        holds: &'static str,
+    },
+}
+
+/// The bounds of one shard (a field that speaks of the node says so).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The inputs these limits come from.
+    pub inputs: Inputs,
+    /// Connections that one shard accepts: its share, rounded up. The kernel spreads connections
+    /// by a hash, so one shard may be full a little before the node is.
+    pub connections_max: u32,
+    /// Largest body of one message in bytes.
+    pub message_size_max_bytes: u64,
+    /// Bytes of partly received bodies over all connections of a shard. A connection reserves its
+    /// whole body (`content-length`, or `message_size_max` when the frame does not say) before it
+    /// takes the first byte that does not fit in a receive buffer, so two half-received bodies
+    /// never wait for each other; without a reservation its socket is not read.
+    pub assembly_size_max_bytes: u64,
+    /// Blocks that exist at once: open, sealed, in flight and cached.
+    pub blocks_max: u32,
+    /// Of these, blocks kept after their write to serve deliveries.
+    pub blocks_cached_max: u32,
+    /// Bytes of bodies of messages that are not durable.
+    pub volatile_size_max_bytes: u64,
+    /// Mailbox entries from all other shards together.
+    pub mailbox_entries_max: u32,
+    /// Size of one segment file in bytes.
+    pub segment_size_bytes: u64,
+    /// Segments kept ready ahead of the writer.
+    pub segments_ready: u32,
+}
+
+/// One holder of memory and the most it can hold, over the whole node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryTerm {
+    /// Who holds it.
+    pub holder: &'static str,
+    /// The most it can hold, in bytes.
+    pub bytes: u64,
+}
+
+impl Limits {
+    /// Derives every bound.
+    ///
+    /// Errors: [`LimitsError`], the first input that breaks its range or a relation.
+    pub fn derive(inputs: Inputs) -> Result<Self, LimitsError> {
+        inputs.check_ranges()?;
+        inputs.check_budgets()?;
+        let blocks_cached_max = narrow(inputs.block_cache_size_bytes / BLOCK_SIZE_MAX_BYTES);
+        let connections_max = inputs.connections_max.div_ceil(inputs.shards);
+        Ok(Self {
+            inputs,
+            connections_max,
+            message_size_max_bytes: inputs.message_size_max_bytes,
+            assembly_size_max_bytes: assembly_size(connections_max, inputs.message_size_max_bytes),
+            blocks_max: Self::blocks_writing() + blocks_cached_max,
+            blocks_cached_max,
+            volatile_size_max_bytes: inputs.volatile_size_max_bytes,
+            mailbox_entries_max: MAILBOX_CAPACITY * (inputs.shards - 1),
+            segment_size_bytes: inputs.segment_size_bytes,
+            segments_ready: inputs.segments_ready,
+        })
+    }
+
+    /// Blocks on their way to the disk: the open one, the sealed ones and those in flight.
+    pub const fn blocks_writing() -> u32 {
+        OPEN_BLOCKS_MAX + SEALED_BLOCKS_MAX + INFLIGHT_BLOCKS_MAX
+    }
+
+    /// Lists the bounded memory of the whole node, one term per holder.
+    ///
+    /// What is not here is proportional to the number of queued messages (their places in the
+    /// journal) or fixed and small (code, stacks, rings).
+    pub fn memory_terms(&self) -> [MemoryTerm; 7] {
+        let shards = u64::from(self.inputs.shards);
+        let connections = u64::from(self.connections_max) * shards;
+        let term = |holder, bytes| MemoryTerm { holder, bytes };
+        [
+            term(
+                "blocks being written",
+                u64::from(Self::blocks_writing()) * BLOCK_SIZE_MAX_BYTES * shards,
+            ),
+            term(
+                "blocks cached for delivery",
+                u64::from(self.blocks_cached_max) * BLOCK_SIZE_MAX_BYTES * shards,
+            ),
+            term(
+                "receive buffers",
+                u64::from(RECEIVE_BUFFERS_COUNT) * RECEIVE_BUFFER_SIZE_BYTES * shards,
+            ),
+            term(
+                "output windows of connections",
+                connections * CONNECTION_OUTPUT_WINDOW_BYTES,
+            ),
+            term(
+                "bodies being received",
+                self.assembly_size_max_bytes * shards,
+            ),
+            term(
+                "messages that are not durable",
+                self.volatile_size_max_bytes * shards,
+            ),
+            term(
+                "mailboxes between shards",
+                u64::from(self.mailbox_entries_max) * MAILBOX_ENTRY_SIZE_BYTES * shards,
+            ),
+        ]
+    }
+
+    /// Sums [`Self::memory_terms`]: the most bounded memory of the node, in bytes.
+    pub fn memory_max_bytes(&self) -> u64 {
+        self.memory_terms().iter().map(|term| term.bytes).sum()
+    }
+}
+
+impl Inputs {
+    /// Checks each input alone.
+    fn check_ranges(&self) -> Result<(), LimitsError> {
+        let within = |input, found: u64, least: u64, most: u64| {
+            if (least..=most).contains(&found) {
+                Ok(())
+            } else {
+                Err(LimitsError::OutOfRange {
+                    input,
+                    found,
+                    least,
+                    most,
+                })
+            }
+        };
+        within("shards", self.shards.into(), 1, SHARDS_MAX.into())?;
+        within(
+            "connections_max",
+            self.connections_max.into(),
+            1,
+            CONNECTIONS_MAX.into(),
+        )?;
+        within(
+            "segments_ready",
+            self.segments_ready.into(),
+            1,
+            SEGMENTS_READY_MAX.into(),
+        )?;
+        within(
+            "message_size_max",
+            self.message_size_max_bytes,
+            MESSAGE_SIZE_MAX_FLOOR_BYTES,
+            MESSAGE_SIZE_MAX_CEILING_BYTES,
+        )?;
+        let (least, most) = (SEGMENT_SIZE_MIN_BYTES, SEGMENT_SIZE_MAX_BYTES);
+        within("segment_size", self.segment_size_bytes, least, most)?;
+        if !self.segment_size_bytes.is_multiple_of(BLOCK_ALIGN_BYTES) {
+            return Err(LimitsError::NotMultiple {
+                input: "segment_size",
+                found: self.segment_size_bytes,
+                of: BLOCK_ALIGN_BYTES,
+            });
+        }
+        Ok(())
+    }
+
+    /// Checks that each budget can hold the one thing it must.
+    fn check_budgets(&self) -> Result<(), LimitsError> {
+        let budgets = [
+            (
+                "block_cache_size",
+                self.block_cache_size_bytes,
+                BLOCK_SIZE_MAX_BYTES,
+                "one block of 256 KiB",
+            ),
+            (
+                "volatile_size_max",
+                self.volatile_size_max_bytes,
+                self.message_size_max_bytes,
+                "one message of message_size_max",
+            ),
+        ];
+        for (input, found, least, holds) in budgets {
+            if found < least {
+                return Err(LimitsError::TooSmallFor {
+                    input,
+                    found,
+                    least,
+                    holds,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Room for bodies being received: four of the largest, but no more than one per connection.
+fn assembly_size(connections_max: u32, message_size_max_bytes: u64) -> u64 {
+    u64::from(connections_max.min(4)) * message_size_max_bytes
+}
+
+/// Narrows a count that follows from a budget; more than `u32::MAX` blocks is no budget.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn usual() -> Inputs {
+        Inputs {
+            shards: 1,
+            segment_size_bytes: 256 * MIB,
+            segments_ready: 2,
+            message_size_max_bytes: 64 * MIB,
+            connections_max: 1024,
+            block_cache_size_bytes: 64 * MIB,
+            volatile_size_max_bytes: 256 * MIB,
+        }
+    }
+
+    #[test]
+    fn usual_inputs_give_the_documented_memory() {
+        let limits = Limits::derive(usual()).unwrap();
+        assert_eq!(limits.blocks_cached_max, 256);
+        assert_eq!(limits.blocks_max, 256 + 11);
+        // 2.75 + 64 + 16 + 256 + 256 + 256 + 0 MiB
+        assert_eq!(limits.memory_max_bytes(), 850 * MIB + 768 * KIB);
+    }
+
+    #[test]
+    fn each_wrong_input_is_named() {
+        let wrong: [(&str, Inputs); 9] = [
+            (
+                "shards",
+                Inputs {
+                    shards: 0,
+                    ..usual()
+                },
+            ),
+            (
+                "shards",
+                Inputs {
+                    shards: 257,
+                    ..usual()
+                },
+            ),
+            (
+                "connections_max",
+                Inputs {
+                    connections_max: 0,
+                    ..usual()
+                },
+            ),
+            (
+                "segments_ready",
+                Inputs {
+                    segments_ready: 0,
+                    ..usual()
+                },
+            ),
+            (
+                "segment_size",
+                Inputs {
+                    segment_size_bytes: MIB - 4096,
+                    ..usual()
+                },
+            ),
+            (
+                "segment_size",
+                Inputs {
+                    segment_size_bytes: MIB + 1,
+                    ..usual()
+                },
+            ),
+            (
+                "message_size_max",
+                Inputs {
+                    message_size_max_bytes: 1 << 31,
+                    ..usual()
+                },
+            ),
+            (
+                "block_cache_size",
+                Inputs {
+                    block_cache_size_bytes: 1,
+                    ..usual()
+                },
+            ),
+            (
+                "volatile_size_max",
+                Inputs {
+                    volatile_size_max_bytes: MIB,
+                    ..usual()
+                },
+            ),
+        ];
+        for (name, inputs) in wrong {
+            let input = match Limits::derive(inputs) {
+                Err(LimitsError::OutOfRange { input, .. })
+                | Err(LimitsError::NotMultiple { input, .. })
+                | Err(LimitsError::TooSmallFor { input, .. }) => input,
+                Ok(_) => "accepted",
+            };
+            assert_eq!(input, name, "{inputs:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_a_value_that_works() {
+        let inputs = Inputs {
+            volatile_size_max_bytes: MIB,
+            ..usual()
+        };
+        let Err(LimitsError::TooSmallFor { least, .. }) = Limits::derive(inputs) else {
+            panic!("room of 1 MiB for messages of 64 MiB was accepted");
+        };
+        assert!(
+            Limits::derive(Inputs {
+                volatile_size_max_bytes: least,
+                ..inputs
+            })
+            .is_ok()
+        );
+        assert!(
+            Limits::derive(Inputs {
+                volatile_size_max_bytes: least - 1,
+                ..inputs
+            })
+            .is_err()
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn budgets_are_kept_and_relations_hold(
+            shards in 1u32..=SHARDS_MAX,
+            connections_max in 1u32..=CONNECTIONS_MAX,
+            message_mib in 1u64..64,
+            cache_mib in 1u64..4096,
+            volatile_mib in 1u64..65_536,
+        ) {
+            let inputs = Inputs {
+                shards,
+                connections_max,
+                message_size_max_bytes: message_mib * MIB,
+                block_cache_size_bytes: cache_mib * MIB,
+                volatile_size_max_bytes: volatile_mib * MIB,
+                ..usual()
+            };
+            if let Ok(limits) = Limits::derive(inputs) {
+                let cached = u64::from(limits.blocks_cached_max) * BLOCK_SIZE_MAX_BYTES;
+                prop_assert!(cached <= inputs.block_cache_size_bytes);
+                prop_assert!(limits.volatile_size_max_bytes >= limits.message_size_max_bytes);
+                prop_assert!(limits.assembly_size_max_bytes >= limits.message_size_max_bytes);
+                let accepted = u64::from(limits.connections_max) * u64::from(shards);
+                prop_assert!(accepted >= u64::from(connections_max));
+                prop_assert!(limits.blocks_max > limits.blocks_cached_max);
+                let sum: u64 = limits.memory_terms().iter().map(|term| term.bytes).sum();
+                prop_assert_eq!(sum, limits.memory_max_bytes());
+            }
+        }
+    }
+}

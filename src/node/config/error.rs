@@ -1,0 +1,200 @@
+//! What can be wrong with a configuration, with all that is needed to put it right.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where a value was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nowhere: it is the default.
+    Default,
+    /// In the file, at a line counted from one.
+    File {
+        /// The file as it was named.
+        file: PathBuf,
+        /// The line, from one.
+        line: usize,
+    },
+    /// On the command line.
+    Flag {
+        /// The flag with its dashes.
+        flag: &'static str,
+    },
+}
+
+/// A configuration that is not accepted. Always the operator's fault; nothing was started.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    Unreadable {
+        /// The file as it was named.
+        file: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    Syntax {
+        /// Where the parser stopped.
+        place: Place,
+        /// What it said.
+        problem: String,
+    },
+    /// A key or section that does not exist.
+    UnknownKey {
+        /// Where it is written.
+        place: Place,
+        /// Its full name.
+        key: String,
+        /// The known key that looks most like it.
+        nearest: Option<&'static str>,
+    },
+    /// A value of the wrong type or outside its range.
+    WrongValue {
+        /// Where it is written.
+        place: Place,
+        /// The key's full name.
+        key: &'static str,
+        /// The value as it is written, or its type.
+        found: String,
+        /// What is allowed, in words.
+        allowed: String,
+        /// The default, as TOML; `None` when there is none.
+        default: Option<&'static str>,
+    },
+    /// A key that must be there is not.
+    Missing {
+        /// Where the table begins that lacks it.
+        place: Place,
+        /// The key's full name.
+        key: &'static str,
+        /// What is allowed, in words.
+        allowed: String,
+    },
+    /// Two users with one name.
+    DuplicateUser {
+        /// Where the second is written.
+        place: Place,
+        /// The name.
+        name: String,
+    },
+    /// A value that does not go with another.
+    Relation {
+        /// Where it is written.
+        place: Place,
+        /// The key's full name.
+        key: &'static str,
+        /// What does not fit.
+        problem: String,
+        /// What to write.
+        remedy: String,
+    },
+    /// A listener that everybody on the network could use, and nobody said that this is wanted.
+    OpenToNetwork {
+        /// Where the address is written.
+        place: Place,
+        /// The address.
+        address: SocketAddr,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Flag { flag } => write!(f, "command line, {flag}"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, source } => write!(
+                f,
+                "{}: cannot be read: {source}\n  remedy: name a readable file, or leave --config \
+                 away to run with the defaults",
+                file.display()
+            ),
+            Self::Syntax { place, problem } => write!(
+                f,
+                "{place}: not TOML: {problem}\n  remedy: a line is `key = value` under a \
+                 `[section]`; text and sizes stand in quotes"
+            ),
+            Self::UnknownKey {
+                place,
+                key,
+                nearest,
+            } => {
+                write!(f, "{place}: unknown key {key}")?;
+                if let Some(nearest) = nearest {
+                    write!(f, "\n  nearest known key: {nearest}")?;
+                }
+                f.write_str(
+                    "\n  remedy: correct or remove it; docs/configuration.md lists every key",
+                )
+            }
+            Self::WrongValue {
+                place,
+                key,
+                found,
+                allowed,
+                default,
+            } => {
+                write!(
+                    f,
+                    "{place}: {key} = {found} is not allowed\n  allowed: {allowed}"
+                )?;
+                match default {
+                    Some(default) => write!(
+                        f,
+                        "\n  remedy: write such a value, or remove the line for the default \
+                         {default}"
+                    ),
+                    None => f.write_str("\n  remedy: write such a value"),
+                }
+            }
+            Self::Missing {
+                place,
+                key,
+                allowed,
+            } => {
+                write!(
+                    f,
+                    "{place}: {key} is missing\n  allowed: {allowed}\n  remedy: add it"
+                )
+            }
+            Self::DuplicateUser { place, name } => write!(
+                f,
+                "{place}: user {name:?} is there twice\n  remedy: remove one of the two [[user]]"
+            ),
+            Self::Relation {
+                place,
+                key,
+                problem,
+                remedy,
+            } => {
+                write!(f, "{place}: {key}: {problem}\n  remedy: {remedy}")
+            }
+            Self::OpenToNetwork { place, address } => write!(
+                f,
+                "{place}: listen.stomp = \"{address}\" is not a loopback address and no user is \
+                 configured, so anybody on the network could read, send and remove messages\n  \
+                 remedy: add a [[user]] with name and password; or, to let everybody in, set \
+                 listen.allow_anonymous_remote = true (--allow-anonymous-remote); or listen on \
+                 127.0.0.1"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

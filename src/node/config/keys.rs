@@ -1,0 +1,363 @@
+//! The one table of keys: name, type and range, default, effect, and the field it fills.
+//!
+//! Reading, defaults, `forebay config check` and `docs/configuration.md` walk this table, so a key
+//! cannot be read and not documented, or documented and not read.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::size::format_size;
+use super::{Config, Pin, User};
+use crate::limits::{
+    BLOCK_ALIGN_BYTES, BLOCK_SIZE_MAX_BYTES, CONNECTIONS_MAX, KIB, MESSAGE_SIZE_MAX_CEILING_BYTES,
+    MESSAGE_SIZE_MAX_FLOOR_BYTES, MIB, PREFETCH_MAX, SEGMENT_SIZE_MAX_BYTES,
+    SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SHARDS_MAX,
+};
+
+/// Where a value goes: a function from the configuration to the field.
+pub type Slot<T> = fn(&mut Config) -> &mut T;
+
+/// Type and range of a key. Ranges are inclusive.
+#[derive(Clone, Copy, Debug)]
+#[allow(
+    missing_docs,
+    reason = "the variants' fields are the range and the slot"
+)]
+pub enum Kind {
+    /// 1 to 64 letters, digits, dots, underscores, dashes.
+    Name { slot: Slot<String> },
+    /// A path, relative ones from the working directory.
+    Folder { slot: Slot<PathBuf> },
+    /// `true` or `false`.
+    Flag { slot: Slot<bool> },
+    /// A whole number.
+    Integer {
+        least: u32,
+        most: u32,
+        slot: Slot<u32>,
+    },
+    /// Two whole numbers in brackets.
+    Pair {
+        least: u32,
+        most: u32,
+        slot: Slot<[u32; 2]>,
+    },
+    /// A size in quotes, see `format_size`.
+    Size {
+        least: u64,
+        most: u64,
+        multiple: u64,
+        slot: Slot<u64>,
+    },
+    /// A size per second in quotes.
+    Rate {
+        least: u64,
+        most: u64,
+        slot: Slot<u64>,
+    },
+    /// IP address and port.
+    Address { slot: Slot<SocketAddr> },
+    /// `"auto"`, `"off"` or a list of CPUs.
+    Placement { slot: Slot<Pin> },
+    /// Text of a `[[user]]`: 1 to 255 bytes.
+    UserText { slot: fn(&mut User) -> &mut String },
+}
+
+/// One key of the configuration file.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.name`.
+    pub path: &'static str,
+    /// Type, range and the field it fills.
+    pub kind: Kind,
+    /// The default as TOML; `None` when the key must be written.
+    pub default: Option<&'static str>,
+    /// What it does, in one or two sentences.
+    pub effect: &'static str,
+}
+
+impl Key {
+    /// The part before the dot.
+    pub fn section(&self) -> &'static str {
+        self.path.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The part behind the dot.
+    pub fn name(&self) -> &'static str {
+        self.path
+            .split_once('.')
+            .map_or(self.path, |(_, name)| name)
+    }
+
+    /// True for keys of a `[[user]]`.
+    pub fn is_user(&self) -> bool {
+        matches!(self.kind, Kind::UserText { .. })
+    }
+
+    /// Says in words what may be written.
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Name { .. } => "a name of 1 to 64 letters, digits, '.', '_' or '-'".into(),
+            Kind::Folder { .. } => "a path in quotes, not empty".into(),
+            Kind::Flag { .. } => "true or false".into(),
+            Kind::Integer { least, most, .. } => format!("a whole number from {least} to {most}"),
+            Kind::Pair { least, most, .. } => {
+                format!("two whole numbers from {least} to {most}, such as [10000, 10000]")
+            }
+            Kind::Size {
+                least,
+                most,
+                multiple,
+                ..
+            } => {
+                let range = format!(
+                    "a size from \"{}\" to \"{}\"",
+                    format_size(least),
+                    format_size(most)
+                );
+                match multiple {
+                    1 => range,
+                    _ => format!("{range}, a multiple of {}", format_size(multiple)),
+                }
+            }
+            Kind::Rate { least, most, .. } => format!(
+                "a size per second from \"{}\" to \"{}\"",
+                format_size(least),
+                format_size(most)
+            ),
+            Kind::Address { .. } => {
+                "an IP address and a port, such as \"127.0.0.1:61613\" or \"[::1]:61613\" \
+                 (\"localhost:61613\" means 127.0.0.1; host names are not looked up)"
+                    .into()
+            }
+            Kind::Placement { .. } => {
+                "\"auto\", \"off\" or a list of CPU numbers such as [2, 3], each once".into()
+            }
+            Kind::UserText { .. } => "a text of 1 to 255 bytes".into(),
+        }
+    }
+
+    /// Writes the value in force as TOML. Empty for keys of users: there may be many.
+    pub(super) fn show(&self, config: &Config) -> String {
+        // The slots lend mutably, so the value is read from a copy; this runs in `config check` only.
+        let config = &mut config.clone();
+        match self.kind {
+            Kind::Name { slot } => format!("{:?}", slot(config)),
+            Kind::Folder { slot } => format!("{:?}", slot(config).display().to_string()),
+            Kind::Flag { slot } => slot(config).to_string(),
+            Kind::Integer { slot, .. } => slot(config).to_string(),
+            Kind::Pair { slot, .. } => format!("{:?}", slot(config)),
+            Kind::Size { slot, .. } | Kind::Rate { slot, .. } => {
+                format!("\"{}\"", format_size(*slot(config)))
+            }
+            Kind::Address { slot } => format!("\"{}\"", slot(config)),
+            Kind::Placement { slot } => match slot(config) {
+                Pin::Auto => "\"auto\"".into(),
+                Pin::Off => "\"off\"".into(),
+                Pin::Cpus(cpus) => format!("{cpus:?}"),
+            },
+            Kind::UserText { .. } => String::new(),
+        }
+    }
+}
+
+/// Every key there is, in the order of the document.
+pub const KEYS: &[Key] = &[
+    Key {
+        path: "node.name",
+        kind: Kind::Name {
+            slot: |c| &mut c.node.name,
+        },
+        default: Some("\"forebay\""),
+        effect: "Name of this node in logs and in what clients are told.",
+    },
+    Key {
+        path: "node.data",
+        kind: Kind::Folder {
+            slot: |c| &mut c.node.data,
+        },
+        default: Some("\"forebay-data\""),
+        effect: "The data folder; made when it is not there. The journal lies under `journal/` in \
+                 it. One process at a time holds it.",
+    },
+    Key {
+        path: "node.shards",
+        kind: Kind::Integer {
+            least: 0,
+            most: SHARDS_MAX,
+            slot: |c| &mut c.node.shards,
+        },
+        default: Some("0"),
+        effect: "Number of shards, one thread each. 0 takes the number from the data folder, one \
+                 in a new folder.",
+    },
+    Key {
+        path: "listen.stomp",
+        kind: Kind::Address {
+            slot: |c| &mut c.listen.stomp,
+        },
+        default: Some("\"127.0.0.1:61613\""),
+        effect: "Where STOMP clients connect. Port 0 takes any free port; the ready line names it. \
+                 An address that is not loopback needs a `[[user]]`.",
+    },
+    Key {
+        path: "listen.allow_anonymous_remote",
+        kind: Kind::Flag {
+            slot: |c| &mut c.listen.allow_anonymous_remote,
+        },
+        default: Some("false"),
+        effect: "Lets everybody who can reach the listener read, send and remove messages without \
+                 a password. It gives up every protection but the network's own.",
+    },
+    Key {
+        path: "journal.segment_size",
+        kind: Kind::Size {
+            least: SEGMENT_SIZE_MIN_BYTES,
+            most: SEGMENT_SIZE_MAX_BYTES,
+            multiple: BLOCK_ALIGN_BYTES,
+            slot: |c| &mut c.journal.segment_size,
+        },
+        default: Some("\"256MiB\""),
+        effect: "Size of one segment file of the journal. Small segments are freed sooner and \
+                 rotate more often.",
+    },
+    Key {
+        path: "journal.segments_ready",
+        kind: Kind::Integer {
+            least: 1,
+            most: SEGMENTS_READY_MAX,
+            slot: |c| &mut c.journal.segments_ready,
+        },
+        default: Some("2"),
+        effect: "Segments of each shard kept zero-filled ahead of the writer.",
+    },
+    Key {
+        path: "journal.prepare_rate",
+        kind: Kind::Rate {
+            least: 1_000_000,
+            most: 10_000_000_000,
+            slot: |c| &mut c.journal.prepare_rate,
+        },
+        default: Some("\"50MB\""),
+        effect: "Bytes per second written while zero-filling a segment ahead, so that it does not \
+                 disturb the journal. Without any prepared segment left it goes at full speed.",
+    },
+    Key {
+        path: "limits.message_size_max",
+        kind: Kind::Size {
+            least: MESSAGE_SIZE_MAX_FLOOR_BYTES,
+            most: MESSAGE_SIZE_MAX_CEILING_BYTES,
+            multiple: 1,
+            slot: |c| &mut c.limits.message_size_max,
+        },
+        default: Some("\"64MiB\""),
+        effect: "Largest body of one message. A larger one is refused with an ERROR before memory \
+                 is taken for it.",
+    },
+    Key {
+        path: "limits.connections_max",
+        kind: Kind::Integer {
+            least: 1,
+            most: CONNECTIONS_MAX,
+            slot: |c| &mut c.limits.connections_max,
+        },
+        default: Some("1024"),
+        effect: "Connections of the node, an equal share for each shard. Further ones are closed \
+                 at once.",
+    },
+    Key {
+        path: "limits.block_cache_size",
+        kind: Kind::Size {
+            least: BLOCK_SIZE_MAX_BYTES,
+            most: 1024 * 1024 * MIB,
+            multiple: 1,
+            slot: |c| &mut c.limits.block_cache_size,
+        },
+        default: Some("\"64MiB\""),
+        effect: "Memory of each shard for written blocks, so that deliveries need not read the \
+                 disk.",
+    },
+    Key {
+        path: "limits.volatile_size_max",
+        kind: Kind::Size {
+            least: MIB,
+            most: 1024 * 1024 * MIB,
+            multiple: 1,
+            slot: |c| &mut c.limits.volatile_size_max,
+        },
+        default: Some("\"256MiB\""),
+        effect: "Memory of each shard for bodies of messages that are not persistent. At least \
+                 `limits.message_size_max`. When it is full their producers wait.",
+    },
+    Key {
+        path: "stomp.persistent_default",
+        kind: Kind::Flag {
+            slot: |c| &mut c.stomp.persistent_default,
+        },
+        default: Some("false"),
+        effect: "What a SEND without a `persistent` header means. false: as in ActiveMQ, only \
+                 `persistent:true` survives a restart. true: only `persistent:false` does not.",
+    },
+    Key {
+        path: "stomp.heart_beat_ms",
+        kind: Kind::Pair {
+            least: 0,
+            most: 3_600_000,
+            slot: |c| &mut c.stomp.heart_beat_ms,
+        },
+        default: Some("[10000, 10000]"),
+        effect: "What the broker offers in CONNECTED, in milliseconds: it can send a heart-beat \
+                 every first, it wants one every second. 0 means none.",
+    },
+    Key {
+        path: "stomp.prefetch_default",
+        kind: Kind::Integer {
+            least: 1,
+            most: PREFETCH_MAX,
+            slot: |c| &mut c.stomp.prefetch_default,
+        },
+        default: Some("1000"),
+        effect: "Messages sent ahead of acknowledgements to a subscription that does not ask for a \
+                 number by `activemq.prefetchSize`.",
+    },
+    Key {
+        path: "runtime.pin",
+        kind: Kind::Placement {
+            slot: |c| &mut c.runtime.pin,
+        },
+        default: Some("\"auto\""),
+        effect: "CPU of each shard's thread. \"auto\" puts the first shard on the core of the \
+                 disk's interrupt, \"off\" leaves all to the kernel, a list names one CPU per \
+                 shard.",
+    },
+    Key {
+        path: "runtime.scheduling_slice_ms",
+        kind: Kind::Integer {
+            least: 0,
+            most: 100,
+            slot: |c| &mut c.runtime.scheduling_slice_ms,
+        },
+        default: Some("10"),
+        effect: "Scheduling slice that shard threads ask of the kernel, in milliseconds. 0 leaves \
+                 the kernel's.",
+    },
+    Key {
+        path: "user.name",
+        kind: Kind::UserText {
+            slot: |user| &mut user.name,
+        },
+        default: None,
+        effect: "Login of one user. As soon as one user is configured nobody connects without.",
+    },
+    Key {
+        path: "user.password",
+        kind: Kind::UserText {
+            slot: |user| &mut user.password,
+        },
+        default: None,
+        effect: "Passcode of that user, as it is. Keep the file readable by the broker alone.",
+    },
+];
+
+// The smallest volatile budget of the table holds the smallest message.
+const _: () = assert!(MIB > MESSAGE_SIZE_MAX_FLOOR_BYTES && MESSAGE_SIZE_MAX_FLOOR_BYTES >= KIB);

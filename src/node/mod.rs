@@ -1,0 +1,7 @@
+//! One node: configuration, command line, exit codes and the life of the process (F5).
+//!
+//! The only floor that reads configuration files, speaks to a terminal and ends the process.
+
+pub mod cli;
+pub mod config;
+pub mod exit;
