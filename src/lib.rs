@@ -5,6 +5,8 @@
 //! `frontend` (F2) - `shard` (F3) - `runtime`, `housekeeping` (F4) - `node` (F5).
 //! Below F4 there are no sockets, files, clocks, threads or locks.
 
+#[cfg(feature = "runtime")]
+pub mod housekeeping;
 pub mod limits;
 #[cfg(feature = "runtime")]
 pub mod node;

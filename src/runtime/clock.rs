@@ -1,5 +1,7 @@
 //! The only reader of clocks on the hot path: once per turn.
 
+#![allow(clippy::disallowed_methods, reason = "the one reader of clocks")]
+
 use crate::now::Now;
 
 /// Reads `CLOCK_BOOTTIME` (it goes on in suspend) and the wall clock.

@@ -1,0 +1,264 @@
+//! The housekeeping thread: one glommio executor for all shards of a node.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::queue::ArrayQueue;
+use forebay_journal::SegmentId;
+use forebay_journal::format::SegmentHead;
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::folder::Folder;
+use super::inbox::{Inbox, Request, Response};
+use super::pace::Pace;
+use super::prepare::{Spare, open_direct, prepare};
+use crate::runtime::bell::Bell;
+
+/// Bytes of I/O memory of the executor, in place of glommio's 10 MiB: it must fit a usual MEMLOCK.
+const IO_MEMORY_SIZE: usize = 1 << 20;
+/// How often a full disk is tried again.
+const NO_SPACE_RETRY: Duration = Duration::from_millis(100);
+/// Requests and responses under way per shard; a shard asks for a handful at a time.
+const PORT_CAPACITY: usize = 64;
+
+/// Why housekeeping cannot start: the machine's fault.
+#[derive(Debug)]
+pub struct HousekeeperError(String);
+
+impl fmt::Display for HousekeeperError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the housekeeping executor cannot start: {}. Remedy: `ulimit -l` of at least 8192 KiB \
+             (LimitMEMLOCK in a systemd unit)",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for HousekeeperError {}
+
+/// A shard's end of the conversation.
+pub struct ShardPort {
+    requests: Arc<Inbox<Request>>,
+    responses: Arc<ArrayQueue<Response>>,
+    /// Tells housekeeping how fast it has to be.
+    pub pace: Arc<Pace>,
+}
+
+impl ShardPort {
+    /// Asks; gives the request back when too many are under way.
+    pub fn ask(&self, request: Request) -> Result<(), Request> {
+        self.requests.push(request)
+    }
+
+    /// Takes the next answer if there is one.
+    pub fn poll(&self) -> Option<Response> {
+        self.responses.pop()
+    }
+}
+
+/// What housekeeping knows of one shard's files at start.
+pub struct ShardFiles {
+    /// Template of the heads to write: segment, generation are filled in.
+    pub head: SegmentHead,
+    /// Files in use, oldest first.
+    pub held: BTreeMap<SegmentId, (PathBuf, u64)>,
+    /// Files free to be used again, with their generations.
+    pub spare: Vec<(PathBuf, u64)>,
+    /// How many spare files are kept; more are removed.
+    pub spare_max: usize,
+    /// Rate of zero-filling in bytes a second while the shard does not wait.
+    pub rate: u64,
+}
+
+struct Keeper {
+    folder: Folder,
+    files: ShardFiles,
+    requests: Arc<Inbox<Request>>,
+    responses: Arc<ArrayQueue<Response>>,
+    pace: Arc<Pace>,
+    bell: Bell,
+}
+
+/// The running thread.
+pub struct Housekeeper {
+    stops: Vec<Arc<Inbox<Request>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Housekeeper {
+    /// Starts the thread for these shards; each is rung by its bell when an answer is there.
+    ///
+    /// Errors: see [`HousekeeperError`].
+    pub fn start(
+        folder: &Folder,
+        shards: Vec<(ShardFiles, Bell)>,
+    ) -> Result<(Self, Vec<ShardPort>), HousekeeperError> {
+        let (mut keepers, mut ports) = (Vec::new(), Vec::new());
+        for (files, bell) in shards {
+            let requests = Arc::new(Inbox::new(PORT_CAPACITY));
+            let responses = Arc::new(ArrayQueue::new(PORT_CAPACITY));
+            let pace = Arc::new(Pace::default());
+            ports.push(ShardPort {
+                requests: Arc::clone(&requests),
+                responses: Arc::clone(&responses),
+                pace: Arc::clone(&pace),
+            });
+            keepers.push(Keeper {
+                folder: folder.clone(),
+                files,
+                requests,
+                responses,
+                pace,
+                bell,
+            });
+        }
+        let stops = keepers
+            .iter()
+            .map(|keeper| Arc::clone(&keeper.requests))
+            .collect();
+        let thread = executor("forebay-keeper")
+            .spawn(move || async move {
+                let tasks: Vec<_> = keepers
+                    .into_iter()
+                    .map(|k| glommio::spawn_local(k.run()))
+                    .collect();
+                for task in tasks {
+                    task.await;
+                }
+            })
+            .map_err(|error| HousekeeperError(error.to_string()))?;
+        let thread = std::thread::spawn(move || {
+            // The executor's own handle has another error type; a panic there aborts the process.
+            let _ = thread.join();
+        });
+        Ok((
+            Self {
+                stops,
+                thread: Some(thread),
+            },
+            ports,
+        ))
+    }
+
+    /// Ends the thread; preparations under way are left as `*.new`.
+    pub fn stop(mut self) {
+        for requests in &self.stops {
+            let mut request = Request::Stop;
+            while let Err(back) = requests.push(request) {
+                request = back;
+                std::thread::yield_now();
+            }
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// An executor as housekeeping uses it: unpinned, small registered memory, timely preemption.
+pub(super) fn executor(name: &str) -> LocalExecutorBuilder {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .name(name)
+        .io_memory(IO_MEMORY_SIZE)
+        .preempt_timer(Duration::from_millis(1))
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        loop {
+            match self.requests.next().await {
+                Request::Prepare(segment) => {
+                    if !self.prepare(segment).await {
+                        return;
+                    }
+                }
+                Request::Free(oldest) => self.free(oldest),
+                Request::Stop => return,
+            }
+        }
+    }
+
+    /// Prepares until it succeeds; false when told to stop meanwhile.
+    async fn prepare(&mut self, segment: SegmentId) -> bool {
+        let head = SegmentHead {
+            segment,
+            generation: 0,
+            ..self.files.head
+        };
+        let path = self.folder.segment(head.epoch, head.shard, segment);
+        let mut has_said_no_space = false;
+        loop {
+            let spare = self.files.spare.pop();
+            let spare = spare.map(|(path, generation)| Spare { path, generation });
+            match prepare(&path, head, spare, &self.pace, self.files.rate).await {
+                Ok((head, file)) => {
+                    self.files.held.insert(segment, (path, head.generation));
+                    self.answer(Response::Prepared { head, file });
+                    return true;
+                }
+                Err(error) if error.is_no_space() => {
+                    if !has_said_no_space {
+                        tracing::warn!(shard = head.shard.0, "{error}: producers wait for space");
+                        self.answer(Response::NoSpace);
+                        has_said_no_space = true;
+                    }
+                }
+                Err(error) => {
+                    self.answer(Response::Failed {
+                        reason: error.to_string(),
+                    });
+                    return true;
+                }
+            }
+            glommio::timer::Timer::new(NO_SPACE_RETRY).await;
+            match self.requests.try_next() {
+                Some(Request::Stop) => return false,
+                Some(Request::Free(oldest)) => self.free(oldest),
+                // The one being prepared comes first; this one keeps its place by being asked next.
+                Some(Request::Prepare(later)) => self.later(later),
+                None => {}
+            }
+        }
+    }
+
+    fn later(&self, segment: SegmentId) {
+        assert!(
+            self.requests.push(Request::Prepare(segment)).is_ok(),
+            "a request was just taken out, so there is room"
+        );
+    }
+
+    fn free(&mut self, oldest: SegmentId) {
+        let kept = self.files.held.split_off(&oldest);
+        for (_, (path, generation)) in std::mem::replace(&mut self.files.held, kept) {
+            if self.files.spare.len() < self.files.spare_max {
+                self.files.spare.push((path, generation));
+            } else if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!("cannot remove {}: {error}", path.display());
+            }
+        }
+    }
+
+    fn answer(&self, response: Response) {
+        // A shard asks for at most PORT_CAPACITY at a time, so its answers fit.
+        assert!(
+            self.responses.push(response).is_ok(),
+            "more answers than requests"
+        );
+        self.bell.ring();
+    }
+}
+
+/// Opens the file of a segment that recovery found, for reading by a ring.
+///
+/// Errors: the system's.
+pub fn open_segment(path: &std::path::Path) -> std::io::Result<OwnedFd> {
+    open_direct(path)
+}
