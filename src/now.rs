@@ -16,6 +16,9 @@ pub struct Now {
 impl Now {
     /// Makes a reading with the given monotonic time and a wall clock of zero: for tests.
     pub const fn from_monotonic_us(monotonic_us: u64) -> Self {
-        Self { monotonic_us, unix_ms: 0 }
+        Self {
+            monotonic_us,
+            unix_ms: 0,
+        }
     }
 }
