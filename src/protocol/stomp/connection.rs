@@ -1,7 +1,6 @@
 //! The engine of one connection: order of frames, versions, bodies and timers.
 
-use memchr::memchr;
-
+use super::body::BodyRule;
 use super::command::Command;
 use super::connect;
 use super::control;
@@ -77,17 +76,6 @@ struct Waiting {
     body: BodyRule,
     /// Bytes of the body known to hold no NUL.
     scanned: usize,
-}
-
-/// How long a body is, and may be.
-#[derive(Clone, Copy, Debug)]
-struct BodyRule {
-    /// As `content-length` says; none: up to NUL.
-    length: Option<usize>,
-    size_max: usize,
-    /// What a body breaks that is too long, or is not ended by NUL.
-    error_too_long: ErrorKind,
-    error_without_nul: ErrorKind,
 }
 
 /// A body that is given out in parts.
@@ -318,7 +306,7 @@ impl Connection {
         match head.command {
             Command::Send => {
                 let read = send::read(headers)?;
-                let body = self.message_body(read.content_length)?;
+                let body = BodyRule::of_message(read.content_length, &self.limits)?;
                 Ok((Event::Send(read.send), body))
             }
             Command::Connect => {
@@ -327,63 +315,17 @@ impl Connection {
                     None => None,
                     Some(length) => Some(send::content_length(length.raw())?),
                 };
-                let body = self.no_body(head.command, connect.version, length)?;
+                let body =
+                    BodyRule::of_control(head.command, connect.version, length, &self.limits)?;
                 Ok((Event::Connect(connect), body))
             }
             command => {
                 let read = control::read(command, self.version, headers)?;
-                let body = self.no_body(command, self.version, read.content_length)?;
+                let body =
+                    BodyRule::of_control(command, self.version, read.content_length, &self.limits)?;
                 Ok((read.event, body))
             }
         }
-    }
-
-    /// A length beyond the limit is refused here, before a byte of the body is waited for.
-    /// Source: STOMP 1.2 "Header content-length", "Size Limits".
-    fn message_body(&self, content_length: Option<u64>) -> Result<BodyRule, ErrorKind> {
-        let max = self.limits.message_size_max;
-        let error_too_long = ErrorKind::MessageTooLarge { max };
-        let length = match content_length {
-            None => None,
-            Some(length) if length > max => return Err(error_too_long),
-            Some(length) => Some(usize::try_from(length).map_err(|_| error_too_long)?),
-        };
-        Ok(BodyRule {
-            length,
-            size_max: usize::try_from(max).unwrap_or(usize::MAX),
-            error_too_long,
-            error_without_nul: ErrorKind::BodyWithoutNul,
-        })
-    }
-
-    /// Source: STOMP 1.2 "Body": only `SEND` of a client's frames may have one. In 1.0 ("The body
-    /// of the SUBSCRIBE command is ignored") it is thrown away, up to the size of a head.
-    fn no_body(
-        &self,
-        command: Command,
-        version: Version,
-        content_length: Option<u64>,
-    ) -> Result<BodyRule, ErrorKind> {
-        let error = ErrorKind::BodyNotAllowed { command };
-        let size_max = if version == Version::V1_0 {
-            self.limits.header_bytes_max
-        } else {
-            0
-        };
-        let length = match content_length {
-            None if version == Version::V1_0 => None,
-            None => Some(0),
-            Some(length) => Some(usize::try_from(length).map_err(|_| error)?),
-        };
-        if length.is_some_and(|length| length > size_max) {
-            return Err(error);
-        }
-        Ok(BodyRule {
-            length,
-            size_max,
-            error_too_long: error,
-            error_without_nul: error,
-        })
     }
 
     /// Finishes an event whose frame is whole, and moves on.
@@ -555,38 +497,6 @@ impl Connection {
                 waited < self.limits.input_size_max(),
                 "waiting for more than the bound"
             );
-        }
-    }
-}
-
-impl BodyRule {
-    /// Returns the length of the body when its end is in `after`, the bytes behind the head.
-    ///
-    /// The first `scanned` bytes are known to hold no NUL.
-    fn end(&self, after: &[u8], scanned: usize) -> Result<Option<usize>, ErrorKind> {
-        if let Some(length) = self.length {
-            // STOMP 1.2 "Header content-length": this number of octets MUST be read, NULs or
-            // not, and the frame still needs to be terminated with NUL.
-            return match after.get(length) {
-                None => Ok(None),
-                Some(0) => Ok(Some(length)),
-                Some(_) => Err(self.error_without_nul),
-            };
-        }
-        let unseen = after.get(scanned..).unwrap_or_default();
-        let len = memchr(0, unseen).map(|found| scanned + found);
-        if len.unwrap_or(after.len()) > self.size_max {
-            return Err(self.error_too_long);
-        }
-        Ok(len)
-    }
-
-    /// Returns the rule for what is left when `taken` bytes are gone.
-    fn remaining(&self, taken: usize) -> Self {
-        Self {
-            length: self.length.map(|length| length.saturating_sub(taken)),
-            size_max: self.size_max.saturating_sub(taken),
-            ..*self
         }
     }
 }

@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
     fn subscribe(self, version: Version, headers: Headers<'a>) -> Result<Subscribe<'a>, ErrorKind> {
         let command = Command::Subscribe;
         let missing = |header| ErrorKind::MissingHeader { command, header };
-        let destination = self.destination.ok_or(missing("destination"))?;
+        let destination = self.destination.ok_or_else(|| missing("destination"))?;
         if version >= Version::V1_1 && self.id.is_none() {
             return Err(missing("id"));
         }

@@ -8,10 +8,6 @@ use super::version::Version;
 
 /// One thing a client said.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "Send is the usual case; boxing it would allocate"
-)]
 pub enum Event<'a> {
     /// `CONNECT` or `STOMP`: always the first. Answer with `CONNECTED` or `ERROR`.
     Connect(Connect<'a>),

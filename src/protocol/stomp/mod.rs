@@ -18,6 +18,7 @@ pub mod destination;
 pub mod encode;
 pub mod fuzz;
 
+mod body;
 mod command;
 mod connect;
 mod connection;
