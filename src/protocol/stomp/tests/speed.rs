@@ -1,0 +1,85 @@
+//! What a frame costs. Run it by hand: a figure of a debug build or a busy machine says nothing.
+//!
+//! `cargo test --release --lib protocol::stomp::tests::speed -- --ignored --nocapture`
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use super::frames;
+use crate::now::Now;
+use crate::protocol::stomp::encode::{self, MessageHead, Token};
+use crate::protocol::stomp::{Connection, Event, Limits, Version};
+
+#[test]
+#[ignore = "prints figures for a release build"]
+fn print_cost_per_frame() {
+    let body = |len| "b".repeat(len);
+    let send = |len, more: &str| {
+        let head = format!("SEND\ndestination:/queue/orders\ncontent-length:{len}\n{more}\n");
+        format!("{head}{}\0\n", body(len))
+    };
+    let usual = "content-type:text/plain\npersistent:true\nreceipt:message-12345\n";
+    measure("SEND 128 B, 5 headers", &send(128, usual));
+    measure("SEND 1 KiB, 5 headers", &send(1024, usual));
+    measure("SEND 128 B, 2 headers", &send(128, ""));
+    measure(
+        "SEND 128 B, NUL body, 1 header",
+        &format!("SEND\ndestination:a\n\n{}\0", body(128)),
+    );
+    measure("ACK", "ACK\nid:123-456789\n\n\0");
+    measure_message_head();
+}
+
+fn measure(name: &str, frame: &str) {
+    let now = Now::from_monotonic_us(0);
+    let mut connection = Connection::new(Limits::default(), now);
+    connection
+        .next_event(&frames::connect(Version::V1_2), now)
+        .expect("CONNECT is sound");
+    let stream = frame.repeat((4 << 20) / frame.len()).into_bytes();
+    let (mut best_ns, mut sum) = (f64::MAX, 0);
+    for _ in 0..10 {
+        let (mut start, mut count) = (0, 0_u32);
+        let begin = Instant::now();
+        while start < stream.len() {
+            // A receive buffer of 16 KiB, as the reactor has.
+            let end = stream.len().min(start + 16_384);
+            let parsed = connection
+                .next_event(&stream[start..end], now)
+                .expect("all is sound");
+            start += parsed.consumed;
+            if let Some(Event::Send(send)) = &parsed.event {
+                sum += send.stored_head.len() + send.body.len() + send.destination.raw().len();
+            }
+            count += u32::from(parsed.event.is_some());
+            black_box(&parsed);
+        }
+        best_ns = best_ns.min(begin.elapsed().as_nanos() as f64 / f64::from(count));
+    }
+    black_box(sum);
+    println!("{name:32} {best_ns:7.1} ns");
+}
+
+fn measure_message_head() {
+    let mut out = Vec::with_capacity(1 << 20);
+    let rounds = 1_000_000_u32;
+    let begin = Instant::now();
+    for round in 0..rounds {
+        if out.len() > (1 << 20) - 4096 {
+            out.clear();
+        }
+        let head = MessageHead {
+            subscription: Some("sub-0"),
+            message_id: Token::Pair(7, u64::from(round)),
+            destination: "/queue/orders",
+            ack: Some(Token::Pair(7, u64::from(round))),
+            is_redelivered: false,
+            delivery_count: 1,
+            content_length: Some(128),
+            stored_head: b"content-type:text/plain\npersistent:true\n",
+        };
+        encode::message_head(black_box(&mut out), Version::V1_2, &head);
+    }
+    let each_ns = begin.elapsed().as_nanos() as f64 / f64::from(rounds);
+    println!("{:32} {each_ns:7.1} ns", "MESSAGE head, 1.2");
+}
