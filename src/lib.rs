@@ -7,3 +7,5 @@
 
 pub mod now;
 pub mod protocol;
+pub mod queue;
+pub mod routing;
