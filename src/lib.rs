@@ -5,6 +5,7 @@
 //! `frontend` (F2) - `shard` (F3) - `runtime`, `housekeeping` (F4) - `node` (F5).
 //! Below F4 there are no sockets, files, clocks, threads or locks.
 
+pub mod frontend;
 #[cfg(feature = "runtime")]
 pub mod housekeeping;
 pub mod limits;
@@ -12,5 +13,7 @@ pub mod limits;
 pub mod node;
 pub mod now;
 pub mod protocol;
+pub mod queue;
+pub mod routing;
 #[cfg(feature = "runtime")]
 pub mod runtime;

@@ -1,0 +1,59 @@
+//! STOMP events to commands, replies to STOMP frames.
+//!
+//! Owns the names a client uses: its subscriptions and the tokens it acknowledges with. Knows no
+//! policy. What the messaging model does not have yet is refused here, clearly (`features.md` 3.4).
+
+mod acknowledge;
+mod session;
+mod subscribe;
+
+pub use session::{Session, Settings};
+
+use forebay_journal::format::Routing;
+
+use crate::protocol::stomp::RoutingType;
+use crate::protocol::stomp::destination::{Destination, DestinationKind};
+
+/// Encoding number of STOMP 1.2 header lines and a body (`docs/format.md` 6, message).
+pub const ENCODING: u8 = 1;
+
+/// Why a front end refuses what the engine let through: becomes an ERROR frame.
+#[derive(Debug)]
+struct Unusable {
+    message: &'static str,
+    details: String,
+}
+
+impl Unusable {
+    fn new(message: &'static str, details: impl Into<String>) -> Self {
+        Self { message, details: details.into() }
+    }
+
+    /// A header that asks for something this release does not have.
+    fn not_offered(header: &str) -> Self {
+        Self::new(
+            "not offered",
+            format!("This release does not offer what the header {header} asks for."),
+        )
+    }
+}
+
+/// Where a destination leads: how it routes and its address.
+fn resolve(text: &str, routing: Option<RoutingType>) -> Result<(Routing, &str), Unusable> {
+    let Destination { kind, name } = Destination::parse(text)
+        .map_err(|empty| Unusable::new("destination without a name", empty.to_string()))?;
+    if !kind.is_offered() {
+        let details = format!("This release does not offer destinations like {text:?}.");
+        return Err(Unusable::new("destination not offered", details));
+    }
+    let by_name = match kind {
+        DestinationKind::Topic => Routing::Multicast,
+        _ => Routing::Anycast,
+    };
+    let routing = match routing {
+        Some(RoutingType::Anycast) => Routing::Anycast,
+        Some(RoutingType::Multicast) => Routing::Multicast,
+        None => by_name,
+    };
+    Ok((routing, name))
+}

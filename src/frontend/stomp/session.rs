@@ -1,0 +1,385 @@
+//! One STOMP connection.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::acknowledge::Outstanding;
+use super::subscribe::{Names, Subscribed};
+use super::{ENCODING, Unusable, resolve};
+use crate::frontend::{Command, Deliver, Reply, SendCommand, Step, Timeout, Users, Verdict};
+use crate::now::Now;
+use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
+use crate::protocol::stomp::{
+    AckMode, Connect, Connection, Event, Limits, Send, StoredHead, Value, Version,
+};
+
+/// What all STOMP connections of a shard share.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bounds of the engine.
+    pub limits: Limits,
+    /// Who may connect.
+    pub users: Users,
+    /// Whether a SEND without a `persistent` header is persistent.
+    pub is_persistent_by_default: bool,
+    /// Messages in flight to a subscription that names no prefetch.
+    pub prefetch_default: u32,
+    /// Most subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// Longest address in bytes.
+    pub address_size_max: usize,
+    /// What CONNECTED says about the server.
+    pub server: String,
+}
+
+/// State of one connection.
+#[derive(Debug)]
+pub struct Session {
+    engine: Connection,
+    pub(super) settings: Rc<Settings>,
+    name: String,
+    pub(super) subscriptions: FxHashMap<u32, Subscribed>,
+    pub(super) names: Names,
+    pub(super) next_subscription: u32,
+    /// Deliveries a client of STOMP 1.0 acknowledges without naming the subscription.
+    pub(super) outstanding: Outstanding,
+    /// Decoded text and rewritten heads of the event under way.
+    scratch: Scratch,
+    /// Whether the parts of the message under way are thrown away: its subscription is gone.
+    is_dropping: bool,
+}
+
+/// Bytes of a command that is being made: the client's own, or rewritten ones in the scratch.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Text<'a> {
+    Given(&'a [u8]),
+    Address,
+    Head,
+    Receipt,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    address: Vec<u8>,
+    head: Vec<u8>,
+    receipt: Vec<u8>,
+}
+
+impl Scratch {
+    fn get<'a>(&'a self, text: Text<'a>) -> &'a [u8] {
+        match text {
+            Text::Given(bytes) => bytes,
+            Text::Address => &self.address,
+            Text::Head => &self.head,
+            Text::Receipt => &self.receipt,
+        }
+    }
+
+    /// Keeps an address that had to be decoded.
+    pub(super) fn address<'a>(&mut self, text: &Cow<'a, str>, address: &str) -> Text<'a> {
+        match text {
+            // The address is the end of the text, so its bytes are found without another search.
+            Cow::Borrowed(text) => Text::Given(&text.as_bytes()[text.len() - address.len()..]),
+            Cow::Owned(_) => {
+                self.address.clear();
+                self.address.extend_from_slice(address.as_bytes());
+                Text::Address
+            }
+        }
+    }
+
+    pub(super) fn receipt<'a>(&mut self, receipt: Option<Value<'a>>) -> Option<Text<'a>> {
+        receipt.map(|value| match value.decode() {
+            Cow::Borrowed(text) => Text::Given(text.as_bytes()),
+            Cow::Owned(text) => {
+                self.receipt.clear();
+                self.receipt.extend_from_slice(text.as_bytes());
+                Text::Receipt
+            }
+        })
+    }
+
+    fn head<'a>(&mut self, head: &StoredHead<'a>) -> Text<'a> {
+        if let Some(run) = head.single_run() {
+            return Text::Given(run);
+        }
+        self.head.clear();
+        head.parts().for_each(|part| self.head.extend_from_slice(part));
+        Text::Head
+    }
+}
+
+/// A refusal with the receipt of the frame refused.
+pub(super) type Refused = (Unusable, Option<String>);
+
+pub(super) fn owned(receipt: Option<Value<'_>>) -> Option<String> {
+    receipt.map(|value| value.decode().into_owned())
+}
+
+impl Session {
+    /// Starts a connection; `name` is what CONNECTED calls the session.
+    pub fn new(settings: Rc<Settings>, name: String, now: Now) -> Self {
+        Self {
+            engine: Connection::new(settings.limits, now),
+            settings,
+            name,
+            subscriptions: FxHashMap::default(),
+            names: Names::default(),
+            next_subscription: 0,
+            outstanding: Outstanding::default(),
+            scratch: Scratch::default(),
+            is_dropping: false,
+        }
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.engine.version()
+    }
+
+    pub(super) fn scratch(&mut self) -> &mut Scratch {
+        &mut self.scratch
+    }
+
+    /// Whether the next event in `input` brings a message or a part of one.
+    pub fn is_message_next(&self, input: &[u8]) -> bool {
+        // In the middle of a body everything belongs to a message.
+        self.engine.is_in_body() || {
+            let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
+            start.is_some_and(|at| input[at..].starts_with(b"SE"))
+        }
+    }
+
+    /// Reads one event from `input`.
+    pub fn handle_input<'a>(&'a mut self, input: &'a [u8], now: Now, out: &mut Vec<u8>) -> Step<'a> {
+        let window = &input[..input.len().min(self.settings.limits.input_size_max() + 1)];
+        let parsed = match self.engine.next_event(window, now) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                error.encode(self.engine.version(), out);
+                return Step::Broken;
+            }
+        };
+        let consumed = parsed.consumed;
+        let translated = match parsed.event {
+            None => return Step::Quiet { consumed, is_starved: true },
+            Some(Event::Connect(connect)) => match self.connect(&connect, out) {
+                Ok(()) => return Step::Quiet { consumed, is_starved: false },
+                Err(refused) => Err(refused),
+            },
+            Some(Event::Disconnect(disconnect)) => {
+                let receipt = self.scratch.receipt(disconnect.receipt);
+                let receipt = receipt.map_or(&[][..], |text| self.scratch.get(text));
+                return Step::Goodbye { receipt };
+            }
+            Some(event) => self.translate(event),
+        };
+        match translated {
+            Ok(command) => {
+                let command = command.map(&mut |text| self.scratch.get(text));
+                Step::Command { consumed, command }
+            }
+            Err((unusable, receipt)) => {
+                self.say_error(unusable.message, &unusable.details, receipt.as_deref(), out);
+                Step::Broken
+            }
+        }
+    }
+
+    fn connect(&self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let login = connect.login.map(|value| value.decode());
+        let passcode = connect.passcode.map(|value| value.decode());
+        if !self.settings.users.admit(login.as_deref(), passcode.as_deref()) {
+            let details = "The login and passcode headers do not name a user of this broker.";
+            return Err((Unusable::new("access refused", details), None));
+        }
+        encode::connected(
+            out,
+            &Connected {
+                version: connect.version,
+                heart_beat: self.settings.limits.heart_beat,
+                session: &self.name,
+                server: &self.settings.server,
+            },
+        );
+        Ok(())
+    }
+
+    fn translate<'a>(&mut self, event: Event<'a>) -> Result<Command<Text<'a>>, Refused> {
+        match event {
+            Event::Send(send) => self.send(&send),
+            Event::SendPart(part) => {
+                Ok(Command::SendPart { bytes: Text::Given(part.bytes), is_last: part.is_last })
+            }
+            Event::Subscribe(subscribe) => self.subscribe(&subscribe),
+            Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
+            Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
+            Event::Nack(nack) => self.acknowledge(&nack, Verdict::Release),
+            Event::Begin(transaction) | Event::Commit(transaction) | Event::Abort(transaction) => {
+                let details = "This release does not offer transactions.";
+                Err((Unusable::new("not offered", details), owned(transaction.receipt)))
+            }
+            Event::Connect(_) | Event::Disconnect(_) => unreachable!("handled by the caller"),
+        }
+    }
+
+    fn send<'a>(&mut self, send: &Send<'a>) -> Result<Command<Text<'a>>, Refused> {
+        let destination = send.destination.decode();
+        let checked = check_send(send)
+            .and_then(|()| resolve(&destination, send.routing))
+            .and_then(|(routing, address)| self.check_address(address).map(|()| (routing, address)));
+        let (routing, address) = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
+        Ok(Command::Send(SendCommand {
+            routing,
+            address: self.scratch.address(&destination, address),
+            is_persistent: send.persistent.unwrap_or(self.settings.is_persistent_by_default),
+            priority: send.priority.unwrap_or(4),
+            has_content_length: send.has_content_length,
+            encoding: ENCODING,
+            head: self.scratch.head(&send.stored_head),
+            body: Text::Given(send.body),
+            is_complete: send.is_complete,
+            receipt: self.scratch.receipt(send.receipt),
+        }))
+    }
+
+    pub(super) fn check_address(&self, address: &str) -> Result<(), Unusable> {
+        let max = self.settings.address_size_max;
+        if address.len() > max {
+            let details = format!("A destination's name has at most {max} bytes.");
+            return Err(Unusable::new("destination too long", details));
+        }
+        Ok(())
+    }
+
+    /// Writes what a reply means; false if the connection has to close after it.
+    pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
+        match reply {
+            Reply::Receipt { receipt } => {
+                encode::receipt(out, self.version(), &String::from_utf8_lossy(receipt));
+            }
+            Reply::Deliver(deliver) => self.deliver(deliver, out),
+            Reply::DeliverPart { bytes, is_last } => self.push_body(bytes, *is_last, out),
+            Reply::Refused { refusal, receipt } => {
+                let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt));
+                self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
+                return false;
+            }
+            Reply::Synced => {}
+        }
+        true
+    }
+
+    fn deliver(&mut self, deliver: &Deliver<&[u8]>, out: &mut Vec<u8>) {
+        let Some(subscribed) = self.subscriptions.get(&deliver.subscription.0) else {
+            self.is_dropping = !deliver.is_complete;
+            return;
+        };
+        let is_explicit = subscribed.ack != AckMode::Auto;
+        let head = MessageHead {
+            subscription: subscribed.id.as_deref(),
+            message_id: Token::Pair(deliver.shard.into(), deliver.message.0),
+            destination: &subscribed.destination,
+            ack: is_explicit
+                .then(|| Token::Pair(deliver.subscription.0.into(), deliver.delivery_tag)),
+            is_redelivered: deliver.is_redelivered,
+            delivery_count: u32::from(deliver.attempts) + 1,
+            content_length: deliver.has_content_length.then_some(deliver.body_size),
+            stored_head: deliver.head,
+        };
+        encode::message_head(out, self.engine.version(), &head);
+        if is_explicit && self.version() == Version::V1_0 {
+            self.outstanding.push(deliver);
+        }
+        self.is_dropping = false;
+        self.push_body(deliver.body, deliver.is_complete, out);
+    }
+
+    fn push_body(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) {
+        if !self.is_dropping {
+            out.extend_from_slice(bytes);
+            if is_last {
+                out.extend_from_slice(encode::FRAME_END);
+            }
+        }
+        self.is_dropping &= !is_last;
+    }
+
+    /// Writes an ERROR frame and accepts nothing any more.
+    pub fn say_error(
+        &mut self,
+        message: &str,
+        details: &str,
+        receipt_id: Option<&str>,
+        out: &mut Vec<u8>,
+    ) {
+        let frame = ErrorFrame { message, details, receipt_id, lists_versions: false };
+        encode::error(out, self.engine.version(), &frame);
+        self.engine.close();
+    }
+
+    /// Bytes came in.
+    pub fn note_received(&mut self, now: Now) {
+        self.engine.note_received(now);
+    }
+
+    /// Bytes went out.
+    pub fn note_sent(&mut self, now: Now) {
+        self.engine.note_sent(now);
+    }
+
+    /// The broker stopped or began again to read.
+    pub fn set_reading(&mut self, is_reading: bool, now: Now) {
+        self.engine.set_reading(is_reading, now);
+    }
+
+    /// When a timer is due next, in monotonic microseconds.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.engine.poll_timeout()
+    }
+
+    /// Runs the timers that are due.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Vec<u8>) -> Timeout {
+        match self.engine.handle_timeout(now) {
+            None => Timeout::None,
+            Some(action) => match action.error() {
+                None => {
+                    out.extend_from_slice(encode::HEART_BEAT);
+                    Timeout::Wrote
+                }
+                Some(error) => {
+                    error.encode(self.engine.version(), out);
+                    Timeout::Broken
+                }
+            },
+        }
+    }
+}
+
+/// Headers that ask for something the messaging model does not have yet.
+const SEND_NOT_OFFERED: [&str; 6] = [
+    "AMQ_SCHEDULED_CRON",
+    "AMQ_SCHEDULED_DELAY",
+    "AMQ_SCHEDULED_PERIOD",
+    "AMQ_SCHEDULED_TIME",
+    "JMSXGroupID",
+    "_AMQ_DUPL_ID",
+];
+
+fn check_send(send: &Send<'_>) -> Result<(), Unusable> {
+    if send.transaction.is_some() {
+        return Err(Unusable::not_offered("transaction"));
+    }
+    if send.expires_unix_ms.is_some_and(|at| at != 0) {
+        return Err(Unusable::not_offered("expires"));
+    }
+    for (key, _) in send.headers.iter() {
+        // All of them begin with a capital or an underscore, which nearly no header does.
+        let is_suspect = key.raw().as_bytes().first().is_some_and(|b| matches!(b, b'A'..=b'Z' | b'_'));
+        if is_suspect && SEND_NOT_OFFERED.contains(&key.raw()) {
+            return Err(Unusable::not_offered(key.raw()));
+        }
+    }
+    Ok(())
+}

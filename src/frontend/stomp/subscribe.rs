@@ -1,0 +1,145 @@
+//! Subscriptions of one STOMP connection: the client's names and ours.
+
+use rustc_hash::FxHashMap;
+
+use super::session::{Refused, Session, Text, owned};
+use super::{Unusable, resolve};
+use crate::frontend::{Command, SubscribeCommand, Subscription};
+use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
+use crate::queue::{Credit, Settlement};
+
+/// One subscription as the client knows it.
+#[derive(Debug)]
+pub(super) struct Subscribed {
+    /// Its id; none for a client of STOMP 1.0 that gave none.
+    pub(super) id: Option<Box<str>>,
+    /// The destination as the client wrote it: goes back with each message.
+    pub(super) destination: Box<str>,
+    pub(super) ack: AckMode,
+}
+
+/// Our names by the client's. In STOMP 1.0 the destination may stand for the id.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    by_id: FxHashMap<Box<str>, Subscription>,
+    by_destination: FxHashMap<Box<str>, Subscription>,
+}
+
+impl Names {
+    pub(super) fn by_id(&self, id: &str) -> Option<Subscription> {
+        self.by_id.get(id).copied()
+    }
+}
+
+/// Headers of SUBSCRIBE and UNSUBSCRIBE that make a subscription durable.
+const DURABLE: [&str; 3] =
+    ["activemq.subscriptionName", "durable-subscriber-name", "durable-subscription-name"];
+/// Headers that name the messages in flight: ActiveMQ's word and RabbitMQ's.
+const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
+
+impl Session {
+    pub(super) fn subscribe<'a>(
+        &mut self,
+        subscribe: &Subscribe<'a>,
+    ) -> Result<Command<Text<'a>>, Refused> {
+        let destination = subscribe.destination.decode();
+        let id = subscribe.id.map(|id| id.decode());
+        let refused = |unusable| (unusable, owned(subscribe.receipt));
+        let (routing, address) = resolve(&destination, subscribe.routing).map_err(refused)?;
+        self.check_address(address).map_err(refused)?;
+        self.check_subscribe(subscribe, id.as_deref(), &destination).map_err(refused)?;
+        let credit = self.credit(&subscribe.headers).map_err(refused)?;
+        let subscription = Subscription(self.next_subscription);
+        self.next_subscription += 1;
+        match &id {
+            Some(id) => self.names.by_id.insert((**id).into(), subscription),
+            None => self.names.by_destination.insert((*destination).into(), subscription),
+        };
+        let subscribed = Subscribed {
+            id: id.map(Into::into),
+            destination: (*destination).into(),
+            ack: subscribe.ack,
+        };
+        self.subscriptions.insert(subscription.0, subscribed);
+        Ok(Command::Subscribe(SubscribeCommand {
+            subscription,
+            routing,
+            address: self.scratch().address(&destination, address),
+            credit,
+            settlement: match subscribe.ack {
+                AckMode::Auto => Settlement::OnHandover,
+                AckMode::Client | AckMode::ClientIndividual => Settlement::ByConsumer,
+            },
+            receipt: self.scratch().receipt(subscribe.receipt),
+        }))
+    }
+
+    fn check_subscribe(
+        &self,
+        subscribe: &Subscribe<'_>,
+        id: Option<&str>,
+        destination: &str,
+    ) -> Result<(), Unusable> {
+        if subscribe.selector.is_some() {
+            return Err(Unusable::not_offered("selector"));
+        }
+        if let Some(header) = DURABLE.iter().find(|key| subscribe.headers.first(key).is_some()) {
+            return Err(Unusable::not_offered(header));
+        }
+        if subscribe.headers.first("browser").is_some_and(|value| value.raw() == "true") {
+            return Err(Unusable::not_offered("browser"));
+        }
+        let max = self.settings.subscriptions_max;
+        if self.subscriptions.len() >= max {
+            let details = format!("A connection has at most {max} subscriptions.");
+            return Err(Unusable::new("too many subscriptions", details));
+        }
+        let is_taken = match id {
+            Some(id) => self.names.by_id.contains_key(id),
+            None => self.names.by_destination.contains_key(destination),
+        };
+        if is_taken {
+            let details = "A subscription of this connection has that id already.";
+            return Err(Unusable::new("subscription exists", details));
+        }
+        Ok(())
+    }
+
+    fn credit(&self, headers: &Headers<'_>) -> Result<Credit, Unusable> {
+        let named = PREFETCH.iter().find_map(|key| headers.first(key));
+        let Some(value) = named else {
+            return Ok(Credit::Messages(self.settings.prefetch_default));
+        };
+        match value.raw().parse::<u32>() {
+            // None in flight would mean none ever: STOMP has no way to ask for the next.
+            Ok(messages) => Ok(Credit::Messages(messages.max(1))),
+            Err(_) => Err(Unusable::new(
+                "prefetch malformed",
+                format!("{:?} is not a number of messages.", value.raw()),
+            )),
+        }
+    }
+
+    pub(super) fn unsubscribe<'a>(
+        &mut self,
+        unsubscribe: &Unsubscribe<'a>,
+    ) -> Result<Command<Text<'a>>, Refused> {
+        let refused = |unusable| (unusable, owned(unsubscribe.receipt));
+        if let Some(header) = DURABLE.iter().find(|key| unsubscribe.headers.first(key).is_some()) {
+            return Err(refused(Unusable::not_offered(header)));
+        }
+        let subscription = match (unsubscribe.id, unsubscribe.destination) {
+            (Some(id), _) => self.names.by_id.remove(&*id.decode()),
+            (None, Some(destination)) => self.names.by_destination.remove(&*destination.decode()),
+            (None, None) => None,
+        };
+        let Some(subscription) = subscription else {
+            let details = "UNSUBSCRIBE names no subscription of this connection.";
+            return Err(refused(Unusable::new("no such subscription", details)));
+        };
+        self.subscriptions.remove(&subscription.0);
+        self.outstanding.forget(subscription);
+        let receipt = self.scratch().receipt(unsubscribe.receipt);
+        Ok(Command::Unsubscribe { subscription, receipt })
+    }
+}

@@ -1,0 +1,268 @@
+//! Commands and replies: the same values whether they cross a mailbox or not. Generic over how
+//! their bytes are held, so that a mailbox can keep them as ranges of one buffer.
+
+use core::fmt;
+
+use forebay_journal::MessageId;
+use forebay_journal::format::Routing;
+
+use crate::queue::{Credit, Refused, Selection, Settlement};
+
+/// A connection's name of one of its subscriptions: rises, never reused on the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Subscription(pub u32);
+
+/// What becomes of delivered messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Consumed.
+    Accept,
+    /// Not consumed: a failed delivery.
+    Release,
+}
+
+/// A message, or its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct SendCommand<B> {
+    /// How its address spreads it.
+    pub routing: Routing,
+    /// Where to.
+    pub address: B,
+    /// Whether the sender wants it durable.
+    pub is_persistent: bool,
+    /// 0 to 9.
+    pub priority: u8,
+    /// Whether the sender named the body's length.
+    pub has_content_length: bool,
+    /// Encoding of head and body (`docs/format.md` 6, message).
+    pub encoding: u8,
+    /// Head in that encoding.
+    pub head: B,
+    /// Body, or its first part.
+    pub body: B,
+    /// Whether `body` is all of it; else [`Command::SendPart`]s follow.
+    pub is_complete: bool,
+    /// Receipt to answer when it is safe.
+    pub receipt: Option<B>,
+}
+
+/// A subscription wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscribeCommand<B> {
+    /// Its name.
+    pub subscription: Subscription,
+    /// Queue or topic.
+    pub routing: Routing,
+    /// What to listen to.
+    pub address: B,
+    /// Most messages unsettled at once.
+    pub credit: Credit,
+    /// Who settles.
+    pub settlement: Settlement,
+    /// Receipt to answer when it is attached.
+    pub receipt: Option<B>,
+}
+
+/// Asked of the shard that hosts the queue.
+#[derive(Clone, Copy, Debug)]
+pub enum Command<B> {
+    /// Take a message.
+    Send(SendCommand<B>),
+    /// Take more of the body of the message begun last on this connection.
+    SendPart {
+        /// The bytes.
+        bytes: B,
+        /// Whether the message is whole now.
+        is_last: bool,
+    },
+    /// Attach a consumer.
+    Subscribe(SubscribeCommand<B>),
+    /// Detach a consumer; what it did not settle is ready again.
+    Unsubscribe {
+        /// Which.
+        subscription: Subscription,
+        /// Receipt to answer.
+        receipt: Option<B>,
+    },
+    /// Settle or give back deliveries.
+    Settle {
+        /// Of which subscription.
+        subscription: Subscription,
+        /// Which of them.
+        selection: Selection,
+        /// What becomes of them.
+        verdict: Verdict,
+        /// Receipt to answer when that is safe.
+        receipt: Option<B>,
+    },
+    /// This many bytes of deliveries went into the connection's socket.
+    Drained {
+        /// Bytes, counted as the deliveries' heads and bodies.
+        bytes: u64,
+    },
+    /// Answer [`Reply::Synced`] when all the connection asked for so far is durable.
+    Sync,
+    /// The connection is gone: detach all its consumers, forget its unfinished message.
+    Detach,
+}
+
+/// A message for a consumer, or its beginning.
+#[derive(Clone, Copy, Debug)]
+pub struct Deliver<B> {
+    /// For which subscription.
+    pub subscription: Subscription,
+    /// Name of the delivery within the subscription.
+    pub delivery_tag: u64,
+    /// Shard that hosts the queue; with `message` the message's name in the node.
+    pub shard: u16,
+    /// The message.
+    pub message: MessageId,
+    /// How often it was delivered before.
+    pub attempts: u16,
+    /// Whether it was delivered before.
+    pub is_redelivered: bool,
+    /// Whether the sender wanted it durable.
+    pub is_persistent: bool,
+    /// Whether the sender named the body's length.
+    pub has_content_length: bool,
+    /// Encoding of head and body.
+    pub encoding: u8,
+    /// Bytes of the whole body.
+    pub body_size: u64,
+    /// Head in its encoding.
+    pub head: B,
+    /// Body, or its first part; else [`Reply::DeliverPart`]s follow.
+    pub body: B,
+    /// Whether `body` is all of it.
+    pub is_complete: bool,
+}
+
+/// Answered to a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Reply<B> {
+    /// What was asked with this receipt is done and durable.
+    Receipt {
+        /// The receipt.
+        receipt: B,
+    },
+    /// A message.
+    Deliver(Deliver<B>),
+    /// More of the body of the message begun last on this connection by the same shard.
+    DeliverPart {
+        /// The bytes.
+        bytes: B,
+        /// Whether the message is whole now.
+        is_last: bool,
+    },
+    /// A command was refused.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// The command's receipt.
+        receipt: Option<B>,
+    },
+    /// Answer to [`Command::Sync`].
+    Synced,
+}
+
+/// Why the queues refused a command. The client's fault or a limit's; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The queue machine's reason.
+    Queue(Refused),
+    /// The subscription is not, or no more, there.
+    UnknownSubscription,
+    /// A message that is not durable is larger than the memory for such messages.
+    VolatileTooLarge {
+        /// Bytes of that memory.
+        max: u64,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(refused) => refused.fmt(f),
+            Self::UnknownSubscription => write!(f, "no such subscription"),
+            Self::VolatileTooLarge { max } => write!(
+                f,
+                "a message that is not persistent is held in memory, which has room for {max} bytes"
+            ),
+        }
+    }
+}
+
+impl<B> Command<B> {
+    /// The same command with its bytes held otherwise.
+    pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Command<C> {
+        match self {
+            Self::Send(send) => Command::Send(SendCommand {
+                routing: send.routing,
+                address: hold(send.address),
+                is_persistent: send.is_persistent,
+                priority: send.priority,
+                has_content_length: send.has_content_length,
+                encoding: send.encoding,
+                head: hold(send.head),
+                body: hold(send.body),
+                is_complete: send.is_complete,
+                receipt: send.receipt.map(hold),
+            }),
+            Self::SendPart { bytes, is_last } => Command::SendPart { bytes: hold(bytes), is_last },
+            Self::Subscribe(subscribe) => Command::Subscribe(SubscribeCommand {
+                subscription: subscribe.subscription,
+                routing: subscribe.routing,
+                address: hold(subscribe.address),
+                credit: subscribe.credit,
+                settlement: subscribe.settlement,
+                receipt: subscribe.receipt.map(hold),
+            }),
+            Self::Unsubscribe { subscription, receipt } => {
+                Command::Unsubscribe { subscription, receipt: receipt.map(hold) }
+            }
+            Self::Settle { subscription, selection, verdict, receipt } => {
+                Command::Settle { subscription, selection, verdict, receipt: receipt.map(hold) }
+            }
+            Self::Drained { bytes } => Command::Drained { bytes },
+            Self::Sync => Command::Sync,
+            Self::Detach => Command::Detach,
+        }
+    }
+
+    /// Whether it brings (part of) a message, which waits for space before anything else does.
+    pub const fn is_message(&self) -> bool {
+        matches!(self, Self::Send(_) | Self::SendPart { .. })
+    }
+}
+
+impl<B> Reply<B> {
+    /// The same reply with its bytes held otherwise.
+    pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Reply<C> {
+        match self {
+            Self::Receipt { receipt } => Reply::Receipt { receipt: hold(receipt) },
+            Self::Deliver(deliver) => Reply::Deliver(Deliver {
+                subscription: deliver.subscription,
+                delivery_tag: deliver.delivery_tag,
+                shard: deliver.shard,
+                message: deliver.message,
+                attempts: deliver.attempts,
+                is_redelivered: deliver.is_redelivered,
+                is_persistent: deliver.is_persistent,
+                has_content_length: deliver.has_content_length,
+                encoding: deliver.encoding,
+                body_size: deliver.body_size,
+                head: hold(deliver.head),
+                body: hold(deliver.body),
+                is_complete: deliver.is_complete,
+            }),
+            Self::DeliverPart { bytes, is_last } => {
+                Reply::DeliverPart { bytes: hold(bytes), is_last }
+            }
+            Self::Refused { refusal, receipt } => {
+                Reply::Refused { refusal, receipt: receipt.map(hold) }
+            }
+            Self::Synced => Reply::Synced,
+        }
+    }
+}

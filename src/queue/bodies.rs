@@ -1,0 +1,192 @@
+//! Which bodies are still needed and where they lie.
+//!
+//! A message in one queue with its body in one record needs nothing here but its segment's
+//! count. One in several queues, or with fragments, has a [`Shared`] beside it, so that its
+//! bytes count once and stay until the last queue let go. Volatile bodies are counted by the
+//! shard: it hears one [`Effect::Forget`] per queue.
+
+use forebay_journal::format::MessageFields;
+use forebay_journal::{Location, MessageId, SegmentId};
+use rustc_hash::FxHashMap;
+
+use super::decision::Effect;
+use super::entry::{Entry, Place};
+use super::segments::SegmentRing;
+
+/// Where a part of a body lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentPlace {
+    /// Its record.
+    pub location: Location,
+    /// Bytes of the body in it.
+    pub size_bytes: u32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    references: u32,
+    own_bytes: u32,
+    is_whole: bool,
+    fragments: Vec<FragmentPlace>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    pub(super) segments: SegmentRing,
+    shared: FxHashMap<u64, Shared>,
+    uploads: FxHashMap<u64, Vec<FragmentPlace>>,
+}
+
+/// Sizes of a message's record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordSizes {
+    pub(super) head: usize,
+    pub(super) body: usize,
+}
+
+impl Bodies {
+    /// Takes in a message that goes to `references` queues, with the fragments of its upload.
+    ///
+    /// Panics: if a volatile message names an upload, or no queue takes it (our own mistake).
+    pub(super) fn enter(
+        &mut self,
+        fields: &MessageFields,
+        sizes: RecordSizes,
+        at: Place,
+        references: u32,
+    ) -> Entry {
+        assert_ne!(references, 0, "no queue takes message {}", fields.message.0);
+        let size_bytes = saturate((sizes.head as u64).saturating_add(fields.body_size));
+        let Place::Journal(location) = at else {
+            assert_eq!(fields.upload, 0, "fragments belong to journaled messages");
+            return Entry::new(fields.message, at, size_bytes, false);
+        };
+        let own_bytes = saturate((sizes.head + sizes.body) as u64);
+        self.segments.add(location.segment(), own_bytes);
+        let is_shared = references > 1 || fields.upload != 0;
+        if is_shared {
+            // Fragments may be missing in a replay whose first segments were freed: then the
+            // message's settlement follows.
+            let fragments = self.uploads.remove(&fields.upload).unwrap_or_default();
+            let found: u64 = fragments
+                .iter()
+                .map(|part| u64::from(part.size_bytes))
+                .sum();
+            let former = self.shared.insert(
+                fields.message.0,
+                Shared {
+                    references,
+                    own_bytes,
+                    is_whole: found + sizes.body as u64 == fields.body_size,
+                    fragments,
+                },
+            );
+            assert!(former.is_none(), "message {} came twice", fields.message.0);
+        }
+        Entry::new(fields.message, at, size_bytes, is_shared)
+    }
+
+    /// One queue let go of the message.
+    pub(super) fn leave(&mut self, entry: &Entry, effects: &mut Vec<Effect>) {
+        if let Place::Volatile(slot) = entry.place() {
+            effects.push(Effect::Forget { slot });
+        } else if !entry.is_shared() {
+            self.segments.remove(entry.segment(), entry.size_bytes);
+        } else {
+            self.leave_shared(entry);
+        }
+    }
+
+    fn leave_shared(&mut self, entry: &Entry) {
+        let shared = self
+            .shared
+            .get_mut(&entry.message)
+            .expect("a shared entry has its record of sharing");
+        shared.references -= 1;
+        if shared.references > 0 {
+            return;
+        }
+        self.segments.remove(entry.segment(), shared.own_bytes);
+        let shared = self.shared.remove(&entry.message);
+        self.drop_fragments(shared.map(|shared| shared.fragments).unwrap_or_default());
+    }
+
+    /// A part of a body arrived ahead of its message.
+    pub(super) fn stage_fragment(&mut self, upload: u64, part: FragmentPlace) {
+        self.segments.add(part.location.segment(), part.size_bytes);
+        self.uploads.entry(upload).or_default().push(part);
+    }
+
+    /// The fragments of an upload whose message never comes are garbage.
+    pub(super) fn abandon(&mut self, upload: u64) {
+        let fragments = self.uploads.remove(&upload).unwrap_or_default();
+        self.drop_fragments(fragments);
+    }
+
+    pub(super) fn abandon_all(&mut self) {
+        for fragments in core::mem::take(&mut self.uploads).into_values() {
+            self.drop_fragments(fragments);
+        }
+    }
+
+    fn drop_fragments(&mut self, fragments: Vec<FragmentPlace>) {
+        for part in fragments {
+            self.segments
+                .remove(part.location.segment(), part.size_bytes);
+        }
+    }
+
+    pub(super) fn fragments(&self, message: MessageId) -> &[FragmentPlace] {
+        self.shared
+            .get(&message.0)
+            .map_or(&[], |shared| shared.fragments.as_slice())
+    }
+
+    pub(super) fn has_fragments(&self, entry: &Entry) -> bool {
+        entry.is_shared() && !self.fragments(MessageId(entry.message)).is_empty()
+    }
+
+    /// Messages whose fragments are not all there.
+    pub(super) fn incomplete_count(&self) -> u64 {
+        self.shared
+            .values()
+            .filter(|shared| !shared.is_whole)
+            .count() as u64
+    }
+
+    pub(super) fn references(&self, entry: &Entry) -> u32 {
+        self.shared
+            .get(&entry.message)
+            .map_or(1, |shared| shared.references)
+    }
+
+    pub(super) fn shared_count(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Every record that must stay for the sake of this message: segment and bytes.
+    pub(super) fn records_of(&self, entry: &Entry) -> Vec<(SegmentId, u32)> {
+        let Some(shared) = self.shared.get(&entry.message) else {
+            return vec![(entry.segment(), entry.size_bytes)];
+        };
+        let own = (entry.segment(), shared.own_bytes);
+        core::iter::once(own)
+            .chain(parts(&shared.fragments))
+            .collect()
+    }
+
+    /// Every record of an upload on its way.
+    pub(super) fn staged_records(&self) -> Vec<(SegmentId, u32)> {
+        self.uploads.values().flat_map(|list| parts(list)).collect()
+    }
+}
+
+fn parts(fragments: &[FragmentPlace]) -> impl Iterator<Item = (SegmentId, u32)> + '_ {
+    fragments
+        .iter()
+        .map(|part| (part.location.segment(), part.size_bytes))
+}
+
+pub(super) fn saturate(bytes: u64) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,286 @@
+//! Commands to facts. Nothing here changes anything.
+
+use forebay_journal::format::{Outcome, QueueFlags, Record, Routing};
+use forebay_journal::{QueueId, SegmentId};
+
+use super::consumer::{ConsumerId, Outstanding, Selection};
+use super::decision::{Decision, Definition, Fact, Refused, Routed, Verb};
+use super::delivered::Holder;
+use super::destination::DestinationId;
+use super::machine::{Machine, NOWHERE};
+
+/// Longest address or queue name: what a record holds.
+const NAME_SIZE_MAX: usize = u16::MAX as usize;
+/// Most definitions repeated by one decision.
+const REDEFINED_MAX: usize = 256;
+
+impl Machine {
+    /// Opens the queue of an anycast address; decides to define it, durable, if it is not there.
+    ///
+    /// Errors: `QueuesFull`; `NameTooLong`.
+    pub fn decide_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
+        out.clear();
+        let found = self.resolve(Routing::Anycast, address);
+        let destination = found.and_then(|id| self.destinations.get(id));
+        if let Some(queue) = destination.and_then(|d| d.durable.first().or(d.volatile.first())) {
+            return Ok(QueueId(queue.get()));
+        }
+        self.decide_define(Routing::Anycast, address, true, out)
+    }
+
+    /// Opens a plain subscription to a multicast address: a queue of its own that is not
+    /// journaled and goes with its consumer.
+    ///
+    /// Errors: `QueuesFull`; `NameTooLong`.
+    pub fn decide_subscription(
+        &self,
+        address: &[u8],
+        out: &mut Decision,
+    ) -> Result<QueueId, Refused> {
+        out.clear();
+        self.decide_define(Routing::Multicast, address, false, out)
+    }
+
+    #[cold]
+    fn decide_define(
+        &self,
+        routing: Routing,
+        address: &[u8],
+        is_journaled: bool,
+        out: &mut Decision,
+    ) -> Result<QueueId, Refused> {
+        let max = self.limits.queues_max;
+        if self.queues.len() >= max {
+            return Err(Refused::QueuesFull { max });
+        }
+        if address.len() > NAME_SIZE_MAX {
+            return Err(Refused::NameTooLong {
+                size: address.len(),
+                max: NAME_SIZE_MAX,
+            });
+        }
+        let definition = Definition {
+            queue: QueueId(self.next_queue),
+            routing,
+            flags: QueueFlags {
+                is_auto_created: true,
+            },
+            is_journaled,
+        };
+        out.define(definition, address, address);
+        Ok(definition.queue)
+    }
+
+    /// Deletes a queue with all that is in it.
+    ///
+    /// Errors: `UnknownQueue`.
+    #[cold]
+    pub fn decide_delete(&self, queue: QueueId, out: &mut Decision) -> Result<(), Refused> {
+        out.clear();
+        let is_durable = self.is_durable(queue).ok_or(Refused::UnknownQueue)?;
+        out.delete(queue, is_durable);
+        Ok(())
+    }
+
+    /// Repeats the definitions that lie in segment `upto` or before, so that it can be freed.
+    ///
+    /// Returns whether there are more: ask again after these came true.
+    #[cold]
+    pub fn decide_redefine(&self, upto: SegmentId, out: &mut Decision) -> bool {
+        out.clear();
+        let mut left: u64 = self
+            .bodies
+            .segments
+            .iter()
+            .take_while(|(segment, _)| *segment <= upto)
+            .map(|(_, segment_use)| u64::from(segment_use.definitions))
+            .sum();
+        let mut room = REDEFINED_MAX;
+        for queue in self.queues.iter() {
+            if left == 0 || room == 0 {
+                break;
+            }
+            let Some(defined) = &queue.defined else {
+                continue;
+            };
+            if defined.segment.is_some_and(|segment| segment <= upto) {
+                let destination = self.destinations.at(defined.destination);
+                let definition = Definition {
+                    queue: queue.id,
+                    routing: destination.routing,
+                    flags: defined.flags,
+                    is_journaled: true,
+                };
+                out.define(definition, &destination.address, &defined.name);
+                left -= 1;
+                room -= 1;
+            }
+        }
+        left > 0
+    }
+
+    /// Routes a message and gives it its name.
+    ///
+    /// Cost: O(queues that take it), no hashing.
+    /// Errors: `UnknownDestination`: the address has no queue any more, or the id is another
+    /// machine's.
+    pub fn decide_enqueue(
+        &self,
+        destination: DestinationId,
+        is_persistent: bool,
+        out: &mut Routed,
+    ) -> Result<(), Refused> {
+        let destination = self
+            .destinations
+            .get(destination)
+            .ok_or(Refused::UnknownDestination)?;
+        let (durable, volatile) = (&destination.durable, &destination.volatile);
+        out.queues.clear();
+        match destination.routing {
+            Routing::Anycast => {
+                out.durable_count = durable.len().min(1);
+                out.queues.extend(durable.first().or(volatile.first()));
+            }
+            Routing::Multicast => {
+                out.durable_count = durable.len();
+                out.queues.extend_from_slice(durable);
+                out.queues.extend_from_slice(volatile);
+            }
+        }
+        out.is_journaled = is_persistent && out.durable_count > 0;
+        out.message = self.message_floor();
+        Ok(())
+    }
+
+    /// Draws the number of an upload for the fragments of a message to come. It is taken when its
+    /// first `Fragment` came true.
+    pub const fn next_upload(&self) -> u64 {
+        self.next_message
+    }
+
+    /// Hands messages of a queue to its consumers: those at the front, in turns, as far as credit
+    /// reaches. None if there is nothing to hand over. The deliveries are effects of the fact.
+    pub fn decide_dispatch(&self, queue: QueueId) -> Option<Fact<'static>> {
+        let queue = self.queues.get(queue)?;
+        let most = self.limits.dispatch_max.min(queue.ready.len());
+        let count = queue.demand(&self.consumers, most);
+        let (first, last, has_durable) = queue.ready.front(count)?;
+        Some(Fact {
+            record: Record::Delivery {
+                queue: queue.id,
+                first: forebay_journal::MessageId(first),
+                last: forebay_journal::MessageId(last),
+            },
+            volatile_queues: NOWHERE,
+            is_journaled: has_durable && queue.is_durable(),
+        })
+    }
+
+    /// Ends deliveries for good.
+    ///
+    /// Errors: `UnknownConsumer`; `UnknownDelivery` if nothing of the selection waits.
+    pub fn decide_settle(
+        &self,
+        consumer: ConsumerId,
+        selection: Selection,
+        outcome: Outcome,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
+        self.decide_messages(consumer, selection, Verb::Settle(outcome), out)
+    }
+
+    /// Settles what has been handed to the socket, for a consumer with
+    /// [`super::Settlement::OnHandover`]: all deliveries up to this tag.
+    ///
+    /// Errors: see [`Self::decide_settle`].
+    pub fn decide_settle_delivered(
+        &self,
+        consumer: ConsumerId,
+        delivery_tag: u64,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
+        self.decide_settle(
+            consumer,
+            Selection::Upto(delivery_tag),
+            Outcome::Accepted,
+            out,
+        )
+    }
+
+    /// Gives delivered messages back to their queue.
+    ///
+    /// Errors: see [`Self::decide_settle`].
+    pub fn decide_release(
+        &self,
+        consumer: ConsumerId,
+        selection: Selection,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
+        self.decide_messages(consumer, selection, Verb::Release, out)
+    }
+
+    /// Gives back all that a consumer holds, and deletes its queue if that was a plain
+    /// subscription; [`Self::detach`] follows.
+    ///
+    /// Errors: `UnknownConsumer`.
+    pub fn decide_detach(&self, id: ConsumerId, out: &mut Decision) -> Result<(), Refused> {
+        out.clear();
+        let consumer = self.consumers.resolve(id).ok_or(Refused::UnknownConsumer)?;
+        let queue = self
+            .queues
+            .get(consumer.queue)
+            .ok_or(Refused::UnknownQueue)?;
+        if !queue.is_durable() && queue.consumers.len() == 1 {
+            out.delete(queue.id, false);
+        } else {
+            add_messages(queue.id, consumer.outstanding(), Verb::Release, out);
+        }
+        Ok(())
+    }
+
+    fn decide_messages(
+        &self,
+        id: ConsumerId,
+        selection: Selection,
+        verb: Verb,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
+        out.clear();
+        let consumer = self.consumers.resolve(id).ok_or(Refused::UnknownConsumer)?;
+        let (tag, is_cumulative) = match selection {
+            Selection::One(tag) => (Some(tag), false),
+            Selection::Upto(tag) => (Some(tag), true),
+            Selection::Message(message) => (self.tag_of(id, message.0), false),
+            Selection::UptoMessage(message) => (self.tag_of(id, message.0), true),
+        };
+        let selected = tag.and_then(|tag| consumer.select(tag, is_cumulative));
+        let selected = selected.ok_or(Refused::UnknownDelivery)?;
+        add_messages(consumer.queue, selected, verb, out);
+        Ok(())
+    }
+
+    /// The tag under which this consumer holds the message.
+    fn tag_of(&self, id: ConsumerId, message: u64) -> Option<u64> {
+        let queue = self.queues.get(self.consumers.resolve(id)?.queue)?;
+        match queue.delivered.find(message)?.holder {
+            Holder::Consumer { index, tag } if index == id.index => Some(tag),
+            Holder::Consumer { .. } | Holder::Gone | Holder::Locked | Holder::Unassigned => None,
+        }
+    }
+}
+
+/// Durable messages make records of the journal, the others the same records beside it.
+fn add_messages<'a>(
+    queue: QueueId,
+    selected: impl Iterator<Item = &'a Outstanding> + Clone,
+    verb: Verb,
+    out: &mut Decision,
+) {
+    for is_journaled in [true, false] {
+        let messages = selected
+            .clone()
+            .filter(|one| one.is_journaled == is_journaled)
+            .map(|one| one.message);
+        out.messages(queue, verb, is_journaled, messages);
+    }
+}

@@ -1,0 +1,367 @@
+//! What `decide` answers with: facts, refusals, and the effects of facts that came true.
+
+use core::fmt;
+use core::ops::Range;
+
+use forebay_journal::format::{IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing};
+use forebay_journal::{MessageId, QueueId};
+use zerocopy::little_endian::U64;
+
+use super::consumer::{ConsumerId, Settlement};
+use super::entry::Place;
+
+/// One thing that was decided, ready for [`super::Machine::evolve`].
+///
+/// Journaled ones are appended first, which gives their place. The others are the same record
+/// values and never reach a disk. A record read back is a fact by `Fact::from`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fact<'a> {
+    /// What happened.
+    pub record: Record<'a>,
+    /// Queues that take a journaled message beside those its record names: they die with the
+    /// process, so no record names them.
+    pub volatile_queues: IdList<'a>,
+    /// Whether a restart must know it.
+    pub is_journaled: bool,
+}
+
+impl<'a> From<Record<'a>> for Fact<'a> {
+    fn from(record: Record<'a>) -> Self {
+        Self {
+            record,
+            volatile_queues: IdList(&[]),
+            is_journaled: true,
+        }
+    }
+}
+
+/// What is to be done after a fact is durable (or at once, if it is not journaled).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a message to a consumer.
+    Deliver {
+        /// The connection, as named at attach.
+        link: u64,
+        /// The consumer; it may be gone when the effect is released.
+        consumer: ConsumerId,
+        /// The subscription, as named at attach.
+        consumer_tag: u64,
+        /// Name of this delivery; rises by one per delivery of the consumer, from 1.
+        delivery_tag: u64,
+        /// The queue it comes from.
+        queue: QueueId,
+        /// The message.
+        message: MessageId,
+        /// Where its record lies.
+        place: Place,
+        /// Bytes of head and whole body; saturates.
+        size_bytes: u32,
+        /// How often it was delivered before; saturates.
+        attempts: u16,
+        /// Whether it was delivered before.
+        is_redelivered: bool,
+        /// Whether the first part of its body lies in fragments
+        /// ([`super::Machine::fragments`]).
+        is_fragmented: bool,
+        /// Who settles it.
+        settlement: Settlement,
+    },
+    /// The queue of a consumer was deleted and the consumer with it.
+    Detached {
+        /// The connection, as named at attach.
+        link: u64,
+        /// The consumer that was.
+        consumer: ConsumerId,
+        /// The subscription, as named at attach.
+        consumer_tag: u64,
+    },
+    /// One queue let go of the volatile body in this slot. A body that went to k queues is
+    /// forgotten k times: the shard counts.
+    Forget {
+        /// The slot.
+        slot: u32,
+    },
+}
+
+/// Why a command was not carried out. Nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The shard has as many consumers as it may.
+    ConsumersFull {
+        /// Most consumers.
+        max: usize,
+    },
+    /// Addresses and queue names are shorter.
+    NameTooLong {
+        /// Bytes asked for.
+        size: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// The shard has as many queues as it may.
+    QueuesFull {
+        /// Most queues.
+        max: usize,
+    },
+    /// The consumer is not, or no more, attached.
+    UnknownConsumer,
+    /// The delivery never was, or is settled.
+    UnknownDelivery,
+    /// The destination has lost its last queue: resolve the address again.
+    UnknownDestination,
+    /// The queue is not, or no more, there.
+    UnknownQueue,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConsumersFull { max } => write!(f, "the limit of {max} consumers is reached"),
+            Self::NameTooLong { size, max } => {
+                write!(f, "a name of {size} bytes is longer than {max}")
+            }
+            Self::QueuesFull { max } => write!(f, "the limit of {max} queues is reached"),
+            Self::UnknownConsumer => write!(f, "no such consumer"),
+            Self::UnknownDelivery => write!(f, "no such delivery waits for its settlement"),
+            Self::UnknownDestination => write!(f, "no queue is bound to the address"),
+            Self::UnknownQueue => write!(f, "no such queue"),
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// Facts decided by one command. Owned by the caller and used again and again.
+#[derive(Debug, Default)]
+pub struct Decision {
+    steps: Vec<Step>,
+    ids: Vec<U64>,
+    names: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Define {
+        definition: Definition,
+        address: Range<usize>,
+        name: Range<usize>,
+    },
+    Delete {
+        queue: QueueId,
+        is_journaled: bool,
+    },
+    Settle {
+        queue: QueueId,
+        outcome: Outcome,
+        ids: Range<usize>,
+        is_journaled: bool,
+    },
+    Release {
+        queue: QueueId,
+        ids: Range<usize>,
+        is_journaled: bool,
+    },
+}
+
+/// Fixed part of a queue's definition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Definition {
+    pub(super) queue: QueueId,
+    pub(super) routing: Routing,
+    pub(super) flags: QueueFlags,
+    pub(super) is_journaled: bool,
+}
+
+/// What happens to a set of delivered messages.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb {
+    Settle(Outcome),
+    Release,
+}
+
+/// Most ids in one record: 32 KiB, so that it fits the block under way more often than not.
+const IDS_PER_RECORD_MAX: usize = 4096;
+
+impl Decision {
+    /// Nothing decided yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The facts, in the order in which they have to come true.
+    pub fn facts(&self) -> impl ExactSizeIterator<Item = Fact<'_>> + '_ {
+        self.steps.iter().map(|step| self.fact(step))
+    }
+
+    fn fact(&self, step: &Step) -> Fact<'_> {
+        let ids = |range: &Range<usize>| IdList(&self.ids[range.clone()]);
+        let (record, is_journaled) = match step {
+            Step::Define {
+                definition,
+                address,
+                name,
+            } => (
+                Record::QueueDefine {
+                    queue: definition.queue,
+                    routing: definition.routing,
+                    flags: definition.flags,
+                    address: &self.names[address.clone()],
+                    name: &self.names[name.clone()],
+                },
+                definition.is_journaled,
+            ),
+            &Step::Delete {
+                queue,
+                is_journaled,
+            } => (Record::QueueDelete { queue }, is_journaled),
+            Step::Settle {
+                queue,
+                outcome,
+                ids: range,
+                is_journaled,
+            } => (
+                Record::Settle {
+                    queue: *queue,
+                    transaction: 0,
+                    outcome: *outcome,
+                    messages: ids(range),
+                },
+                *is_journaled,
+            ),
+            Step::Release {
+                queue,
+                ids: range,
+                is_journaled,
+            } => (
+                Record::Release {
+                    queue: *queue,
+                    messages: ids(range),
+                },
+                *is_journaled,
+            ),
+        };
+        Fact {
+            record,
+            volatile_queues: IdList(&[]),
+            is_journaled,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.steps.clear();
+        self.ids.clear();
+        self.names.clear();
+    }
+
+    pub(super) fn define(&mut self, definition: Definition, address: &[u8], name: &[u8]) {
+        let start = self.names.len();
+        self.names.extend_from_slice(address);
+        let middle = self.names.len();
+        self.names.extend_from_slice(name);
+        self.steps.push(Step::Define {
+            definition,
+            address: start..middle,
+            name: middle..self.names.len(),
+        });
+    }
+
+    pub(super) fn delete(&mut self, queue: QueueId, is_journaled: bool) {
+        self.steps.push(Step::Delete {
+            queue,
+            is_journaled,
+        });
+    }
+
+    /// Adds as many records as the messages need, none for no messages.
+    pub(super) fn messages(
+        &mut self,
+        queue: QueueId,
+        verb: Verb,
+        is_journaled: bool,
+        messages: impl Iterator<Item = u64>,
+    ) {
+        let mut start = self.ids.len();
+        self.ids.extend(messages.map(U64::new));
+        while start < self.ids.len() {
+            let end = self.ids.len().min(start + IDS_PER_RECORD_MAX);
+            let ids = start..end;
+            self.steps.push(match verb {
+                Verb::Settle(outcome) => Step::Settle {
+                    queue,
+                    outcome,
+                    ids,
+                    is_journaled,
+                },
+                Verb::Release => Step::Release {
+                    queue,
+                    ids,
+                    is_journaled,
+                },
+            });
+            start = end;
+        }
+    }
+}
+
+/// Where a message goes: the answer of [`super::Machine::decide_enqueue`]. Owned by the caller
+/// and used again and again.
+#[derive(Debug, Default)]
+pub struct Routed {
+    pub(super) message: MessageId,
+    pub(super) queues: Vec<U64>,
+    pub(super) durable_count: usize,
+    pub(super) is_journaled: bool,
+}
+
+impl Routed {
+    /// Nothing routed yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The name the message gets.
+    pub const fn message(&self) -> MessageId {
+        self.message
+    }
+
+    /// Whether it has to be journaled: it is persistent and at least one durable queue takes it.
+    pub const fn is_journaled(&self) -> bool {
+        self.is_journaled
+    }
+
+    /// Queues that take it. Zero: it goes nowhere, there is no fact, and it is confirmed at once.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The fact that the message is in its queues.
+    ///
+    /// Shape: `fields.message` is overwritten, the rest of the message is the caller's.
+    pub fn fact<'a>(&'a self, fields: MessageFields, head: Parts<'a>, body: Parts<'a>) -> Fact<'a> {
+        let split = if self.is_journaled {
+            self.durable_count
+        } else {
+            self.queues.len()
+        };
+        let (named, volatile) = self.queues.split_at(split);
+        Fact {
+            record: Record::Message {
+                fields: MessageFields {
+                    message: self.message,
+                    ..fields
+                },
+                queues: IdList(named),
+                head,
+                body,
+            },
+            volatile_queues: IdList(volatile),
+            is_journaled: self.is_journaled,
+        }
+    }
+}

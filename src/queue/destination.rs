@@ -1,0 +1,136 @@
+//! Address to queues. Filled by the facts that define and delete queues, so it lies beside them
+//! and not in `routing`, which knows only what an address is and which shard has it.
+
+use forebay_journal::QueueId;
+use forebay_journal::format::Routing;
+use rustc_hash::FxHashMap;
+use zerocopy::little_endian::U64;
+
+/// Names an address with at least one queue, so that a connection hashes the address once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DestinationId {
+    index: u32,
+    generation: u32,
+}
+
+/// Queues of one address; `/queue/x` and `/topic/x` are two destinations.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) routing: Routing,
+    pub(super) address: Box<[u8]>,
+    /// Sorted, as records write them.
+    pub(super) durable: Vec<U64>,
+    /// Sorted.
+    pub(super) volatile: Vec<U64>,
+}
+
+impl Destination {
+    fn list(&mut self, is_durable: bool) -> &mut Vec<U64> {
+        if is_durable {
+            &mut self.durable
+        } else {
+            &mut self.volatile
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Destinations {
+    places: Vec<(u32, Option<Destination>)>,
+    free: Vec<u32>,
+    anycast: FxHashMap<Box<[u8]>, u32>,
+    multicast: FxHashMap<Box<[u8]>, u32>,
+}
+
+impl Destinations {
+    pub(super) fn resolve(&self, routing: Routing, address: &[u8]) -> Option<DestinationId> {
+        let names = match routing {
+            Routing::Anycast => &self.anycast,
+            Routing::Multicast => &self.multicast,
+        };
+        let index = *names.get(address)?;
+        Some(DestinationId {
+            index,
+            generation: self.places[index as usize].0,
+        })
+    }
+
+    pub(super) fn get(&self, id: DestinationId) -> Option<&Destination> {
+        let (generation, destination) = self.places.get(id.index as usize)?;
+        destination
+            .as_ref()
+            .filter(|_| *generation == id.generation)
+    }
+
+    /// Panics: if nothing is there (our own bookkeeping: queues name live destinations).
+    pub(super) fn at(&self, index: u32) -> &Destination {
+        let (_, destination) = &self.places[index as usize];
+        destination.as_ref().expect("queues name live destinations")
+    }
+
+    /// Adds a queue to an address and returns the destination's index.
+    pub(super) fn bind(
+        &mut self,
+        routing: Routing,
+        address: &[u8],
+        queue: QueueId,
+        is_durable: bool,
+    ) -> u32 {
+        let index = match self.resolve(routing, address) {
+            Some(id) => id.index,
+            None => self.create(routing, address),
+        };
+        let place = &mut self.places[index as usize].1;
+        let destination = place.as_mut().expect("resolved or created just now");
+        let list = destination.list(is_durable);
+        let at = list.partition_point(|id| id.get() < queue.0);
+        list.insert(at, U64::new(queue.0));
+        index
+    }
+
+    /// Takes a queue from its address; the address goes with its last queue.
+    pub(super) fn unbind(&mut self, index: u32, queue: QueueId, is_durable: bool) {
+        let place = &mut self.places[index as usize];
+        let destination = place.1.as_mut().expect("queues name live destinations");
+        let list = destination.list(is_durable);
+        let at = list.partition_point(|id| id.get() < queue.0);
+        assert_eq!(list[at].get(), queue.0, "queue not bound to its address");
+        list.remove(at);
+        if !destination.durable.is_empty() || !destination.volatile.is_empty() {
+            return;
+        }
+        place.0 = place.0.wrapping_add(1);
+        let gone = place.1.take().expect("looked at just now");
+        self.free.push(index);
+        match gone.routing {
+            Routing::Anycast => self.anycast.remove(&gone.address),
+            Routing::Multicast => self.multicast.remove(&gone.address),
+        };
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Destination)> + '_ {
+        (0..)
+            .zip(&self.places)
+            .filter_map(|(index, (_, destination))| Some((index, destination.as_ref()?)))
+    }
+
+    #[cold]
+    fn create(&mut self, routing: Routing, address: &[u8]) -> u32 {
+        let destination = Destination {
+            routing,
+            address: address.into(),
+            durable: Vec::new(),
+            volatile: Vec::new(),
+        };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            (self.places.len() - 1) as u32
+        });
+        self.places[index as usize].1 = Some(destination);
+        match routing {
+            Routing::Anycast => self.anycast.insert(address.into(), index),
+            Routing::Multicast => self.multicast.insert(address.into(), index),
+        };
+        index
+    }
+}

@@ -1,0 +1,112 @@
+//! One message in one queue: the 24 bytes that a waiting message costs.
+
+use forebay_journal::format::BLOCK_SIZE_MAX;
+use forebay_journal::{Location, MessageId, SegmentId};
+
+/// Where the body of a message lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the journal.
+    Journal(Location),
+    /// In the shard's memory, under this slot. Lost with the process.
+    Volatile(u32),
+}
+
+impl Place {
+    /// For facts without a body that are not journaled.
+    pub const NONE: Self = Self::Volatile(u32::MAX);
+}
+
+/// A message as a queue sees it, for readers outside the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// Its name.
+    pub message: MessageId,
+    /// Where its body lies.
+    pub place: Place,
+    /// Bytes of head and whole body; saturates.
+    pub size_bytes: u32,
+    /// How often it was delivered; saturates.
+    pub attempts: u16,
+    /// Whether the first part of its body lies in fragments ([`super::Machine::fragments`]).
+    pub is_fragmented: bool,
+}
+
+/// A message in a queue, packed. `segment` 0 (which no journal uses) means a volatile body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) message: u64,
+    segment: u32,
+    sector_or_slot: u32,
+    pub(super) size_bytes: u32,
+    word: u16,
+    pub(super) attempts: u16,
+}
+
+/// Bit of `word`: more is known about the body (`bodies.rs`): fragments, or several queues.
+const IS_SHARED: u16 = 1 << 15;
+
+const _: () = assert!(size_of::<Entry>() == 24);
+const _: () = assert!(
+    BLOCK_SIZE_MAX / 8 <= IS_SHARED as usize,
+    "record words leave one bit free"
+);
+
+impl Entry {
+    pub(super) fn new(message: MessageId, at: Place, size_bytes: u32, is_shared: bool) -> Self {
+        let (segment, sector_or_slot, word) = match at {
+            Place::Journal(location) => (
+                number_of(location.segment()),
+                (location.block_offset() / 4096) as u32,
+                (location.record_offset() / 8) as u16,
+            ),
+            Place::Volatile(slot) => (0, slot, 0),
+        };
+        assert_eq!(word & IS_SHARED, 0, "record word {word} beyond a block");
+        let flag = if is_shared { IS_SHARED } else { 0 };
+        Self {
+            message: message.0,
+            segment,
+            sector_or_slot,
+            size_bytes,
+            word: word | flag,
+            attempts: 0,
+        }
+    }
+
+    pub(super) const fn delivered_again(mut self) -> Self {
+        self.attempts = self.attempts.saturating_add(1);
+        self
+    }
+
+    pub(super) const fn is_shared(&self) -> bool {
+        self.word & IS_SHARED != 0
+    }
+
+    /// Whether its body is in the journal.
+    pub(super) const fn is_durable(&self) -> bool {
+        self.segment != 0
+    }
+
+    pub(super) fn place(&self) -> Place {
+        if self.segment == 0 {
+            return Place::Volatile(self.sector_or_slot);
+        }
+        Place::Journal(Location::new(
+            SegmentId::ZERO.plus(self.segment.into()),
+            u64::from(self.sector_or_slot) * 4096,
+            u32::from(self.word & !IS_SHARED) * 8,
+        ))
+    }
+
+    pub(super) fn segment(&self) -> SegmentId {
+        SegmentId::ZERO.plus(self.segment.into())
+    }
+}
+
+/// Panics: on segment 0 and beyond 2^32 (our own mistake: `Location` cannot hold more).
+fn number_of(segment: SegmentId) -> u32 {
+    let number = u32::try_from(segment.get()).expect("locations hold fewer than 2^32 segments");
+    assert_ne!(number, 0, "segment 0 is no segment");
+    number
+}

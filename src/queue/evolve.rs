@@ -1,0 +1,488 @@
+//! Facts come true: live, in replay and on a backup, by this one function.
+
+use std::collections::VecDeque;
+
+use forebay_journal::format::{
+    IdList, MessageFields, QueueFlags, Record, Routing, TransactionState,
+};
+use forebay_journal::{MessageId, QueueId};
+
+use super::bodies::{FragmentPlace, RecordSizes, saturate};
+use super::consumer::Consumers;
+use super::decision::{Effect, Fact};
+use super::delivered::Holder;
+use super::entry::{Entry, Place};
+use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
+use super::state::{Defined, QueueState};
+use super::transaction::{Staged, Step};
+
+impl Machine {
+    /// Makes a fact true; `effects` gets what is to be done when it is durable.
+    ///
+    /// Shape: `at` is where the record lies, if it is journaled, or the slot of the body, if it
+    /// is a message that is not, or else [`Place::NONE`].
+    /// Cost: no allocation once lists have grown, but for fragments, definitions and transactions.
+    /// Panics: on facts that contradict earlier ones (a message that comes twice, an epoch that
+    /// starts under attached consumers): our own mistake. Records of an unknown queue or message
+    /// are ignored: what they were about is gone.
+    pub fn evolve(&mut self, fact: &Fact<'_>, at: Place, effects: &mut Vec<Effect>) {
+        match fact.record {
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            } => {
+                self.end_epoch(effects);
+                self.raise_floors(message_floor, queue_floor);
+            }
+            Record::Retained {
+                message_floor,
+                queue_floor,
+                ..
+            } => self.raise_floors(message_floor, queue_floor),
+            Record::CleanShutdown { .. } => {}
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name,
+            } => self.define(
+                queue,
+                at,
+                &Name {
+                    routing,
+                    flags,
+                    address,
+                    name,
+                },
+            ),
+            Record::QueueDelete { queue } => self.delete(queue, effects),
+            Record::Message {
+                fields,
+                queues,
+                head,
+                body,
+            } => {
+                let sizes = RecordSizes {
+                    head: head.size(),
+                    body: body.size(),
+                };
+                self.enter(&fields, sizes, [queues, fact.volatile_queues], at, effects);
+            }
+            Record::Fragment { upload, body, .. } => self.stage_fragment(upload, body.size(), at),
+            Record::UploadAbandoned { upload } => self.bodies.abandon(upload),
+            Record::Delivery { queue, first, last } => self.deliver(queue, first, last, effects),
+            Record::Settle {
+                queue,
+                transaction: 0,
+                messages,
+                ..
+            } => self.settle(queue, messages.messages().map(|id| id.0), effects),
+            Record::Settle {
+                queue,
+                transaction,
+                messages,
+                ..
+            } => self.stage_settle(transaction, queue, messages, at),
+            Record::Release { queue, messages } => {
+                self.release(queue, messages.messages().map(|id| id.0));
+            }
+            Record::Transaction { transaction, state } => {
+                self.decide_transaction(transaction, state, at, effects);
+            }
+        }
+    }
+
+    /// The journal was read to its end: consumers, uploads and undecided transactions of the
+    /// last epoch are no more, and new names start far above the old ones.
+    ///
+    /// Errors: [`Damaged`].
+    pub fn finish_replay(&mut self) -> Result<Replayed, Damaged> {
+        let mut effects = Vec::new();
+        self.end_epoch(&mut effects);
+        assert!(effects.is_empty(), "a replay has nothing to do");
+        self.next_message = (self.next_message + MESSAGE_ID_SKIP).next_multiple_of(MESSAGE_ID_SKIP);
+        let undefined = self.queues.iter().filter(|queue| queue.defined.is_none());
+        let damaged = Damaged {
+            undefined_queues: undefined.count() as u64,
+            incomplete_messages: self.bodies.incomplete_count(),
+        };
+        if damaged.undefined_queues > 0 || damaged.incomplete_messages > 0 {
+            return Err(damaged);
+        }
+        let sizes = self
+            .queues
+            .iter()
+            .map(|q| q.ready.len() + q.delivered.len());
+        Ok(Replayed {
+            queues: self.queues.len() as u64,
+            messages: sizes.sum::<usize>() as u64,
+            transactions: self.transactions.len() as u64,
+        })
+    }
+
+    /// What was delivered is ready again, but for what prepared transactions settle.
+    #[cold]
+    fn end_epoch(&mut self, effects: &mut Vec<Effect>) {
+        assert_eq!(self.consumers.len(), 0, "an epoch ends under its consumers");
+        self.bodies.abandon_all();
+        for transaction in self.transactions.unprepared() {
+            self.decide_transaction(
+                transaction,
+                TransactionState::RolledBack,
+                Place::NONE,
+                effects,
+            );
+        }
+        let locked = self.transactions.locked();
+        for queue in self.queues.iter_mut() {
+            let id = queue.id.0;
+            queue
+                .delivered
+                .drain(|message| locked.contains(&(id, message)), &mut self.scratch);
+            queue.ready.merge(&self.scratch);
+        }
+    }
+
+    fn raise_floors(&mut self, message_floor: MessageId, queue_floor: QueueId) {
+        self.next_message = self.next_message.max(message_floor.0);
+        self.recorded_message = self.recorded_message.max(message_floor.0);
+        self.next_queue = self.next_queue.max(queue_floor.0);
+    }
+
+    fn draw(&mut self, message: u64, at: Place) {
+        self.next_message = self.next_message.max(message + 1);
+        if let Place::Journal(_) = at {
+            self.recorded_message = self.recorded_message.max(message + 1);
+        }
+    }
+
+    /// Panics: if a repeated definition changes whether the queue is journaled (our own mistake).
+    #[cold]
+    fn define(&mut self, id: QueueId, at: Place, name: &Name<'_>) {
+        let segment = match at {
+            Place::Journal(location) => Some(location.segment()),
+            Place::Volatile(_) => None,
+        };
+        self.next_queue = self.next_queue.max(id.0 + 1);
+        if self.queues.get(id).is_none() {
+            self.queues.create(id);
+        }
+        let queue = self
+            .queues
+            .get_mut(id)
+            .expect("created if it was not there");
+        if let Some(segment) = segment {
+            self.bodies.segments.define(segment);
+        }
+        if let Some(defined) = &mut queue.defined {
+            let former = core::mem::replace(&mut defined.segment, segment);
+            assert_eq!(
+                former.is_some(),
+                segment.is_some(),
+                "queue {} changes kind",
+                id.0
+            );
+            former
+                .into_iter()
+                .for_each(|former| self.bodies.segments.undefine(former));
+            return;
+        }
+        let destination = self
+            .destinations
+            .bind(name.routing, name.address, id, segment.is_some());
+        queue.defined = Some(Defined {
+            destination,
+            name: name.name.into(),
+            flags: name.flags,
+            segment,
+        });
+    }
+
+    #[cold]
+    fn delete(&mut self, id: QueueId, effects: &mut Vec<Effect>) {
+        let Some(queue) = self.queues.remove(id) else {
+            return;
+        };
+        for index in &queue.consumers {
+            let consumer_id = self.consumers.id_of(*index);
+            let consumer = self.consumers.remove(*index);
+            let consumer = consumer.expect("queues name attached consumers");
+            effects.push(Effect::Detached {
+                link: consumer.link,
+                consumer: consumer_id,
+                consumer_tag: consumer.tag,
+            });
+        }
+        let delivered = queue.delivered.iter().map(|slot| &slot.entry);
+        for entry in queue.ready.iter().chain(delivered) {
+            self.bodies.leave(entry, effects);
+        }
+        if let Some(defined) = queue.defined {
+            self.destinations
+                .unbind(defined.destination, id, defined.segment.is_some());
+            if let Some(segment) = defined.segment {
+                self.bodies.segments.undefine(segment);
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        fields: &MessageFields,
+        sizes: RecordSizes,
+        queues: [IdList<'_>; 2],
+        at: Place,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.draw(fields.message.0, at);
+        let references = (queues[0].len() + queues[1].len()) as u32;
+        if references == 0 {
+            self.bodies.abandon(fields.upload);
+            return;
+        }
+        if let Place::Journal(_) = at {
+            self.await_definitions(queues[0]);
+        }
+        let entry = self.bodies.enter(fields, sizes, at, references);
+        let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
+        if fields.transaction == 0 {
+            ids.for_each(|id| self.insert(entry, id, effects));
+        } else {
+            let queues = ids.collect();
+            let staged = self.transactions.open(fields.transaction);
+            staged.steps.push(Step::Enter { entry, queues });
+        }
+    }
+
+    /// Makes place for queues whose definition comes further on, repeated, because the segment
+    /// that held it first was freed.
+    fn await_definitions(&mut self, queues: IdList<'_>) {
+        for id in queues.queues() {
+            if self.queues.get(id).is_none() {
+                self.next_queue = self.next_queue.max(id.0 + 1);
+                self.queues.create(id);
+            }
+        }
+    }
+
+    fn insert(&mut self, entry: Entry, queue: u64, effects: &mut Vec<Effect>) {
+        let Some((queue, dirty)) = self.queues.open(QueueId(queue)) else {
+            self.bodies.leave(&entry, effects);
+            return;
+        };
+        queue.bytes += u64::from(entry.size_bytes);
+        queue.ready.insert(entry);
+        queue.touch(dirty);
+    }
+
+    /// Panics: if the fragment is not in the journal (our own mistake).
+    fn stage_fragment(&mut self, upload: u64, size: usize, at: Place) {
+        let Place::Journal(location) = at else {
+            panic!("fragments belong to journaled messages");
+        };
+        self.draw(upload, at);
+        let size_bytes = saturate(size as u64);
+        let part = FragmentPlace {
+            location,
+            size_bytes,
+        };
+        self.bodies.stage_fragment(upload, part);
+    }
+
+    /// Every ready message in the range is delivered once more: to the consumer whose turn it is,
+    /// or, in a replay, to one that is no more.
+    fn deliver(
+        &mut self,
+        id: QueueId,
+        first: MessageId,
+        last: MessageId,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        queue.ready.take(first.0, last.0, &mut self.scratch);
+        for entry in &self.scratch {
+            let is_fragmented = self.bodies.has_fragments(entry);
+            let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
+            queue.delivered.insert(entry.delivered_again(), holder);
+        }
+        queue.touch(dirty);
+    }
+
+    /// Delivered or ready, the messages leave the queue.
+    fn settle(
+        &mut self,
+        id: QueueId,
+        messages: impl Iterator<Item = u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        for message in messages {
+            let delivered = take_delivered(queue, &mut self.consumers, message);
+            let Some(entry) = delivered.or_else(|| queue.ready.remove(message)) else {
+                continue;
+            };
+            queue.bytes -= u64::from(entry.size_bytes);
+            self.bodies.leave(&entry, effects);
+        }
+        queue.touch(dirty);
+    }
+
+    fn release(&mut self, id: QueueId, messages: impl Iterator<Item = u64>) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        self.scratch.clear();
+        self.scratch
+            .extend(messages.filter_map(|one| take_delivered(queue, &mut self.consumers, one)));
+        return_to_ready(queue, dirty, &mut self.scratch);
+    }
+
+    fn stage_settle(&mut self, transaction: u64, queue: QueueId, messages: IdList<'_>, at: Place) {
+        let staged = self.transactions.open(transaction);
+        staged.steps.push(Step::Settle {
+            queue: queue.0,
+            messages: messages.messages().map(|id| id.0).collect(),
+        });
+        self.pin(transaction, at);
+    }
+
+    /// Keeps the segment of a record that only the transaction needs.
+    fn pin(&mut self, transaction: u64, at: Place) {
+        if let Place::Journal(location) = at {
+            self.bodies.segments.add(location.segment(), 0);
+            self.transactions
+                .open(transaction)
+                .pins
+                .push(location.segment());
+        }
+    }
+
+    #[cold]
+    fn decide_transaction(
+        &mut self,
+        transaction: u64,
+        state: TransactionState,
+        at: Place,
+        effects: &mut Vec<Effect>,
+    ) {
+        if state == TransactionState::Prepared {
+            self.transactions.open(transaction).is_prepared = true;
+            self.pin(transaction, at);
+            return;
+        }
+        let Some(Staged { steps, pins, .. }) = self.transactions.close(transaction) else {
+            return;
+        };
+        for segment in pins {
+            self.bodies.segments.remove(segment, 0);
+        }
+        for step in steps {
+            match (step, state == TransactionState::Committed) {
+                (Step::Enter { entry, queues }, true) => {
+                    queues
+                        .iter()
+                        .for_each(|queue| self.insert(entry, *queue, effects));
+                }
+                (Step::Enter { entry, queues }, false) => {
+                    queues
+                        .iter()
+                        .for_each(|_| self.bodies.leave(&entry, effects));
+                }
+                (Step::Settle { queue, messages }, true) => {
+                    self.settle(QueueId(queue), messages.into_iter(), effects);
+                }
+                (Step::Settle { queue, messages }, false) => self.unlock(QueueId(queue), &messages),
+            }
+        }
+    }
+
+    /// What a rolled back transaction settled stays with its consumer; if that went with an
+    /// earlier epoch, it is ready again.
+    fn unlock(&mut self, id: QueueId, messages: &[u64]) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        self.scratch.clear();
+        for message in messages {
+            let slot = queue.delivered.find(*message);
+            if slot.is_some_and(|slot| slot.holder == Holder::Locked) {
+                let slot = queue.delivered.remove(*message);
+                self.scratch.extend(slot.map(|slot| slot.entry));
+            }
+        }
+        return_to_ready(queue, dirty, &mut self.scratch);
+    }
+}
+
+/// What a definition says beside who and where.
+struct Name<'a> {
+    routing: Routing,
+    flags: QueueFlags,
+    address: &'a [u8],
+    name: &'a [u8],
+}
+
+/// Gives a message to the consumer whose turn it is.
+fn hand_over(
+    queue: &mut QueueState,
+    consumers: &mut Consumers,
+    entry: &Entry,
+    is_fragmented: bool,
+    effects: &mut Vec<Effect>,
+) -> Holder {
+    let Some(index) = queue.next_willing(consumers) else {
+        return Holder::Unassigned;
+    };
+    let is_journaled = entry.is_durable() && queue.is_durable();
+    let consumer_id = consumers.id_of(index);
+    let consumer = consumers.at_mut(index);
+    let tag = consumer.take(entry.message, is_journaled);
+    queue.willing.pop_front();
+    consumer.is_queued = consumer.available() > 0;
+    if consumer.is_queued {
+        queue.willing.push_back(index);
+    }
+    effects.push(Effect::Deliver {
+        link: consumer.link,
+        consumer: consumer_id,
+        consumer_tag: consumer.tag,
+        delivery_tag: tag,
+        queue: queue.id,
+        message: MessageId(entry.message),
+        place: entry.place(),
+        size_bytes: entry.size_bytes,
+        attempts: entry.attempts,
+        is_redelivered: entry.attempts > 0,
+        is_fragmented,
+        settlement: consumer.settlement,
+    });
+    Holder::Consumer { index, tag }
+}
+
+/// Takes a delivered message from whoever has it.
+fn take_delivered(
+    queue: &mut QueueState,
+    consumers: &mut Consumers,
+    message: u64,
+) -> Option<Entry> {
+    let slot = queue.delivered.remove(message)?;
+    if let Some(index) = consumers.let_go(&slot) {
+        queue.welcome(index, consumers);
+    }
+    Some(slot.entry)
+}
+
+/// Puts messages back where they were; by now consumers may take them.
+fn return_to_ready(queue: &mut QueueState, dirty: &mut VecDeque<u64>, entries: &mut [Entry]) {
+    if !entries.is_sorted_by_key(|entry| entry.message) {
+        entries.sort_unstable_by_key(|entry| entry.message);
+    }
+    queue.ready.merge(entries);
+    queue.touch(dirty);
+}

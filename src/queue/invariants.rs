@@ -1,0 +1,228 @@
+//! What always holds, checked by recount. Cost: O(everything); for tests and the simulator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_journal::{QueueId, SegmentId};
+
+use super::delivered::Holder;
+use super::entry::Entry;
+use super::machine::Machine;
+use super::segments::SegmentUse;
+use super::state::QueueState;
+use super::transaction::Step;
+
+impl Machine {
+    /// Panics: if the machine contradicts itself, naming where.
+    pub fn check_invariants(&self) {
+        for queue in self.queues.iter() {
+            self.check_lists(queue);
+            self.check_turns(queue);
+        }
+        self.check_consumers();
+        self.check_destinations();
+        self.check_messages();
+        for queue in self.queues.dirty() {
+            let is_noted = self.queues.get(queue).is_none_or(|queue| queue.is_dirty);
+            assert!(is_noted, "queue {} is listed but not dirty", queue.0);
+        }
+    }
+
+    fn check_lists(&self, queue: &QueueState) {
+        let id = queue.id.0;
+        let ready: Vec<_> = queue.ready.iter().collect();
+        let delivered: Vec<_> = queue.delivered.iter().map(|slot| &slot.entry).collect();
+        let mut seen = BTreeSet::new();
+        for list in [&ready, &delivered] {
+            assert!(
+                list.is_sorted_by_key(|e| e.message),
+                "queue {id} out of order"
+            );
+            for entry in list.iter() {
+                assert!(
+                    seen.insert(entry.message),
+                    "{} twice in queue {id}",
+                    entry.message
+                );
+                assert!(
+                    entry.message < self.next_message,
+                    "{} not drawn",
+                    entry.message
+                );
+            }
+        }
+        let bytes: u64 = ready
+            .iter()
+            .chain(&delivered)
+            .map(|e| u64::from(e.size_bytes))
+            .sum();
+        assert_eq!(bytes, queue.bytes, "bytes of queue {id}");
+        assert_eq!(
+            delivered.len(),
+            queue.delivered.len(),
+            "delivered of queue {id}"
+        );
+        assert!(
+            queue.delivered.slot_count() <= 2 * delivered.len() + 65,
+            "tombstones of queue {id} unbounded"
+        );
+        assert!(id < self.next_queue, "queue {id} not drawn");
+    }
+
+    fn check_turns(&self, queue: &QueueState) {
+        let id = queue.id.0;
+        let turns: BTreeSet<u32> = queue.willing.iter().copied().collect();
+        assert_eq!(turns.len(), queue.willing.len(), "two turns in queue {id}");
+        for index in &queue.consumers {
+            let consumer = self.consumers.at(*index);
+            assert_eq!(consumer.queue, queue.id, "consumer {index} is elsewhere");
+            assert_eq!(consumer.is_queued, turns.contains(index), "turn of {index}");
+            assert!(
+                consumer.available() == 0 || consumer.is_queued,
+                "consumer {index} waits for a turn that never comes"
+            );
+        }
+        assert!(
+            turns.iter().all(|index| queue.consumers.contains(index)),
+            "a stranger has a turn in queue {id}"
+        );
+        let has_work = !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
+        assert!(
+            !has_work || queue.is_dirty,
+            "queue {id} has work nobody knows of"
+        );
+    }
+
+    fn check_consumers(&self) {
+        let mut held = BTreeMap::new();
+        for queue in self.queues.iter() {
+            for slot in queue.delivered.iter() {
+                match slot.holder {
+                    Holder::Consumer { index, tag } => {
+                        held.insert((index, tag), (queue.id, slot.entry.message));
+                    }
+                    Holder::Unassigned => {
+                        assert_eq!(self.consumers.len(), 0, "a delivery reached nobody");
+                    }
+                    Holder::Locked => {}
+                    Holder::Gone => panic!("tombstones are not listed"),
+                }
+            }
+        }
+        let mut count = 0;
+        for (index, consumer) in self.consumers.iter() {
+            count += 1;
+            let mut unsettled = 0;
+            for one in consumer.outstanding() {
+                unsettled += 1;
+                let found = held.remove(&(index, one.tag));
+                assert_eq!(
+                    found,
+                    Some((consumer.queue, one.message)),
+                    "who has {}",
+                    one.message
+                );
+            }
+            assert_eq!(
+                unsettled, consumer.unsettled,
+                "unsettled of consumer {index}"
+            );
+            assert!(unsettled <= consumer.credit, "credit of consumer {index}");
+            assert!(
+                consumer.slot_count() <= 2 * unsettled as usize + 65,
+                "tombstones of consumer {index} unbounded"
+            );
+        }
+        assert_eq!(held, BTreeMap::new(), "queues name deliveries nobody has");
+        assert_eq!(count, self.consumers.len(), "consumers");
+    }
+
+    fn check_destinations(&self) {
+        let mut bound = BTreeMap::new();
+        for (index, destination) in self.destinations.iter() {
+            for (list, is_durable) in [(&destination.durable, true), (&destination.volatile, false)]
+            {
+                assert!(
+                    list.is_sorted_by_key(|id| id.get()),
+                    "order of destination {index}"
+                );
+                bound.extend(list.iter().map(|id| (id.get(), (index, is_durable))));
+            }
+        }
+        for queue in self.queues.iter() {
+            if let Some(defined) = &queue.defined {
+                let found = bound.remove(&queue.id.0);
+                let expected = (defined.destination, defined.segment.is_some());
+                assert_eq!(found, Some(expected), "binding of queue {}", queue.id.0);
+            }
+        }
+        assert_eq!(
+            bound,
+            BTreeMap::new(),
+            "destinations name queues that are not"
+        );
+    }
+
+    /// Recounts references: of shared bodies by message, of segments by record.
+    fn check_messages(&self) {
+        let mut messages: BTreeMap<u64, (Entry, u32)> = BTreeMap::new();
+        let mut note = |entry: &Entry, count: u32| {
+            messages.entry(entry.message).or_insert((*entry, 0)).1 += count;
+        };
+        let mut segments: BTreeMap<SegmentId, SegmentUse> = BTreeMap::new();
+        for queue in self.queues.iter() {
+            let delivered = queue.delivered.iter().map(|slot| &slot.entry);
+            queue
+                .ready
+                .iter()
+                .chain(delivered)
+                .for_each(|entry| note(entry, 1));
+            if let Some(segment) = queue.defined.as_ref().and_then(|d| d.segment) {
+                segments.entry(segment).or_default().definitions += 1;
+            }
+        }
+        let mut records = self.bodies.staged_records();
+        for staged in self.transactions.iter() {
+            records.extend(staged.pins.iter().map(|segment| (*segment, 0)));
+            for step in &staged.steps {
+                if let Step::Enter { entry, queues } = step {
+                    self.check_staged(entry, queues);
+                    note(entry, queues.len() as u32);
+                }
+            }
+        }
+        let mut shared = 0;
+        for (entry, references) in messages.values().filter(|(entry, _)| entry.is_durable()) {
+            shared += usize::from(entry.is_shared());
+            assert_eq!(
+                self.bodies.references(entry),
+                *references,
+                "of {}",
+                entry.message
+            );
+            records.extend(self.bodies.records_of(entry));
+        }
+        assert_eq!(shared, self.bodies.shared_count(), "bodies nobody needs");
+        for (segment, bytes) in records {
+            let entry = segments.entry(segment).or_default();
+            entry.references += 1;
+            entry.bytes += u64::from(bytes);
+        }
+        let kept = self.bodies.segments.iter();
+        let kept = kept.filter(|(_, entry)| *entry != SegmentUse::default());
+        assert_eq!(kept.collect::<BTreeMap<_, _>>(), segments, "segment counts");
+    }
+
+    fn check_staged(&self, entry: &Entry, queues: &[u64]) {
+        for queue in queues {
+            let Some(queue) = self.queues.get(QueueId(*queue)) else {
+                continue;
+            };
+            let is_ready = queue
+                .ready
+                .iter()
+                .any(|other| other.message == entry.message);
+            let is_there = is_ready || queue.delivered.find(entry.message).is_some();
+            assert!(!is_there, "{} staged and in its queue", entry.message);
+        }
+    }
+}

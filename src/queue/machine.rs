@@ -1,0 +1,303 @@
+//! The machine: its parts, its consumers, and what it tells about itself.
+
+use core::fmt;
+
+use forebay_journal::format::{IdList, Routing};
+use forebay_journal::{MessageId, QueueId, SegmentId};
+
+use super::bodies::{Bodies, FragmentPlace};
+use super::consumer::{Attachment, ConsumerId, Consumers, Credit};
+use super::decision::Refused;
+use super::destination::{DestinationId, Destinations};
+use super::entry::{Entry, Queued};
+use super::segments::SegmentUse;
+use super::state::Queues;
+use super::transaction::Transactions;
+
+/// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most queues, subscriptions to topics included.
+    pub queues_max: usize,
+    /// Most consumers.
+    pub consumers_max: usize,
+    /// Most messages one consumer holds unsettled.
+    pub unsettled_max: u32,
+    /// Most deliveries of one queue in one decision.
+    pub dispatch_max: usize,
+}
+
+/// Counts of one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages delivered and not settled.
+    pub unsettled: u64,
+    /// Bytes of both, heads and whole bodies.
+    pub bytes: u64,
+    /// Consumers attached.
+    pub consumers: u64,
+}
+
+/// What a replay found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Queues.
+    pub queues: u64,
+    /// Messages in them; one in two queues counts twice.
+    pub messages: u64,
+    /// Prepared transactions that wait for their coordinator.
+    pub transactions: u64,
+}
+
+/// The journal was read to its end and does not add up: facts are missing in its middle. The
+/// world's fault (or a bug of reclaim); the shard must not serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// Queues that messages name and no record defines.
+    pub undefined_queues: u64,
+    /// Messages of which fragments are missing.
+    pub incomplete_messages: u64,
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "facts are missing: {} queues without definition, {} messages without all fragments",
+            self.undefined_queues, self.incomplete_messages
+        )
+    }
+}
+
+impl core::error::Error for Damaged {}
+
+/// All queues of one shard.
+#[derive(Debug)]
+pub struct Machine {
+    pub(super) limits: Limits,
+    pub(super) queues: Queues,
+    pub(super) destinations: Destinations,
+    pub(super) consumers: Consumers,
+    pub(super) bodies: Bodies,
+    pub(super) transactions: Transactions,
+    pub(super) next_message: u64,
+    pub(super) next_queue: u64,
+    /// Ids below this one are in use as far as the journal knows.
+    pub(super) recorded_message: u64,
+    pub(super) scratch: Vec<Entry>,
+}
+
+/// Ids that a restart skips: more than were ever drawn since the journal last heard of one.
+pub(super) const MESSAGE_ID_SKIP: u64 = 1 << 32;
+
+impl Machine {
+    /// An empty shard, before its replay if it has one.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            queues: Queues::default(),
+            destinations: Destinations::default(),
+            consumers: Consumers::default(),
+            bodies: Bodies::default(),
+            transactions: Transactions::default(),
+            next_message: 1,
+            next_queue: 1,
+            recorded_message: 1,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Attaches a consumer to a queue.
+    ///
+    /// Errors: `UnknownQueue`; `ConsumersFull`.
+    pub fn attach(&mut self, attachment: &Attachment) -> Result<ConsumerId, Refused> {
+        let max = self.limits.consumers_max;
+        let Some((queue, dirty)) = self.queues.open(attachment.queue) else {
+            return Err(Refused::UnknownQueue);
+        };
+        if self.consumers.len() >= max {
+            return Err(Refused::ConsumersFull { max });
+        }
+        let credit = match attachment.credit {
+            Credit::Unlimited => self.limits.unsettled_max,
+            Credit::Messages(count) => count.min(self.limits.unsettled_max),
+        };
+        let id = self.consumers.insert(attachment, credit);
+        queue.consumers.push(id.index);
+        queue.welcome(id.index, &mut self.consumers);
+        queue.touch(dirty);
+        Ok(id)
+    }
+
+    /// Detaches a consumer after the facts of [`Self::decide_detach`] came true. One that is gone
+    /// already (its queue was deleted) is none of its business.
+    ///
+    /// Panics: if the consumer still holds messages (our own mistake: see above).
+    pub fn detach(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.resolve(id) else {
+            return;
+        };
+        assert_eq!(consumer.unsettled, 0, "a consumer that goes holds messages");
+        if let Some(queue) = self.queues.get_mut(consumer.queue) {
+            queue.consumers.retain(|index| *index != id.index);
+            queue.willing.retain(|index| *index != id.index);
+        }
+        self.consumers.remove(id.index);
+    }
+
+    /// Widens the window of a consumer by `messages`, up to the machine's limit.
+    ///
+    /// Errors: `UnknownConsumer`.
+    pub fn add_credit(&mut self, id: ConsumerId, messages: u32) -> Result<(), Refused> {
+        let max = self.limits.unsettled_max;
+        let consumer = self
+            .consumers
+            .resolve_mut(id)
+            .ok_or(Refused::UnknownConsumer)?;
+        consumer.credit = consumer.credit.saturating_add(messages).min(max);
+        self.welcome(id);
+        Ok(())
+    }
+
+    /// Gives a consumer nothing more: its connection's output window is full.
+    ///
+    /// Errors: `UnknownConsumer`.
+    pub fn block(&mut self, id: ConsumerId) -> Result<(), Refused> {
+        let consumer = self
+            .consumers
+            .resolve_mut(id)
+            .ok_or(Refused::UnknownConsumer)?;
+        consumer.is_blocked = true;
+        Ok(())
+    }
+
+    /// Undoes [`Self::block`].
+    ///
+    /// Errors: `UnknownConsumer`.
+    pub fn unblock(&mut self, id: ConsumerId) -> Result<(), Refused> {
+        let consumer = self
+            .consumers
+            .resolve_mut(id)
+            .ok_or(Refused::UnknownConsumer)?;
+        consumer.is_blocked = false;
+        self.welcome(id);
+        Ok(())
+    }
+
+    fn welcome(&mut self, id: ConsumerId) {
+        let queue = self.consumers.at(id.index).queue;
+        if let Some((queue, dirty)) = self.queues.open(queue) {
+            queue.welcome(id.index, &mut self.consumers);
+            queue.touch(dirty);
+        }
+    }
+
+    /// The next queue with messages and takers; [`Self::decide_dispatch`] is due for it. A queue
+    /// with more work than one decision holds comes again at the end.
+    pub fn poll_dispatch(&mut self) -> Option<QueueId> {
+        self.queues.poll_dirty(&mut self.consumers)
+    }
+
+    /// Queues that [`Self::poll_dispatch`] has to look at: the bound of one turn.
+    pub fn dirty_count(&self) -> usize {
+        self.queues.dirty_count()
+    }
+
+    /// The queues behind an address, if there are any.
+    pub fn resolve(&self, routing: Routing, address: &[u8]) -> Option<DestinationId> {
+        self.destinations.resolve(routing, address)
+    }
+
+    /// Whether the queue survives the process; none if it is not there.
+    pub fn is_durable(&self, queue: QueueId) -> Option<bool> {
+        Some(self.queues.get(queue)?.is_durable())
+    }
+
+    /// Name of a queue for people and clients, UTF-8.
+    pub fn name(&self, queue: QueueId) -> Option<&[u8]> {
+        Some(&self.queues.get(queue)?.defined.as_ref()?.name)
+    }
+
+    /// Ids of all queues, in no order that means anything, but the same after the same facts.
+    pub fn queues(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.queues.iter().map(|queue| queue.id)
+    }
+
+    /// Counts of a queue.
+    pub fn counts(&self, queue: QueueId) -> Option<QueueCounts> {
+        let queue = self.queues.get(queue)?;
+        Some(QueueCounts {
+            ready: queue.ready.len() as u64,
+            unsettled: queue.delivered.len() as u64,
+            bytes: queue.bytes,
+            consumers: queue.consumers.len() as u64,
+        })
+    }
+
+    /// The ready messages of a queue, sorted by id.
+    pub fn ready(&self, queue: QueueId) -> impl Iterator<Item = Queued> + '_ {
+        let entries = self.queues.get(queue).map(|queue| queue.ready.iter());
+        entries
+            .into_iter()
+            .flatten()
+            .map(|entry| self.queued(entry))
+    }
+
+    /// The delivered and not settled messages of a queue, sorted by id.
+    pub fn unsettled(&self, queue: QueueId) -> impl Iterator<Item = Queued> + '_ {
+        let slots = self.queues.get(queue).map(|queue| queue.delivered.iter());
+        slots
+            .into_iter()
+            .flatten()
+            .map(|slot| self.queued(&slot.entry))
+    }
+
+    fn queued(&self, entry: &Entry) -> Queued {
+        Queued {
+            message: MessageId(entry.message),
+            place: entry.place(),
+            size_bytes: entry.size_bytes,
+            attempts: entry.attempts,
+            is_fragmented: self.bodies.has_fragments(entry),
+        }
+    }
+
+    /// Where the first part of a message's body lies, in order; empty if it has no fragments.
+    pub fn fragments(&self, message: MessageId) -> &[FragmentPlace] {
+        self.bodies.fragments(message)
+    }
+
+    /// What a segment is still needed for.
+    pub fn segment_use(&self, segment: SegmentId) -> SegmentUse {
+        self.bodies.segments.of(segment)
+    }
+
+    /// The oldest segment with a record that must stay; none if no segment has one. Definitions
+    /// do not hold a segment: [`Self::decide_redefine`] repeats them.
+    ///
+    /// Cost: O(segments).
+    pub fn oldest_live_segment(&self) -> Option<SegmentId> {
+        self.bodies.segments.oldest_referenced()
+    }
+
+    /// Ids below this one may be in use: for the records that carry floors.
+    pub const fn message_floor(&self) -> MessageId {
+        MessageId(self.next_message)
+    }
+
+    /// Ids below this one may be in use: for the records that carry floors.
+    pub const fn queue_floor(&self) -> QueueId {
+        QueueId(self.next_queue)
+    }
+
+    /// Whether volatile messages have drawn so many ids since the journal last heard of one that
+    /// a record with floors (`Retained`) is due, before a restart could use an id again.
+    pub const fn needs_floor(&self) -> bool {
+        self.next_message - self.recorded_message >= MESSAGE_ID_SKIP / 2
+    }
+}
+
+/// No queues.
+pub(super) const NOWHERE: IdList<'static> = IdList(&[]);

@@ -1,0 +1,40 @@
+//! The queue machine of one shard: every queue, who consumes from it, and what is still needed.
+//!
+//! `decide_*` (`&self`) answers a command with facts; [`Machine::evolve`] is the only way a fact
+//! changes anything, live and in replay alike. A *fact* is a journal record; a fact that needs no
+//! disk is the same record value, not journaled. Consumers are no facts: they are attached and
+//! detached directly, and a replay has none, so that what was delivered stays *unassigned* until
+//! [`Machine::finish_replay`] (or the record of the next epoch) makes it ready again.
+//!
+//! Invariants ([`Machine::check_invariants`]): a message of a queue is in exactly one of ready,
+//! delivered and staged; both lists are sorted by message id; credit is never exceeded; counts of
+//! queues, consumers and segments equal a recount.
+//!
+//! It knows no protocol, disk, clock or gate. A record that names a queue or message it does not
+//! know is no error: segments are freed oldest first, so a settlement outlives its message.
+#![forbid(unsafe_code)]
+
+mod bodies;
+mod consumer;
+mod decide;
+mod decision;
+mod delivered;
+mod destination;
+mod entry;
+mod evolve;
+mod invariants;
+mod machine;
+mod ready;
+mod segments;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+pub use bodies::FragmentPlace;
+pub use consumer::{Attachment, ConsumerId, Credit, Selection, Settlement};
+pub use decision::{Decision, Effect, Fact, Refused, Routed};
+pub use destination::DestinationId;
+pub use entry::{Place, Queued};
+pub use machine::{Damaged, Limits, Machine, QueueCounts, Replayed};
+pub use segments::SegmentUse;

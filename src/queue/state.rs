@@ -1,0 +1,182 @@
+//! One queue, and the set of all queues of the shard.
+
+use std::collections::VecDeque;
+
+use forebay_journal::format::QueueFlags;
+use forebay_journal::{QueueId, SegmentId};
+use rustc_hash::FxHashMap;
+
+use super::consumer::Consumers;
+use super::delivered::Delivered;
+use super::ready::Ready;
+
+/// What the definition of a queue says.
+#[derive(Debug)]
+pub(super) struct Defined {
+    pub(super) destination: u32,
+    pub(super) name: Box<[u8]>,
+    pub(super) flags: QueueFlags,
+    /// Segment of the latest definition; none for a queue that is not journaled.
+    pub(super) segment: Option<SegmentId>,
+}
+
+#[derive(Debug)]
+pub(super) struct QueueState {
+    pub(super) id: QueueId,
+    /// None only in a replay whose first segments were freed, until the definition, which was
+    /// repeated further on, comes by.
+    pub(super) defined: Option<Defined>,
+    pub(super) ready: Ready,
+    pub(super) delivered: Delivered,
+    /// Bytes of ready and delivered messages.
+    pub(super) bytes: u64,
+    /// Indexes of attached consumers.
+    pub(super) consumers: Vec<u32>,
+    /// Indexes of those that take messages, in the order of their turns. One that was blocked
+    /// since stays until its turn comes.
+    pub(super) willing: VecDeque<u32>,
+    /// Whether it is in the machine's list of queues to dispatch.
+    pub(super) is_dirty: bool,
+}
+
+impl QueueState {
+    fn new(id: QueueId) -> Self {
+        Self {
+            id,
+            defined: None,
+            ready: Ready::default(),
+            delivered: Delivered::default(),
+            bytes: 0,
+            consumers: Vec::new(),
+            willing: VecDeque::new(),
+            is_dirty: false,
+        }
+    }
+
+    /// Whether it survives the process.
+    pub(super) fn is_durable(&self) -> bool {
+        self.defined
+            .as_ref()
+            .is_none_or(|defined| defined.segment.is_some())
+    }
+
+    /// Puts a consumer that takes messages again at the end of the turns.
+    pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
+        let consumer = consumers.at_mut(index);
+        if !consumer.is_queued && consumer.available() > 0 {
+            consumer.is_queued = true;
+            self.willing.push_back(index);
+        }
+    }
+
+    /// The consumer whose turn it is, with credit.
+    pub(super) fn next_willing(&mut self, consumers: &mut Consumers) -> Option<u32> {
+        while let Some(index) = self.willing.front().copied() {
+            if consumers.at(index).available() > 0 {
+                return Some(index);
+            }
+            consumers.at_mut(index).is_queued = false;
+            self.willing.pop_front();
+        }
+        None
+    }
+
+    /// Notes that the queue may have something to dispatch.
+    pub(super) fn touch(&mut self, dirty: &mut VecDeque<u64>) {
+        if !self.is_dirty && !self.ready.is_empty() && !self.willing.is_empty() {
+            self.is_dirty = true;
+            dirty.push_back(self.id.0);
+        }
+    }
+
+    /// How many messages, up to `max`, consumers take now.
+    pub(super) fn demand(&self, consumers: &Consumers, max: usize) -> usize {
+        let mut demand = 0;
+        for index in &self.willing {
+            demand += consumers.at(*index).available() as usize;
+            if demand >= max {
+                return max;
+            }
+        }
+        demand
+    }
+}
+
+/// The queues of a shard by id, and those that may have something to dispatch.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    places: Vec<Option<QueueState>>,
+    free: Vec<u32>,
+    by_id: FxHashMap<u64, u32>,
+    dirty: VecDeque<u64>,
+}
+
+impl Queues {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn get(&self, id: QueueId) -> Option<&QueueState> {
+        self.places[*self.by_id.get(&id.0)? as usize].as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: QueueId) -> Option<&mut QueueState> {
+        self.places[*self.by_id.get(&id.0)? as usize].as_mut()
+    }
+
+    #[cold]
+    pub(super) fn create(&mut self, id: QueueId) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            (self.places.len() - 1) as u32
+        });
+        self.places[index as usize] = Some(QueueState::new(id));
+        let former = self.by_id.insert(id.0, index);
+        assert!(former.is_none(), "queue {} exists", id.0);
+    }
+
+    #[cold]
+    pub(super) fn remove(&mut self, id: QueueId) -> Option<QueueState> {
+        let index = self.by_id.remove(&id.0)?;
+        self.free.push(index);
+        self.places[index as usize].take()
+    }
+
+    /// In the order of their places, which follows from the facts alone.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &QueueState> + '_ {
+        self.places.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut QueueState> + '_ {
+        self.places.iter_mut().flatten()
+    }
+
+    /// A queue, and the list to note it in when it may have something to dispatch.
+    pub(super) fn open(&mut self, id: QueueId) -> Option<(&mut QueueState, &mut VecDeque<u64>)> {
+        let index = *self.by_id.get(&id.0)?;
+        let queue = self.places[index as usize].as_mut()?;
+        Some((queue, &mut self.dirty))
+    }
+
+    pub(super) fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The next queue that has both messages and takers.
+    pub(super) fn poll_dirty(&mut self, consumers: &mut Consumers) -> Option<QueueId> {
+        while let Some(id) = self.dirty.pop_front().map(QueueId) {
+            let Some(queue) = self.get_mut(id) else {
+                continue;
+            };
+            queue.is_dirty = false;
+            if !queue.ready.is_empty() && queue.next_willing(consumers).is_some() {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    pub(super) fn dirty(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.dirty.iter().copied().map(QueueId)
+    }
+}

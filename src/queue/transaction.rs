@@ -1,0 +1,72 @@
+//! Records of transactions that are not decided yet: staged in order, applied or dropped whole.
+
+use forebay_journal::SegmentId;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::entry::Entry;
+
+/// One staged record.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A message that goes to these queues when the transaction commits.
+    Enter { entry: Entry, queues: Box<[u64]> },
+    /// Messages that leave their queue when it commits.
+    Settle { queue: u64, messages: Box<[u64]> },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Staged {
+    pub(super) is_prepared: bool,
+    pub(super) steps: Vec<Step>,
+    /// Segments whose records a restart needs to stage this again, one per record that no
+    /// message already holds.
+    pub(super) pins: Vec<SegmentId>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    staged: FxHashMap<u64, Staged>,
+}
+
+impl Transactions {
+    pub(super) fn open(&mut self, transaction: u64) -> &mut Staged {
+        self.staged.entry(transaction).or_default()
+    }
+
+    pub(super) fn close(&mut self, transaction: u64) -> Option<Staged> {
+        self.staged.remove(&transaction)
+    }
+
+    /// Numbers of those nobody promised to decide, sorted.
+    pub(super) fn unprepared(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self
+            .staged
+            .iter()
+            .filter(|(_, staged)| !staged.is_prepared)
+            .map(|(number, _)| *number)
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Queue and message of everything that prepared transactions settle.
+    pub(super) fn locked(&self) -> FxHashSet<(u64, u64)> {
+        let mut locked = FxHashSet::default();
+        for staged in self.staged.values().filter(|staged| staged.is_prepared) {
+            for step in &staged.steps {
+                if let Step::Settle { queue, messages } = step {
+                    locked.extend(messages.iter().map(|message| (*queue, *message)));
+                }
+            }
+        }
+        locked
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.staged.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Staged> + '_ {
+        self.staged.values()
+    }
+}
