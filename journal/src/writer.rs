@@ -235,9 +235,22 @@ impl Writer {
         self.cache.block_at(location)
     }
 
-    /// Whether records of `size` bytes in all ([`encoded_size`]) can be appended now.
+    /// Whether records of `size` bytes in all ([`encoded_size`]) can be appended now. Changes
+    /// nothing.
     ///
-    /// Makes room by sealing the open block and going on to the next segment where it must.
+    /// Errors: what [`Self::append`] would answer.
+    pub fn check(&self, size: usize, budget: Budget) -> Result<(), AppendError> {
+        if let Some(failure) = self.failure {
+            return Err(AppendError::Failed(failure));
+        }
+        match &self.open {
+            Some(open) if open.room() >= size => Ok(()),
+            _ => self.check_next_block(size, budget).map(|_| ()),
+        }
+    }
+
+    /// Makes room for records of `size` bytes in all,
+    /// by sealing the open block and going on to the next segment where it must.
     /// Errors: see [`AppendError`]; the world's fault or the price of bounded memory.
     /// Panics: if `size` exceeds what a fresh segment's first block can hold.
     pub fn reserve(&mut self, size: usize, budget: Budget) -> Result<(), AppendError> {
@@ -273,7 +286,8 @@ impl Writer {
         Appended { lsn, location }
     }
 
-    fn next_block(&mut self, size: usize, budget: Budget) -> Result<(), AppendError> {
+    /// Whether the next block fits the segment, if there may be one at all.
+    fn check_next_block(&self, size: usize, budget: Budget) -> Result<bool, AppendError> {
         let reserved = if budget == Budget::Message {
             SEALED_BLOCKS_RESERVED
         } else {
@@ -291,6 +305,11 @@ impl Writer {
         if !is_fitting && self.ready.len() <= reserved {
             return Err(AppendError::NoSegment);
         }
+        Ok(is_fitting)
+    }
+
+    fn next_block(&mut self, size: usize, budget: Budget) -> Result<(), AppendError> {
+        let is_fitting = self.check_next_block(size, budget)?;
         if self.open.is_some() {
             self.seal_open();
         }

@@ -89,7 +89,12 @@ impl Frontend {
     }
 
     /// Reads on in `input`; answers of its own go to `out`.
-    pub fn handle_input<'a>(&'a mut self, input: &'a [u8], now: Now, out: &mut Vec<u8>) -> Step<'a> {
+    pub fn handle_input<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Step<'a> {
         match self {
             Self::Stomp(session) => session.handle_input(input, now, out),
         }

@@ -209,7 +209,10 @@ impl<B> Command<B> {
                 is_complete: send.is_complete,
                 receipt: send.receipt.map(hold),
             }),
-            Self::SendPart { bytes, is_last } => Command::SendPart { bytes: hold(bytes), is_last },
+            Self::SendPart { bytes, is_last } => Command::SendPart {
+                bytes: hold(bytes),
+                is_last,
+            },
             Self::Subscribe(subscribe) => Command::Subscribe(SubscribeCommand {
                 subscription: subscribe.subscription,
                 routing: subscribe.routing,
@@ -218,12 +221,24 @@ impl<B> Command<B> {
                 settlement: subscribe.settlement,
                 receipt: subscribe.receipt.map(hold),
             }),
-            Self::Unsubscribe { subscription, receipt } => {
-                Command::Unsubscribe { subscription, receipt: receipt.map(hold) }
-            }
-            Self::Settle { subscription, selection, verdict, receipt } => {
-                Command::Settle { subscription, selection, verdict, receipt: receipt.map(hold) }
-            }
+            Self::Unsubscribe {
+                subscription,
+                receipt,
+            } => Command::Unsubscribe {
+                subscription,
+                receipt: receipt.map(hold),
+            },
+            Self::Settle {
+                subscription,
+                selection,
+                verdict,
+                receipt,
+            } => Command::Settle {
+                subscription,
+                selection,
+                verdict,
+                receipt: receipt.map(hold),
+            },
             Self::Drained { bytes } => Command::Drained { bytes },
             Self::Sync => Command::Sync,
             Self::Detach => Command::Detach,
@@ -240,7 +255,9 @@ impl<B> Reply<B> {
     /// The same reply with its bytes held otherwise.
     pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Reply<C> {
         match self {
-            Self::Receipt { receipt } => Reply::Receipt { receipt: hold(receipt) },
+            Self::Receipt { receipt } => Reply::Receipt {
+                receipt: hold(receipt),
+            },
             Self::Deliver(deliver) => Reply::Deliver(Deliver {
                 subscription: deliver.subscription,
                 delivery_tag: deliver.delivery_tag,
@@ -256,12 +273,14 @@ impl<B> Reply<B> {
                 body: hold(deliver.body),
                 is_complete: deliver.is_complete,
             }),
-            Self::DeliverPart { bytes, is_last } => {
-                Reply::DeliverPart { bytes: hold(bytes), is_last }
-            }
-            Self::Refused { refusal, receipt } => {
-                Reply::Refused { refusal, receipt: receipt.map(hold) }
-            }
+            Self::DeliverPart { bytes, is_last } => Reply::DeliverPart {
+                bytes: hold(bytes),
+                is_last,
+            },
+            Self::Refused { refusal, receipt } => Reply::Refused {
+                refusal,
+                receipt: receipt.map(hold),
+            },
             Self::Synced => Reply::Synced,
         }
     }

@@ -23,7 +23,8 @@ pub(super) struct Outstanding(VecDeque<(Subscription, (u16, MessageId))>);
 
 impl Outstanding {
     pub(super) fn push(&mut self, deliver: &Deliver<&[u8]>) {
-        self.0.push_back((deliver.subscription, (deliver.shard, deliver.message)));
+        self.0
+            .push_back((deliver.subscription, (deliver.shard, deliver.message)));
     }
 
     pub(super) fn forget(&mut self, subscription: Subscription) {
@@ -64,7 +65,12 @@ impl Session {
             refused(Unusable::new("no such delivery", details))
         })?;
         let receipt = self.scratch().receipt(ack.receipt);
-        Ok(Command::Settle { subscription, selection, verdict, receipt })
+        Ok(Command::Settle {
+            subscription,
+            selection,
+            verdict,
+            receipt,
+        })
     }
 
     fn select(&mut self, ack: &Ack<'_>) -> Option<(Subscription, Selection)> {
@@ -84,9 +90,12 @@ impl Session {
             None => {
                 let subscriptions = &self.subscriptions;
                 let is_cumulative = |of: Subscription| {
-                    subscriptions.get(&of.0).is_some_and(|held| held.ack == AckMode::Client)
+                    subscriptions
+                        .get(&of.0)
+                        .is_some_and(|held| held.ack == AckMode::Client)
                 };
-                self.outstanding.take((u16::try_from(shard).ok()?, message), is_cumulative)?
+                self.outstanding
+                    .take((u16::try_from(shard).ok()?, message), is_cumulative)?
             }
         };
         let selection = match self.ack_mode(subscription)? {

@@ -13,6 +13,7 @@ use forebay_journal::format::Routing;
 
 use crate::protocol::stomp::RoutingType;
 use crate::protocol::stomp::destination::{Destination, DestinationKind};
+use crate::routing::Address;
 
 /// Encoding number of STOMP 1.2 header lines and a body (`docs/format.md` 6, message).
 pub const ENCODING: u8 = 1;
@@ -26,7 +27,10 @@ struct Unusable {
 
 impl Unusable {
     fn new(message: &'static str, details: impl Into<String>) -> Self {
-        Self { message, details: details.into() }
+        Self {
+            message,
+            details: details.into(),
+        }
     }
 
     /// A header that asks for something this release does not have.
@@ -46,6 +50,8 @@ fn resolve(text: &str, routing: Option<RoutingType>) -> Result<(Routing, &str), 
         let details = format!("This release does not offer destinations like {text:?}.");
         return Err(Unusable::new("destination not offered", details));
     }
+    let address = Address::parse(name.as_bytes())
+        .map_err(|error| Unusable::new("destination malformed", error.to_string()))?;
     let by_name = match kind {
         DestinationKind::Topic => Routing::Multicast,
         _ => Routing::Anycast,
@@ -55,5 +61,5 @@ fn resolve(text: &str, routing: Option<RoutingType>) -> Result<(Routing, &str), 
         Some(RoutingType::Multicast) => Routing::Multicast,
         None => by_name,
     };
-    Ok((routing, name))
+    Ok((routing, address.as_str()))
 }

@@ -28,8 +28,6 @@ pub struct Settings {
     pub prefetch_default: u32,
     /// Most subscriptions of one connection.
     pub subscriptions_max: usize,
-    /// Longest address in bytes.
-    pub address_size_max: usize,
     /// What CONNECTED says about the server.
     pub server: String,
 }
@@ -106,7 +104,8 @@ impl Scratch {
             return Text::Given(run);
         }
         self.head.clear();
-        head.parts().for_each(|part| self.head.extend_from_slice(part));
+        head.parts()
+            .for_each(|part| self.head.extend_from_slice(part));
         Text::Head
     }
 }
@@ -152,7 +151,12 @@ impl Session {
     }
 
     /// Reads one event from `input`.
-    pub fn handle_input<'a>(&'a mut self, input: &'a [u8], now: Now, out: &mut Vec<u8>) -> Step<'a> {
+    pub fn handle_input<'a>(
+        &'a mut self,
+        input: &'a [u8],
+        now: Now,
+        out: &mut Vec<u8>,
+    ) -> Step<'a> {
         let window = &input[..input.len().min(self.settings.limits.input_size_max() + 1)];
         let parsed = match self.engine.next_event(window, now) {
             Ok(parsed) => parsed,
@@ -163,9 +167,19 @@ impl Session {
         };
         let consumed = parsed.consumed;
         let translated = match parsed.event {
-            None => return Step::Quiet { consumed, is_starved: true },
+            None => {
+                return Step::Quiet {
+                    consumed,
+                    is_starved: true,
+                };
+            }
             Some(Event::Connect(connect)) => match self.connect(&connect, out) {
-                Ok(()) => return Step::Quiet { consumed, is_starved: false },
+                Ok(()) => {
+                    return Step::Quiet {
+                        consumed,
+                        is_starved: false,
+                    };
+                }
                 Err(refused) => Err(refused),
             },
             Some(Event::Disconnect(disconnect)) => {
@@ -190,7 +204,11 @@ impl Session {
     fn connect(&self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
         let login = connect.login.map(|value| value.decode());
         let passcode = connect.passcode.map(|value| value.decode());
-        if !self.settings.users.admit(login.as_deref(), passcode.as_deref()) {
+        if !self
+            .settings
+            .users
+            .admit(login.as_deref(), passcode.as_deref())
+        {
             let details = "The login and passcode headers do not name a user of this broker.";
             return Err((Unusable::new("access refused", details), None));
         }
@@ -209,16 +227,20 @@ impl Session {
     fn translate<'a>(&mut self, event: Event<'a>) -> Result<Command<Text<'a>>, Refused> {
         match event {
             Event::Send(send) => self.send(&send),
-            Event::SendPart(part) => {
-                Ok(Command::SendPart { bytes: Text::Given(part.bytes), is_last: part.is_last })
-            }
+            Event::SendPart(part) => Ok(Command::SendPart {
+                bytes: Text::Given(part.bytes),
+                is_last: part.is_last,
+            }),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
             Event::Nack(nack) => self.acknowledge(&nack, Verdict::Release),
             Event::Begin(transaction) | Event::Commit(transaction) | Event::Abort(transaction) => {
                 let details = "This release does not offer transactions.";
-                Err((Unusable::new("not offered", details), owned(transaction.receipt)))
+                Err((
+                    Unusable::new("not offered", details),
+                    owned(transaction.receipt),
+                ))
             }
             Event::Connect(_) | Event::Disconnect(_) => unreachable!("handled by the caller"),
         }
@@ -226,14 +248,14 @@ impl Session {
 
     fn send<'a>(&mut self, send: &Send<'a>) -> Result<Command<Text<'a>>, Refused> {
         let destination = send.destination.decode();
-        let checked = check_send(send)
-            .and_then(|()| resolve(&destination, send.routing))
-            .and_then(|(routing, address)| self.check_address(address).map(|()| (routing, address)));
+        let checked = check_send(send).and_then(|()| resolve(&destination, send.routing));
         let (routing, address) = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
         Ok(Command::Send(SendCommand {
             routing,
             address: self.scratch.address(&destination, address),
-            is_persistent: send.persistent.unwrap_or(self.settings.is_persistent_by_default),
+            is_persistent: send
+                .persistent
+                .unwrap_or(self.settings.is_persistent_by_default),
             priority: send.priority.unwrap_or(4),
             has_content_length: send.has_content_length,
             encoding: ENCODING,
@@ -242,15 +264,6 @@ impl Session {
             is_complete: send.is_complete,
             receipt: self.scratch.receipt(send.receipt),
         }))
-    }
-
-    pub(super) fn check_address(&self, address: &str) -> Result<(), Unusable> {
-        let max = self.settings.address_size_max;
-        if address.len() > max {
-            let details = format!("A destination's name has at most {max} bytes.");
-            return Err(Unusable::new("destination too long", details));
-        }
-        Ok(())
     }
 
     /// Writes what a reply means; false if the connection has to close after it.
@@ -314,7 +327,12 @@ impl Session {
         receipt_id: Option<&str>,
         out: &mut Vec<u8>,
     ) {
-        let frame = ErrorFrame { message, details, receipt_id, lists_versions: false };
+        let frame = ErrorFrame {
+            message,
+            details,
+            receipt_id,
+            lists_versions: false,
+        };
         encode::error(out, self.engine.version(), &frame);
         self.engine.close();
     }
@@ -376,7 +394,11 @@ fn check_send(send: &Send<'_>) -> Result<(), Unusable> {
     }
     for (key, _) in send.headers.iter() {
         // All of them begin with a capital or an underscore, which nearly no header does.
-        let is_suspect = key.raw().as_bytes().first().is_some_and(|b| matches!(b, b'A'..=b'Z' | b'_'));
+        let is_suspect = key
+            .raw()
+            .as_bytes()
+            .first()
+            .is_some_and(|b| matches!(b, b'A'..=b'Z' | b'_'));
         if is_suspect && SEND_NOT_OFFERED.contains(&key.raw()) {
             return Err(Unusable::not_offered(key.raw()));
         }

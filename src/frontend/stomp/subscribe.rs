@@ -32,8 +32,11 @@ impl Names {
 }
 
 /// Headers of SUBSCRIBE and UNSUBSCRIBE that make a subscription durable.
-const DURABLE: [&str; 3] =
-    ["activemq.subscriptionName", "durable-subscriber-name", "durable-subscription-name"];
+const DURABLE: [&str; 3] = [
+    "activemq.subscriptionName",
+    "durable-subscriber-name",
+    "durable-subscription-name",
+];
 /// Headers that name the messages in flight: ActiveMQ's word and RabbitMQ's.
 const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
 
@@ -46,14 +49,17 @@ impl Session {
         let id = subscribe.id.map(|id| id.decode());
         let refused = |unusable| (unusable, owned(subscribe.receipt));
         let (routing, address) = resolve(&destination, subscribe.routing).map_err(refused)?;
-        self.check_address(address).map_err(refused)?;
-        self.check_subscribe(subscribe, id.as_deref(), &destination).map_err(refused)?;
+        self.check_subscribe(subscribe, id.as_deref(), &destination)
+            .map_err(refused)?;
         let credit = self.credit(&subscribe.headers).map_err(refused)?;
         let subscription = Subscription(self.next_subscription);
         self.next_subscription += 1;
         match &id {
             Some(id) => self.names.by_id.insert((**id).into(), subscription),
-            None => self.names.by_destination.insert((*destination).into(), subscription),
+            None => self
+                .names
+                .by_destination
+                .insert((*destination).into(), subscription),
         };
         let subscribed = Subscribed {
             id: id.map(Into::into),
@@ -83,10 +89,17 @@ impl Session {
         if subscribe.selector.is_some() {
             return Err(Unusable::not_offered("selector"));
         }
-        if let Some(header) = DURABLE.iter().find(|key| subscribe.headers.first(key).is_some()) {
+        if let Some(header) = DURABLE
+            .iter()
+            .find(|key| subscribe.headers.first(key).is_some())
+        {
             return Err(Unusable::not_offered(header));
         }
-        if subscribe.headers.first("browser").is_some_and(|value| value.raw() == "true") {
+        if subscribe
+            .headers
+            .first("browser")
+            .is_some_and(|value| value.raw() == "true")
+        {
             return Err(Unusable::not_offered("browser"));
         }
         let max = self.settings.subscriptions_max;
@@ -125,7 +138,10 @@ impl Session {
         unsubscribe: &Unsubscribe<'a>,
     ) -> Result<Command<Text<'a>>, Refused> {
         let refused = |unusable| (unusable, owned(unsubscribe.receipt));
-        if let Some(header) = DURABLE.iter().find(|key| unsubscribe.headers.first(key).is_some()) {
+        if let Some(header) = DURABLE
+            .iter()
+            .find(|key| unsubscribe.headers.first(key).is_some())
+        {
             return Err(refused(Unusable::not_offered(header)));
         }
         let subscription = match (unsubscribe.id, unsubscribe.destination) {
@@ -140,6 +156,9 @@ impl Session {
         self.subscriptions.remove(&subscription.0);
         self.outstanding.forget(subscription);
         let receipt = self.scratch().receipt(unsubscribe.receipt);
-        Ok(Command::Unsubscribe { subscription, receipt })
+        Ok(Command::Unsubscribe {
+            subscription,
+            receipt,
+        })
     }
 }

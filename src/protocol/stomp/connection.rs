@@ -120,6 +120,11 @@ impl Connection {
         self.phase == Phase::Failed
     }
 
+    /// Returns whether the next bytes belong to the body of a frame whose head was read.
+    pub const fn is_in_body(&self) -> bool {
+        matches!(self.step, Step::Body(_) | Step::Stream(_))
+    }
+
     /// Reads the next event from the start of `input`.
     ///
     /// Shape: `input` is what the last call left, unchanged, and whatever came since.

@@ -39,6 +39,15 @@ impl<'a> StoredHead<'a> {
             .chain(written)
     }
 
+    /// Returns all of it as one slice of the input, where it is one: nearly always.
+    pub fn single_run(&self) -> Option<&'a [u8]> {
+        match (self.run_count, self.written.is_empty()) {
+            (0, true) => Some(&[]),
+            (1, true) => self.runs.first().copied(),
+            _ => None,
+        }
+    }
+
     /// Returns the bytes of all parts together.
     pub const fn len(&self) -> usize {
         self.len

@@ -1,0 +1,86 @@
+//! Bodies of messages that are not durable: in memory, counted, within a budget.
+
+/// A message that is not in the journal.
+#[derive(Debug, Default)]
+pub(super) struct VolatileBody {
+    pub(super) head: Vec<u8>,
+    pub(super) body: Vec<u8>,
+    pub(super) has_content_length: bool,
+    pub(super) encoding: u8,
+    references: u32,
+}
+
+/// Slots with bodies; buffers of freed slots are used again.
+#[derive(Debug)]
+pub(super) struct VolatileBodies {
+    slots: Vec<VolatileBody>,
+    free: Vec<u32>,
+    used_bytes: u64,
+    max_bytes: u64,
+}
+
+/// Buffers above this are given back to the allocator when their message goes.
+const KEPT_CAPACITY_MAX: usize = 64 * 1024;
+/// What a message costs besides its bytes.
+const SLOT_OVERHEAD_BYTES: u64 = 128;
+
+impl VolatileBodies {
+    pub(super) fn new(max_bytes: u64) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), used_bytes: 0, max_bytes }
+    }
+
+    /// Whether the budget is used up: whoever brought the last message has to wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.used_bytes >= self.max_bytes
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    /// Opens a slot for a message; write to it by [`Self::get_mut`], then [`Self::charge`].
+    pub(super) fn open(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(VolatileBody::default());
+            u32::try_from(self.slots.len() - 1).expect("the budget ends before 2^32 slots")
+        })
+    }
+
+    /// Counts what was written to the slot, held by `references` queues.
+    pub(super) fn charge(&mut self, slot: u32, references: u32) {
+        let body = &mut self.slots[slot as usize];
+        body.references = references;
+        self.used_bytes += cost(body);
+    }
+
+    pub(super) fn get(&self, slot: u32) -> Option<&VolatileBody> {
+        self.slots.get(slot as usize).filter(|body| body.references > 0)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut VolatileBody {
+        &mut self.slots[slot as usize]
+    }
+
+    /// One queue lets go.
+    ///
+    /// Panics: if nobody holds the slot (the queue machine counts its references).
+    pub(super) fn forget(&mut self, slot: u32) {
+        let body = &mut self.slots[slot as usize];
+        assert!(body.references > 0, "slot {slot} is free");
+        body.references -= 1;
+        if body.references == 0 {
+            self.used_bytes -= cost(body);
+            for buffer in [&mut body.head, &mut body.body] {
+                buffer.clear();
+                if buffer.capacity() > KEPT_CAPACITY_MAX {
+                    *buffer = Vec::new();
+                }
+            }
+            self.free.push(slot);
+        }
+    }
+}
+
+fn cost(body: &VolatileBody) -> u64 {
+    (body.head.len() + body.body.len()) as u64 + SLOT_OVERHEAD_BYTES
+}

@@ -1,0 +1,114 @@
+//! One connection of this shard: its protocol, its unread input, its unsent output.
+
+use forebay_journal::ShardId;
+use rustc_hash::FxHashMap;
+
+use crate::frontend::{Frontend, Subscription};
+
+/// Names a connection in the node: the shard that accepted it and a number never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    pub(super) fn new(shard: ShardId, number: u64) -> Self {
+        assert!(number < 1 << 48, "2^48 connections were made");
+        Self(u64::from(shard.0) << 48 | number)
+    }
+
+    /// The shard that accepted it.
+    pub const fn shard(self) -> ShardId {
+        ShardId((self.0 >> 48) as u16)
+    }
+}
+
+/// Why input is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// What comes next does not fit the journal, or a peer's parcel.
+    Space,
+    /// Memory for messages that are not durable is used up.
+    Memory,
+    /// The client does not read what it is sent.
+    Output,
+}
+
+/// How far a connection is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// The client said goodbye: this many shards still have to say that all is durable.
+    Leaving { syncs: u32 },
+    /// Nothing is read any more; when the output is sent the socket is closed.
+    Closing,
+}
+
+pub(super) struct Connection {
+    pub(super) frontend: Frontend,
+    pub(super) phase: Phase,
+    /// Bytes received and not yet consumed.
+    pub(super) input: Vec<u8>,
+    /// Bytes to send.
+    pub(super) output: Vec<u8>,
+    /// A spare buffer: what was sent last.
+    pub(super) spare: Vec<u8>,
+    pub(super) is_sending: bool,
+    /// Bytes of deliveries in `output`, by hosting shard, and in the buffer being sent.
+    pub(super) delivered: Vec<(ShardId, u64)>,
+    pub(super) delivered_sending: Vec<(ShardId, u64)>,
+    pub(super) pause: Option<Pause>,
+    /// Whether the runtime was told to stop reading.
+    pub(super) is_reading_stopped: bool,
+    /// Receipt of the goodbye.
+    pub(super) goodbye: Vec<u8>,
+    /// Where the subscriptions' queues live.
+    pub(super) routes: FxHashMap<Subscription, ShardId>,
+    /// Where the parts of the message under way go.
+    pub(super) upload_to: Option<ShardId>,
+    /// Shards that know this connection.
+    pub(super) peers: Vec<ShardId>,
+    /// When its earliest timer was entered, in monotonic microseconds.
+    pub(super) timer_us: Option<u64>,
+    /// Whether the list of connections with something to do has it.
+    pub(super) is_dirty: bool,
+    pub(super) is_waiting: bool,
+}
+
+impl Connection {
+    pub(super) fn new(frontend: Frontend) -> Self {
+        Self {
+            frontend,
+            phase: Phase::Open,
+            input: Vec::new(),
+            output: Vec::new(),
+            spare: Vec::new(),
+            is_sending: false,
+            delivered: Vec::new(),
+            delivered_sending: Vec::new(),
+            pause: None,
+            is_reading_stopped: false,
+            goodbye: Vec::new(),
+            routes: FxHashMap::default(),
+            upload_to: None,
+            peers: Vec::new(),
+            timer_us: None,
+            is_dirty: false,
+            is_waiting: false,
+        }
+    }
+
+    pub(super) fn knows(&mut self, shard: ShardId) {
+        if !self.peers.contains(&shard) {
+            self.peers.push(shard);
+        }
+    }
+
+    pub(super) fn count_delivered(&mut self, shard: ShardId, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        match self.delivered.iter_mut().find(|(of, _)| *of == shard) {
+            Some((_, count)) => *count += bytes,
+            None => self.delivered.push((shard, bytes)),
+        }
+    }
+}

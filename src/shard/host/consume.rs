@@ -1,0 +1,200 @@
+//! Consumers: attach, detach, settle, and handing ready messages to them.
+
+use forebay_journal::format::{Outcome, Routing};
+use forebay_journal::{AppendError, Budget, Lsn};
+
+use super::{CONTROL_ROOM, Deferred, Host};
+use crate::frontend::{Refusal, SubscribeCommand, Subscription, Verdict};
+use crate::queue::{Attachment, ConsumerId, Place, Selection};
+use crate::shard::ConnectionId;
+use crate::shard::link::Text;
+
+/// Batches handed out in one turn; what is left goes on in the next.
+const DISPATCHES_PER_TURN_MAX: usize = 64;
+
+impl Host {
+    pub(super) fn subscribe(
+        &mut self,
+        link: ConnectionId,
+        subscribe: &SubscribeCommand<&[u8]>,
+    ) {
+        let receipt = subscribe.receipt.map(Text::new);
+        match self.try_subscribe(link, subscribe) {
+            Ok(lsn) => self.confirm(link, lsn, receipt),
+            Err(refusal) => self.refuse(link, refusal, receipt),
+        }
+    }
+
+    fn try_subscribe(
+        &mut self,
+        link: ConnectionId,
+        subscribe: &SubscribeCommand<&[u8]>,
+    ) -> Result<Lsn, Refusal> {
+        let decided = match subscribe.routing {
+            Routing::Anycast => self.machine.decide_queue(subscribe.address, &mut self.decision),
+            Routing::Multicast => {
+                self.machine.decide_subscription(subscribe.address, &mut self.decision)
+            }
+        };
+        let queue = decided.map_err(Refusal::Queue)?;
+        let lsn = match self.commit_decision() {
+            Ok(lsn) => lsn,
+            Err(AppendError::Failed(failure)) => {
+                self.fail(super::Failure::Write(failure));
+                return Ok(Lsn::ZERO.plus(u64::MAX));
+            }
+            Err(other) => panic!("admitted records do not fit: {other:?}"),
+        };
+        let attachment = Attachment {
+            queue,
+            link: link.0,
+            tag: subscribe.subscription.0.into(),
+            credit: subscribe.credit,
+            settlement: subscribe.settlement,
+        };
+        let consumer = self.machine.attach(&attachment).map_err(Refusal::Queue)?;
+        let link = self.link(link);
+        link.consumers.push((subscribe.subscription, consumer));
+        link.last_lsn = link.last_lsn.max(lsn);
+        Ok(lsn)
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        link: ConnectionId,
+        subscription: Subscription,
+        receipt: Option<&Text>,
+    ) -> Result<(), AppendError> {
+        let Some(consumer) = self.links.get(&link).and_then(|link| link.consumer(subscription))
+        else {
+            self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
+            return Ok(());
+        };
+        let lsn = self.detach_consumer(consumer)?;
+        let held = self.link(link);
+        held.remove(subscription);
+        held.last_lsn = held.last_lsn.max(lsn);
+        self.confirm(link, lsn, receipt.cloned());
+        Ok(())
+    }
+
+    /// Gives back what the consumer holds, then takes it away.
+    fn detach_consumer(&mut self, consumer: ConsumerId) -> Result<Lsn, AppendError> {
+        if self.machine.decide_detach(consumer, &mut self.decision).is_err() {
+            // Its queue was deleted, and it with it.
+            return Ok(Lsn::ZERO);
+        }
+        let lsn = self.commit_decision()?;
+        self.machine.detach(consumer);
+        Ok(lsn)
+    }
+
+    /// The connection is gone.
+    pub(super) fn detach(&mut self, link: ConnectionId) -> Result<(), AppendError> {
+        let Some(held) = self.links.get(&link) else { return Ok(()) };
+        let mut consumers = held.consumers.clone();
+        while let Some((subscription, consumer)) = consumers.pop() {
+            self.detach_consumer(consumer)?;
+            self.link(link).remove(subscription);
+        }
+        self.abandon_upload(link)?;
+        self.links.remove(&link);
+        Ok(())
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        link: ConnectionId,
+        subscription: Subscription,
+        selection: Selection,
+        verdict: Verdict,
+        receipt: Option<&Text>,
+    ) -> Result<(), AppendError> {
+        let consumer = self.links.get(&link).and_then(|link| link.consumer(subscription));
+        let Some(consumer) = consumer else {
+            self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
+            return Ok(());
+        };
+        let decided = match verdict {
+            Verdict::Accept => self.machine.decide_settle(
+                consumer,
+                selection,
+                Outcome::Accepted,
+                &mut self.decision,
+            ),
+            Verdict::Release => self.machine.decide_release(consumer, selection, &mut self.decision),
+        };
+        if let Err(refused) = decided {
+            self.refuse(link, Refusal::Queue(refused), receipt.cloned());
+            return Ok(());
+        }
+        let lsn = self.commit_decision()?;
+        if verdict == Verdict::Accept {
+            self.stats.settled += 1;
+        }
+        let held = self.link(link);
+        held.last_lsn = held.last_lsn.max(lsn);
+        self.confirm(link, lsn, receipt.cloned());
+        Ok(())
+    }
+
+    /// Bytes of deliveries went into the socket: settle those that settle by that, and pass more
+    /// on.
+    pub(super) fn drained(&mut self, id: ConnectionId, bytes: u64) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.drained_bytes += bytes;
+        let drained = link.drained_bytes;
+        let mut last: Option<(ConsumerId, u64)> = None;
+        while let Some(link) = self.links.get_mut(&id)
+            && let Some(&(upto, consumer, tag)) = link.handed.front()
+            && upto <= drained
+        {
+            link.handed.pop_front();
+            match last {
+                Some((former, _)) if former == consumer => {}
+                Some((former, tag)) => self.settle_handed(id, former, tag),
+                None => {}
+            }
+            last = Some((consumer, tag));
+        }
+        if let Some((consumer, tag)) = last {
+            self.settle_handed(id, consumer, tag);
+        }
+        self.wake_link(id);
+    }
+
+    /// Settles all deliveries of a consumer up to this tag.
+    fn settle_handed(&mut self, link: ConnectionId, consumer: ConsumerId, tag: u64) {
+        let decided = self.machine.decide_settle_delivered(consumer, tag, &mut self.decision);
+        if decided.is_err() {
+            // The consumer is gone; what it got was given back and comes again, flagged.
+            return;
+        }
+        if self.commit_decision().is_ok() {
+            return;
+        }
+        let held = self.links.get(&link);
+        let named = held.and_then(|link| link.consumers.iter().find(|(_, c)| *c == consumer));
+        if let Some(&(subscription, _)) = named {
+            let (selection, verdict) = (Selection::Upto(tag), Verdict::Accept);
+            let receipt = None;
+            let later = Deferred::Settle { link, subscription, selection, verdict, receipt };
+            self.deferred.push_back(later);
+        }
+    }
+
+    /// Hands ready messages to consumers with credit, as far as records of it fit.
+    pub(super) fn dispatch(&mut self) {
+        for _ in 0..DISPATCHES_PER_TURN_MAX {
+            let is_fitting = self.writer.check(CONTROL_ROOM, Budget::Control).is_ok();
+            if !is_fitting || self.failure.is_some() {
+                return;
+            }
+            let Some(queue) = self.machine.poll_dispatch() else { return };
+            if let Some(fact) = self.machine.decide_dispatch(queue) {
+                let committed = self.commit(&fact, Place::NONE);
+                assert!(committed.is_ok(), "room was there: {committed:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Deliveries that may leave, on their way to the connection: bodies are looked up now, from the
+//! block cache, from memory or from the disk, and passed on as far as the connection's window
+//! reaches.
+
+use forebay_journal::Location;
+use forebay_journal::format::{MessageFields, Parts, Record};
+use forebay_journal::storage::IoFailure;
+use forebay_journal::storage::buffer::ReadBuffer;
+
+use super::{Failure, Host, Replies};
+use crate::frontend::{Deliver, Reply};
+use crate::queue::{Place, Settlement};
+use crate::shard::ConnectionId;
+use crate::shard::cold::{Cold, ColdFailure, ColdRead};
+use crate::shard::link::{Delivery, Streaming};
+
+/// Bytes of a body in memory passed on at a time.
+const PIECE_SIZE: usize = 64 * 1024;
+
+/// What became of an attempt to pass something on.
+enum Pumped {
+    /// This many bytes went; more can follow.
+    Piece { bytes: u64, is_last: bool },
+    /// The delivery's consumer is gone.
+    Stale,
+    /// The body is being read from disk.
+    Waiting,
+    /// The body is not what it has to be.
+    Damaged(Location, String),
+}
+
+impl Host {
+    /// Passes on what fits the windows of the links that have something.
+    pub(super) fn pump(&mut self, replies: &mut impl Replies) {
+        for _ in 0..self.pumping.len() {
+            let Some(id) = self.pumping.pop_front() else { return };
+            if let Some(link) = self.links.get_mut(&id) {
+                link.is_pumping = false;
+                self.pump_link(id, replies);
+            }
+        }
+    }
+
+    fn pump_link(&mut self, id: ConnectionId, replies: &mut impl Replies) {
+        while self.failure.is_none() {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            if link.pending_bytes() >= self.window_bytes {
+                return;
+            }
+            let (streaming, is_new) = match link.streaming {
+                Some(streaming) => (streaming, false),
+                None => match link.deliveries.front() {
+                    Some(&delivery) => (Streaming { delivery, next: 0 }, true),
+                    None => return,
+                },
+            };
+            let pumped = if is_new {
+                self.begin(&streaming.delivery, replies)
+            } else {
+                self.go_on(&streaming, replies)
+            };
+            if !self.note(id, streaming, is_new, pumped) {
+                return;
+            }
+        }
+    }
+
+    /// Books what was passed on; false if this link has to wait.
+    fn note(
+        &mut self,
+        id: ConnectionId,
+        streaming: Streaming,
+        is_new: bool,
+        pumped: Pumped,
+    ) -> bool {
+        let Some(link) = self.links.get_mut(&id) else { return false };
+        match pumped {
+            Pumped::Piece { bytes, is_last } => {
+                link.pumped_bytes += bytes;
+                if is_new {
+                    link.deliveries.pop_front();
+                    self.stats.delivered += 1;
+                }
+                let next = if is_new { 0 } else { streaming.next + 1 };
+                link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
+                let delivery = streaming.delivery;
+                if is_last && delivery.settlement == Settlement::OnHandover {
+                    let upto = link.pumped_bytes;
+                    link.handed.push_back((upto, delivery.consumer, delivery.delivery_tag));
+                }
+            }
+            Pumped::Stale => {
+                link.deliveries.pop_front();
+            }
+            Pumped::Waiting => {
+                self.waiting_for_disk.push(id);
+                return false;
+            }
+            Pumped::Damaged(location, reason) => {
+                let (segment, offset) = (location.segment(), location.block_offset());
+                self.fail(Failure::Read(ColdFailure { segment, offset, reason }));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn begin(&mut self, delivery: &Delivery, replies: &mut impl Replies) -> Pumped {
+        if !self.machine.has_consumer(delivery.consumer) {
+            return Pumped::Stale;
+        }
+        let location = match delivery.place {
+            Place::Journal(location) => location,
+            Place::Volatile(slot) => return self.begin_volatile(delivery, slot, replies),
+        };
+        let shard = self.shard;
+        match record_at(&self.writer, &mut self.cold, location) {
+            Found::Record(Record::Message { fields, head: Parts::One(head), body, .. }) => {
+                let is_complete = fields.upload == 0;
+                let body = match body {
+                    Parts::One(body) if is_complete => body,
+                    _ => &[],
+                };
+                let deliver = deliver(shard, delivery, &fields, head, body, is_complete);
+                let bytes = (head.len() + body.len()) as u64;
+                replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
+                Pumped::Piece { bytes, is_last: is_complete }
+            }
+            Found::Coming => Pumped::Waiting,
+            other => other.damaged(location),
+        }
+    }
+
+    fn begin_volatile(
+        &mut self,
+        delivery: &Delivery,
+        slot: u32,
+        replies: &mut impl Replies,
+    ) -> Pumped {
+        let Some(kept) = self.bodies.get(slot) else { return Pumped::Stale };
+        let fields = MessageFields {
+            body_size: kept.body.len() as u64,
+            encoding: kept.encoding,
+            flags: super::flags(kept.has_content_length, false),
+            ..MessageFields::default()
+        };
+        let is_complete = kept.body.len() <= PIECE_SIZE;
+        let body = if is_complete { kept.body.as_slice() } else { &[] };
+        let bytes = (kept.head.len() + body.len()) as u64;
+        let deliver = deliver(self.shard, delivery, &fields, &kept.head, body, is_complete);
+        replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
+        Pumped::Piece { bytes, is_last: is_complete }
+    }
+
+    /// Passes on the next piece of a body that was begun.
+    fn go_on(&mut self, streaming: &Streaming, replies: &mut impl Replies) -> Pumped {
+        let delivery = &streaming.delivery;
+        let location = match delivery.place {
+            Place::Journal(location) => location,
+            Place::Volatile(slot) => {
+                let Some(kept) = self.bodies.get(slot) else {
+                    return Pumped::Damaged(Location::default(), "body is gone".to_owned());
+                };
+                let start = (streaming.next * PIECE_SIZE).min(kept.body.len());
+                let end = (start + PIECE_SIZE).min(kept.body.len());
+                let (bytes, is_last) = (&kept.body[start..end], end == kept.body.len());
+                replies.reply(
+                    delivery.link,
+                    &Reply::DeliverPart { bytes, is_last },
+                    bytes.len() as u64,
+                );
+                return Pumped::Piece { bytes: bytes.len() as u64, is_last };
+            }
+        };
+        let fragment = self.machine.fragments(delivery.message).get(streaming.next);
+        let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
+        match record_at(&self.writer, &mut self.cold, location) {
+            Found::Record(
+                Record::Fragment { body: Parts::One(bytes), .. }
+                | Record::Message { body: Parts::One(bytes), .. },
+            ) => {
+                let reply = Reply::DeliverPart { bytes, is_last };
+                replies.reply(delivery.link, &reply, bytes.len() as u64);
+                Pumped::Piece { bytes: bytes.len() as u64, is_last }
+            }
+            Found::Coming => Pumped::Waiting,
+            other => other.damaged(location),
+        }
+    }
+
+    pub(super) fn poll_read(&mut self) -> Option<ColdRead> {
+        self.cold.poll_read()
+    }
+
+    pub(in crate::shard) fn handle_read(
+        &mut self,
+        chunk: u32,
+        buffer: ReadBuffer,
+        result: Result<usize, IoFailure>,
+    ) {
+        if let Err(failure) = self.cold.handle_read(chunk, buffer, result) {
+            self.fail(Failure::Read(failure));
+        }
+        for id in std::mem::take(&mut self.waiting_for_disk) {
+            self.wake_link(id);
+        }
+    }
+}
+
+enum Found<'a> {
+    Record(Record<'a>),
+    Coming,
+    Damaged(String),
+}
+
+impl Found<'_> {
+    fn damaged(self, location: Location) -> Pumped {
+        let reason = match self {
+            Self::Record(record) => format!("a message leads to a record {:?}", record.kind()),
+            Self::Damaged(reason) => reason,
+            Self::Coming => return Pumped::Waiting,
+        };
+        Pumped::Damaged(location, reason)
+    }
+}
+
+fn record_at<'a>(
+    writer: &'a forebay_journal::Writer,
+    cold: &'a mut crate::shard::cold::ColdBlocks,
+    location: Location,
+) -> Found<'a> {
+    let block: &[u8] = match writer.cached_block(location) {
+        Some(block) => block,
+        None => match cold.block_at(location) {
+            Cold::Here(block) => block,
+            Cold::Coming => return Found::Coming,
+        },
+    };
+    match Record::decode_at(block, location.record_offset()) {
+        Ok(record) => Found::Record(record),
+        Err(error) => Found::Damaged(error.to_string()),
+    }
+}
+
+fn deliver<'a>(
+    shard: u16,
+    delivery: &Delivery,
+    fields: &MessageFields,
+    head: &'a [u8],
+    body: &'a [u8],
+    is_complete: bool,
+) -> Deliver<&'a [u8]> {
+    Deliver {
+        subscription: delivery.subscription,
+        delivery_tag: delivery.delivery_tag,
+        shard,
+        message: delivery.message,
+        attempts: delivery.attempts,
+        is_redelivered: delivery.is_redelivered,
+        is_persistent: fields.flags.is_durable,
+        has_content_length: fields.flags.has_content_length,
+        encoding: fields.encoding,
+        body_size: fields.body_size,
+        head,
+        body,
+        is_complete,
+    }
+}

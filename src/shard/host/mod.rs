@@ -1,0 +1,452 @@
+//! The hosting half of a shard: its queues, its journal, its gate.
+//!
+//! A command comes in, is decided by the queue machine, becomes facts; facts are appended and
+//! evolve; their effects wait in the gate; released ones become replies. It does not know whether
+//! the connection it answers is on this core.
+//!
+//! Invariants: a command is taken only when its records fit ([`Host::admits`]); what does not fit
+//! although it may always come (a connection that is gone) waits in `deferred` and holds back
+//! every later control command.
+
+mod consume;
+mod deliver;
+mod produce;
+mod space;
+
+use std::collections::VecDeque;
+
+use forebay_journal::format::MessageFlags;
+use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
+use forebay_journal::{AppendError, Budget, Lsn, SegmentId, Writer};
+use rustc_hash::FxHashMap;
+
+use super::ConnectionId;
+use super::bodies::VolatileBodies;
+use super::cold::{ColdBlocks, ColdFailure};
+use super::gate::Gate;
+use super::link::{Delivery, Link, Text};
+use crate::frontend::{Command, Refusal, Reply, Subscription, Verdict};
+use crate::now::Now;
+use crate::queue::{Decision, Effect, Fact, Machine, Place, Routed, Selection};
+
+/// Records of one message command: rewritten head, part of a body, queue ids, a definition.
+const MESSAGE_ROOM: usize = 200 * 1024;
+/// Records of one step of a control command.
+const CONTROL_ROOM: usize = 48 * 1024;
+
+/// Which budget a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// (Part of) a message.
+    Message,
+    /// Everything else: goes on when messages have to wait.
+    Control,
+}
+
+/// Takes the replies of a host.
+pub(super) trait Replies {
+    /// Passes a reply on; `delivered_bytes` counts against the connection's window.
+    fn reply(&mut self, to: ConnectionId, reply: &Reply<&[u8]>, delivered_bytes: u64);
+}
+
+/// Effects in the gate.
+#[derive(Debug)]
+enum Parked {
+    Receipt { link: ConnectionId, receipt: Text },
+    Deliver(Delivery),
+    Synced { link: ConnectionId },
+    Freed { oldest: SegmentId },
+}
+
+/// A control command whose records did not all fit.
+#[derive(Debug)]
+enum Deferred {
+    Settle {
+        link: ConnectionId,
+        subscription: Subscription,
+        selection: Selection,
+        verdict: Verdict,
+        receipt: Option<Text>,
+    },
+    Unsubscribe { link: ConnectionId, subscription: Subscription, receipt: Option<Text> },
+    Sync { link: ConnectionId },
+    Detach { link: ConnectionId },
+}
+
+/// Why the shard has to stop: the world's fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// A journal write failed.
+    Write(IoFailure),
+    /// A block that messages lie in cannot be read back, or is not sound.
+    Read(ColdFailure),
+    /// Housekeeping failed.
+    Housekeeping(String),
+}
+
+/// What the host answers to a message that it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Go on.
+    Yes,
+    /// Memory for messages that are not durable is used up: the sender has to wait.
+    YesButWait,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostStats {
+    /// Messages taken in.
+    pub received: u64,
+    /// Messages handed out, redeliveries included.
+    pub delivered: u64,
+    /// Messages settled for good.
+    pub settled: u64,
+}
+
+pub(super) struct Host {
+    shard: u16,
+    pub(super) machine: Machine,
+    pub(super) writer: Writer,
+    gate: Gate<Parked>,
+    bodies: VolatileBodies,
+    cold: ColdBlocks,
+    links: FxHashMap<ConnectionId, Link>,
+    pumping: VecDeque<ConnectionId>,
+    waiting_for_disk: Vec<ConnectionId>,
+    deferred: VecDeque<Deferred>,
+    window_bytes: u64,
+    decision: Decision,
+    routed: Routed,
+    effects: Vec<Effect>,
+    /// Replies that need no gate, made while a command ran.
+    answers: VecDeque<(ConnectionId, Answer)>,
+    failure: Option<Failure>,
+    space: space::Space,
+    stats: HostStats,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Receipt(Text),
+    Refused(Refusal, Option<Text>),
+    Synced,
+}
+
+/// Sizes of a host.
+#[derive(Clone, Copy, Debug)]
+pub struct HostLimits {
+    /// Bytes for bodies of messages that are not durable.
+    pub volatile_max_bytes: u64,
+    /// Bytes of deliveries on their way to one connection's socket.
+    pub window_bytes: u64,
+    /// Segments to keep prepared.
+    pub segments_ready: usize,
+}
+
+impl Host {
+    pub(super) fn new(
+        shard: u16,
+        machine: Machine,
+        writer: Writer,
+        segments: space::Segments,
+        limits: HostLimits,
+    ) -> Self {
+        Self {
+            shard,
+            gate: Gate::new(writer.durable_end()),
+            machine,
+            writer,
+            bodies: VolatileBodies::new(limits.volatile_max_bytes),
+            cold: ColdBlocks::default(),
+            links: FxHashMap::default(),
+            pumping: VecDeque::new(),
+            waiting_for_disk: Vec::new(),
+            deferred: VecDeque::new(),
+            window_bytes: limits.window_bytes,
+            decision: Decision::new(),
+            routed: Routed::new(),
+            effects: Vec::new(),
+            answers: VecDeque::new(),
+            failure: None,
+            space: space::Space::new(segments, limits.segments_ready),
+            stats: HostStats::default(),
+        }
+    }
+
+    /// Whether a command of this lane can be taken now.
+    pub(super) fn admits(&self, lane: Lane) -> bool {
+        let (room, budget) = match lane {
+            Lane::Message => (MESSAGE_ROOM, Budget::Message),
+            Lane::Control => (CONTROL_ROOM, Budget::Control),
+        };
+        let is_held_back = lane == Lane::Control && !self.deferred.is_empty();
+        !is_held_back && self.failure.is_none() && self.writer.check(room, budget).is_ok()
+    }
+
+    /// Whether memory for messages that are not durable is used up.
+    pub(super) fn is_memory_full(&self) -> bool {
+        self.bodies.is_full()
+    }
+
+    /// Takes a command of the connection `link`; it was admitted.
+    pub(super) fn handle(
+        &mut self,
+        link: ConnectionId,
+        command: &Command<&[u8]>,
+        now: Now,
+    ) -> Taken {
+        match *command {
+            Command::Send(ref send) => return self.send(link, send, now),
+            Command::SendPart { bytes, is_last } => {
+                return self.send_part(link, bytes, is_last, now);
+            }
+            Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
+            Command::Unsubscribe { subscription, receipt } => {
+                let receipt = receipt.map(Text::new);
+                self.run(Deferred::Unsubscribe { link, subscription, receipt });
+            }
+            Command::Settle { subscription, selection, verdict, receipt } => {
+                let receipt = receipt.map(Text::new);
+                self.run(Deferred::Settle { link, subscription, selection, verdict, receipt });
+            }
+            Command::Drained { bytes } => self.drained(link, bytes),
+            Command::Sync => self.run(Deferred::Sync { link }),
+            Command::Detach => self.run(Deferred::Detach { link }),
+        }
+        Taken::Yes
+    }
+
+    /// Runs a control command, or keeps it for later if its records do not all fit now.
+    fn run(&mut self, command: Deferred) {
+        if !self.deferred.is_empty() || self.try_run(&command).is_err() {
+            self.deferred.push_back(command);
+        }
+    }
+
+    fn try_run(&mut self, command: &Deferred) -> Result<(), AppendError> {
+        match command {
+            Deferred::Settle { link, subscription, selection, verdict, receipt } => {
+                self.settle(*link, *subscription, *selection, *verdict, receipt.as_ref())
+            }
+            Deferred::Unsubscribe { link, subscription, receipt } => {
+                self.unsubscribe(*link, *subscription, receipt.as_ref())
+            }
+            Deferred::Sync { link } => {
+                self.sync(*link);
+                Ok(())
+            }
+            Deferred::Detach { link } => self.detach(*link),
+        }
+    }
+
+    fn run_deferred(&mut self) {
+        while let Some(command) = self.deferred.pop_front() {
+            if self.try_run(&command).is_err() {
+                return self.deferred.push_front(command);
+            }
+        }
+    }
+
+    fn sync(&mut self, link: ConnectionId) {
+        let last_lsn = self.links.get(&link).map_or(Lsn::ZERO, |link| link.last_lsn);
+        if last_lsn < self.writer.durable_end() && self.gate.is_empty() {
+            self.answers.push_back((link, Answer::Synced));
+        } else {
+            self.gate.park(last_lsn, Parked::Synced { link });
+        }
+    }
+
+    /// Answers a receipt when everything up to `lsn` is durable.
+    fn confirm(&mut self, link: ConnectionId, lsn: Lsn, receipt: Option<Text>) {
+        let Some(receipt) = receipt else { return };
+        if lsn < self.writer.durable_end() {
+            self.answers.push_back((link, Answer::Receipt(receipt)));
+        } else {
+            self.gate.park(lsn, Parked::Receipt { link, receipt });
+        }
+    }
+
+    fn refuse(&mut self, link: ConnectionId, refusal: Refusal, receipt: Option<Text>) {
+        self.answers.push_back((link, Answer::Refused(refusal, receipt)));
+    }
+
+    fn link(&mut self, link: ConnectionId) -> &mut Link {
+        self.links.entry(link).or_default()
+    }
+
+    /// Makes all facts of `self.decision` true, in order.
+    ///
+    /// Returns the LSN of the last journaled one, or zero. On an error those before it are true;
+    /// decide again to get the rest.
+    fn commit_decision(&mut self) -> Result<Lsn, AppendError> {
+        let mut last = Lsn::ZERO;
+        let decision = std::mem::take(&mut self.decision);
+        let result = decision.facts().try_for_each(|fact| {
+            last = self.commit(&fact, Place::NONE)?.max(last);
+            Ok(())
+        });
+        self.decision = decision;
+        result.map(|()| last)
+    }
+
+    /// Appends the fact if it is to be journaled, and makes it true; `place` is where it lies if
+    /// it is not.
+    fn commit(&mut self, fact: &Fact<'_>, place: Place) -> Result<Lsn, AppendError> {
+        let (lsn, place) = if fact.is_journaled {
+            let appended = self.writer.append(&fact.record, Budget::Control)?;
+            (appended.lsn, Place::Journal(appended.location))
+        } else {
+            (Lsn::ZERO, place)
+        };
+        let mut effects = std::mem::take(&mut self.effects);
+        self.machine.evolve(fact, place, &mut effects);
+        for effect in effects.drain(..) {
+            self.handle_effect(effect, lsn);
+        }
+        self.effects = effects;
+        Ok(lsn)
+    }
+
+    fn handle_effect(&mut self, effect: Effect, lsn: Lsn) {
+        match effect {
+            Effect::Deliver {
+                link,
+                consumer,
+                consumer_tag,
+                delivery_tag,
+                message,
+                place,
+                attempts,
+                is_redelivered,
+                settlement,
+                ..
+            } => self.park_delivery(
+                lsn,
+                Delivery {
+                    link: ConnectionId(link),
+                    subscription: Subscription(consumer_tag as u32),
+                    consumer,
+                    delivery_tag,
+                    message,
+                    place,
+                    attempts,
+                    is_redelivered,
+                    settlement,
+                },
+            ),
+            Effect::Detached { link, consumer_tag, .. } => {
+                if let Some(link) = self.links.get_mut(&ConnectionId(link)) {
+                    link.remove(Subscription(consumer_tag as u32));
+                }
+            }
+            Effect::Forget { slot } => self.bodies.forget(slot),
+        }
+    }
+
+    /// A delivery waits for its own record, and never overtakes an earlier one of its connection.
+    fn park_delivery(&mut self, lsn: Lsn, delivery: Delivery) {
+        let Some(link) = self.links.get_mut(&delivery.link) else { return };
+        if lsn == Lsn::ZERO && link.parked_count == 0 {
+            link.deliveries.push_back(delivery);
+            self.wake_link(delivery.link);
+        } else {
+            link.parked_count += 1;
+            self.gate.park(lsn, Parked::Deliver(delivery));
+        }
+    }
+
+    fn wake_link(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.get_mut(&id)
+            && !link.is_pumping
+        {
+            link.is_pumping = true;
+            self.pumping.push_back(id);
+        }
+    }
+
+    /// Lets go of every effect whose LSN is durable.
+    fn release(&mut self, replies: &mut impl Replies) {
+        self.gate.advance(self.writer.durable_end());
+        while let Some(parked) = self.gate.release() {
+            match parked {
+                Parked::Receipt { link, receipt } => {
+                    replies.reply(link, &Reply::Receipt { receipt: receipt.bytes() }, 0);
+                }
+                Parked::Deliver(delivery) => {
+                    if let Some(link) = self.links.get_mut(&delivery.link) {
+                        link.parked_count -= 1;
+                        link.deliveries.push_back(delivery);
+                        self.wake_link(delivery.link);
+                    }
+                }
+                Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
+                Parked::Freed { oldest } => {
+                    self.space.freed(oldest);
+                    self.cold.forget_before(oldest);
+                }
+            }
+        }
+        while let Some((link, answer)) = self.answers.pop_front() {
+            let reply = match &answer {
+                Answer::Receipt(receipt) => Reply::Receipt { receipt: receipt.bytes() },
+                Answer::Refused(refusal, receipt) => Reply::Refused {
+                    refusal: *refusal,
+                    receipt: receipt.as_ref().map(Text::bytes),
+                },
+                Answer::Synced => Reply::Synced,
+            };
+            replies.reply(link, &reply, 0);
+        }
+    }
+
+    /// The end of a turn: dispatch, free space, release, pass deliveries on.
+    pub(super) fn finish_turn(&mut self, replies: &mut impl Replies) {
+        self.run_deferred();
+        self.dispatch();
+        self.reclaim();
+        self.release(replies);
+        self.pump(replies);
+    }
+
+    /// Whether the next turn has work without any input.
+    pub(super) fn has_work(&self) -> bool {
+        let can_dispatch = self.machine.dirty_count() > 0
+            && self.writer.check(CONTROL_ROOM, Budget::Control).is_ok();
+        can_dispatch || !self.answers.is_empty()
+    }
+
+    pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {
+        self.writer.poll_write(now.unix_ms)
+    }
+
+    pub(super) fn handle_write_done(&mut self, done: WriteDone, now: Now) {
+        if let Err(failure) = self.writer.handle_write_done(done, now.monotonic_us) {
+            self.fail(Failure::Write(failure));
+        }
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
+    }
+
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Whether everything asked for is durable and answered.
+    pub(super) fn is_settled(&self) -> bool {
+        self.writer.is_drained() && self.gate.is_empty() && self.deferred.is_empty()
+    }
+
+    pub(super) fn stats(&self) -> HostStats {
+        self.stats
+    }
+}
+
+/// Flags of a message as they are journaled.
+fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
+    MessageFlags { has_content_length, is_durable }
+}
+
+pub(super) use space::Segments;

@@ -1,0 +1,273 @@
+//! Messages coming in: whole, or piece by piece.
+
+use forebay_journal::format::{MessageFields, Parts, Record, Routing};
+use forebay_journal::{AppendError, Lsn};
+
+use super::{Host, Taken, flags};
+use crate::frontend::{Refusal, SendCommand};
+use crate::now::Now;
+use crate::queue::{DestinationId, Fact, Place};
+use crate::shard::ConnectionId;
+use crate::shard::link::{Text, Upload, UploadTo};
+
+/// What is known of a message besides its bytes.
+struct Incoming<'a> {
+    routing: Routing,
+    address: &'a [u8],
+    is_persistent: bool,
+    fields: MessageFields,
+    head: &'a [u8],
+    body: &'a [u8],
+}
+
+impl Host {
+    pub(super) fn send(
+        &mut self,
+        link: ConnectionId,
+        send: &SendCommand<&[u8]>,
+        now: Now,
+    ) -> Taken {
+        if !send.is_complete {
+            return self.begin_upload(link, send);
+        }
+        let incoming = Incoming {
+            routing: send.routing,
+            address: send.address,
+            is_persistent: send.is_persistent,
+            fields: MessageFields {
+                body_size: send.body.len() as u64,
+                timestamp_unix_ms: now.unix_ms,
+                priority: send.priority,
+                encoding: send.encoding,
+                flags: flags(send.has_content_length, send.is_persistent),
+                ..MessageFields::default()
+            },
+            head: send.head,
+            body: send.body,
+        };
+        self.take_message(link, &incoming, send.receipt.map(Text::new))
+    }
+
+    fn take_message(
+        &mut self,
+        link: ConnectionId,
+        incoming: &Incoming<'_>,
+        receipt: Option<Text>,
+    ) -> Taken {
+        match self.enqueue(incoming) {
+            Ok(lsn) => {
+                self.stats.received += 1;
+                let last_lsn = &mut self.link(link).last_lsn;
+                *last_lsn = lsn.max(*last_lsn);
+                self.confirm(link, lsn, receipt);
+            }
+            Err(refusal) => self.refuse(link, refusal, receipt),
+        }
+        if self.bodies.is_full() { Taken::YesButWait } else { Taken::Yes }
+    }
+
+    /// Routes and stores a whole message; returns the LSN its receipt waits for.
+    fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Lsn, Refusal> {
+        let Some(destination) = self.destination(incoming.routing, incoming.address)? else {
+            return Ok(Lsn::ZERO);
+        };
+        let mut routed = std::mem::take(&mut self.routed);
+        let decided = self.machine.decide_enqueue(destination, incoming.is_persistent, &mut routed);
+        let result = match decided {
+            Ok(()) if routed.queue_count() == 0 => Ok(Lsn::ZERO),
+            Ok(()) => {
+                let head = Parts::One(incoming.head);
+                let fact = routed.fact(incoming.fields, head, Parts::One(incoming.body));
+                let place = if fact.is_journaled {
+                    Place::NONE
+                } else {
+                    Place::Volatile(self.keep(incoming, routed.queue_count()))
+                };
+                Ok(self.commit_admitted(&fact, place))
+            }
+            Err(refused) => Err(Refusal::Queue(refused)),
+        };
+        self.routed = routed;
+        result
+    }
+
+    /// Commits what [`Host::admits`] made room for.
+    ///
+    /// A failed disk is the only reason left; then the host stops and answers nothing any more.
+    fn commit_admitted(&mut self, fact: &Fact<'_>, place: Place) -> Lsn {
+        match self.commit(fact, place) {
+            Ok(lsn) => lsn,
+            Err(AppendError::Failed(failure)) => {
+                self.fail(super::Failure::Write(failure));
+                Lsn::ZERO.plus(u64::MAX)
+            }
+            Err(other) => panic!("admitted records do not fit: {other:?}"),
+        }
+    }
+
+    /// The destination of an address. A queue is made when somebody names it; a topic nobody
+    /// listens to is none.
+    fn destination(
+        &mut self,
+        routing: Routing,
+        address: &[u8],
+    ) -> Result<Option<DestinationId>, Refusal> {
+        if let Some(destination) = self.machine.resolve(routing, address) {
+            return Ok(Some(destination));
+        }
+        if routing == Routing::Multicast {
+            return Ok(None);
+        }
+        self.machine.decide_queue(address, &mut self.decision).map_err(Refusal::Queue)?;
+        match self.commit_decision() {
+            Ok(_) => Ok(self.machine.resolve(routing, address)),
+            Err(AppendError::Failed(failure)) => {
+                self.fail(super::Failure::Write(failure));
+                Ok(None)
+            }
+            Err(other) => panic!("admitted records do not fit: {other:?}"),
+        }
+    }
+
+    /// Keeps a message that is not durable in memory.
+    fn keep(&mut self, incoming: &Incoming<'_>, queue_count: usize) -> u32 {
+        let slot = self.bodies.open();
+        let kept = self.bodies.get_mut(slot);
+        kept.head.extend_from_slice(incoming.head);
+        kept.body.extend_from_slice(incoming.body);
+        kept.has_content_length = incoming.fields.flags.has_content_length;
+        kept.encoding = incoming.fields.encoding;
+        self.bodies.charge(slot, queue_count as u32);
+        slot
+    }
+
+    fn begin_upload(&mut self, link: ConnectionId, send: &SendCommand<&[u8]>) -> Taken {
+        let to = match self.upload_target(send) {
+            Ok(to) => to,
+            Err(refusal) => {
+                self.refuse(link, refusal, send.receipt.map(Text::new));
+                UploadTo::Nowhere
+            }
+        };
+        self.link(link).upload = Some(Upload::new(send, to));
+        self.upload_bytes(link, send.body);
+        if self.bodies.is_full() { Taken::YesButWait } else { Taken::Yes }
+    }
+
+    fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
+        let Some(destination) = self.destination(send.routing, send.address)? else {
+            return Ok(UploadTo::Nowhere);
+        };
+        self.machine
+            .decide_enqueue(destination, send.is_persistent, &mut self.routed)
+            .map_err(Refusal::Queue)?;
+        Ok(if self.routed.is_journaled() {
+            UploadTo::Journal { upload: 0 }
+        } else {
+            UploadTo::Memory { body: Vec::new() }
+        })
+    }
+
+    /// Stores bytes of a body that goes on.
+    fn upload_bytes(&mut self, link: ConnectionId, bytes: &[u8]) {
+        let Some(mut upload) = self.link(link).upload.take() else { return };
+        let offset = upload.body_size;
+        upload.body_size += bytes.len() as u64;
+        match &mut upload.to {
+            UploadTo::Journal { upload: number } if !bytes.is_empty() => {
+                if *number == 0 {
+                    *number = self.machine.next_upload();
+                }
+                let body = Parts::One(bytes);
+                let record = Record::Fragment { upload: *number, offset, body };
+                let lsn = self.commit_admitted(&Fact::from(record), Place::NONE);
+                self.link(link).last_lsn = lsn;
+            }
+            UploadTo::Journal { .. } | UploadTo::Nowhere => {}
+            UploadTo::Memory { body } => {
+                body.extend_from_slice(bytes);
+                let max = self.bodies.max_bytes();
+                if upload.body_size > max {
+                    let receipt = upload.receipt.take();
+                    upload.to = UploadTo::Nowhere;
+                    self.refuse(link, Refusal::VolatileTooLarge { max }, receipt);
+                }
+            }
+        }
+        self.link(link).upload = Some(upload);
+    }
+
+    pub(super) fn send_part(
+        &mut self,
+        link: ConnectionId,
+        bytes: &[u8],
+        is_last: bool,
+        now: Now,
+    ) -> Taken {
+        if !is_last {
+            self.upload_bytes(link, bytes);
+            return Taken::Yes;
+        }
+        let Some(upload) = self.link(link).upload.take() else { return Taken::Yes };
+        self.finish_upload(link, upload, bytes, now)
+    }
+
+    fn finish_upload(
+        &mut self,
+        link: ConnectionId,
+        upload: Upload,
+        last: &[u8],
+        now: Now,
+    ) -> Taken {
+        let body_size = upload.body_size + last.len() as u64;
+        let mut fields = MessageFields {
+            body_size,
+            timestamp_unix_ms: now.unix_ms,
+            priority: upload.priority,
+            encoding: upload.encoding,
+            flags: flags(upload.has_content_length, true),
+            ..MessageFields::default()
+        };
+        let mut whole = Vec::new();
+        let (body, is_persistent) = match upload.to {
+            UploadTo::Journal { upload } => {
+                fields.upload = upload;
+                (last, true)
+            }
+            UploadTo::Memory { body } => {
+                whole = body;
+                whole.extend_from_slice(last);
+                fields.flags.is_durable = false;
+                (whole.as_slice(), false)
+            }
+            UploadTo::Nowhere => {
+                self.confirm(link, Lsn::ZERO, upload.receipt);
+                return Taken::Yes;
+            }
+        };
+        let incoming = Incoming {
+            routing: upload.routing,
+            address: &upload.address,
+            is_persistent,
+            fields,
+            head: &upload.head,
+            body,
+        };
+        let taken = self.take_message(link, &incoming, upload.receipt);
+        drop(whole);
+        taken
+    }
+
+    /// Throws away what arrived of an unfinished message.
+    pub(super) fn abandon_upload(&mut self, link: ConnectionId) -> Result<(), AppendError> {
+        let upload = self.links.get(&link).and_then(|link| link.upload.as_ref());
+        if let Some(UploadTo::Journal { upload }) = upload.map(|upload| &upload.to)
+            && *upload != 0
+        {
+            let record = Record::UploadAbandoned { upload: *upload };
+            self.commit(&Fact::from(record), Place::NONE)?;
+        }
+        self.link(link).upload = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What a hosting shard keeps for one connection, its own or another shard's.
+
+use std::collections::VecDeque;
+
+use forebay_journal::{Lsn, MessageId};
+
+use super::ConnectionId;
+use crate::frontend::{SendCommand, Subscription};
+use crate::queue::{ConsumerId, Place, Settlement};
+
+/// A delivery that was decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    pub(super) link: ConnectionId,
+    pub(super) subscription: Subscription,
+    pub(super) consumer: ConsumerId,
+    pub(super) delivery_tag: u64,
+    pub(super) message: MessageId,
+    pub(super) place: Place,
+    pub(super) attempts: u16,
+    pub(super) is_redelivered: bool,
+    pub(super) settlement: Settlement,
+}
+
+/// A message whose body is being passed on piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streaming {
+    pub(super) delivery: Delivery,
+    /// Next fragment, or byte offset of a body in memory.
+    pub(super) next: usize,
+}
+
+/// A message that is arriving piece by piece.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) routing: forebay_journal::format::Routing,
+    pub(super) address: Vec<u8>,
+    pub(super) head: Vec<u8>,
+    pub(super) receipt: Option<Text>,
+    pub(super) priority: u8,
+    pub(super) has_content_length: bool,
+    pub(super) encoding: u8,
+    pub(super) body_size: u64,
+    pub(super) to: UploadTo,
+}
+
+/// Where the pieces go.
+#[derive(Debug)]
+pub(super) enum UploadTo {
+    /// Into the journal, as fragments of this upload.
+    Journal { upload: u64 },
+    /// Into memory.
+    Memory { body: Vec<u8> },
+    /// Nowhere: no queue wants it, or it was refused.
+    Nowhere,
+}
+
+impl Upload {
+    pub(super) fn new(send: &SendCommand<&[u8]>, to: UploadTo) -> Self {
+        Self {
+            routing: send.routing,
+            address: send.address.to_vec(),
+            head: send.head.to_vec(),
+            receipt: send.receipt.map(Text::new),
+            priority: send.priority,
+            has_content_length: send.has_content_length,
+            encoding: send.encoding,
+            body_size: 0,
+            to,
+        }
+    }
+}
+
+/// Short bytes held without allocation.
+#[derive(Clone, Debug)]
+pub(super) enum Text {
+    Short { len: u8, bytes: [u8; 46] },
+    Long(Box<[u8]>),
+}
+
+impl Text {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; 46];
+        match short.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Self::Short { len: bytes.len() as u8, bytes: short }
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// One connection as its queues see it.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    /// In order of subscription.
+    pub(super) consumers: Vec<(Subscription, ConsumerId)>,
+    pub(super) upload: Option<Upload>,
+    /// Highest LSN of anything the connection asked for.
+    pub(super) last_lsn: Lsn,
+    /// Deliveries in the gate.
+    pub(super) parked_count: usize,
+    /// Deliveries that may leave, in order.
+    pub(super) deliveries: VecDeque<Delivery>,
+    pub(super) streaming: Option<Streaming>,
+    /// Bytes passed on so far, and how many of them went into the socket.
+    pub(super) pumped_bytes: u64,
+    pub(super) drained_bytes: u64,
+    /// Deliveries to settle once this many bytes went into the socket.
+    pub(super) handed: VecDeque<(u64, ConsumerId, u64)>,
+    /// Whether the list of links to pump has it.
+    pub(super) is_pumping: bool,
+}
+
+impl Link {
+    pub(super) fn consumer(&self, subscription: Subscription) -> Option<ConsumerId> {
+        let at = self.consumers.binary_search_by_key(&subscription, |(of, _)| *of).ok()?;
+        self.consumers.get(at).map(|(_, consumer)| *consumer)
+    }
+
+    pub(super) fn remove(&mut self, subscription: Subscription) -> Option<ConsumerId> {
+        let at = self.consumers.binary_search_by_key(&subscription, |(of, _)| *of).ok()?;
+        Some(self.consumers.remove(at).1)
+    }
+
+    /// Bytes passed on that did not go into the socket yet.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.pumped_bytes - self.drained_bytes
+    }
+}
+

@@ -1,0 +1,213 @@
+//! One core's share of the broker: connections, queues, journal. No sockets, files, clocks,
+//! threads or locks; the runtime carries out what [`Shard::poll_action`] says, the simulator too.
+//!
+//! A turn: the runtime passes in what happened (`handle_*`), calls [`Shard::finish_turn`], then
+//! takes actions until there are none.
+
+mod bodies;
+mod cold;
+mod connection;
+mod gate;
+mod host;
+mod link;
+mod mailbox;
+mod peers;
+mod step;
+mod stop;
+mod timers;
+
+pub use cold::{ColdFailure, ColdRead};
+pub use connection::ConnectionId;
+pub use host::{Failure, HostLimits, HostStats, Lane};
+pub use mailbox::{Parcel, ParcelLane};
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use forebay_journal::format::SegmentHead;
+use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
+use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
+use forebay_journal::{SegmentId, ShardId, Writer, WriterStats};
+use rustc_hash::FxHashMap;
+
+use crate::frontend::stomp;
+use crate::now::Now;
+use crate::queue::Machine;
+use connection::Connection;
+use host::Host;
+use peers::Peers;
+use stop::Stopping;
+use timers::Timers;
+
+/// Something the runtime has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send all of this; answer with [`Shard::handle_sent`].
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// What.
+        bytes: Vec<u8>,
+    },
+    /// Stop reading from the connection.
+    StopReading(ConnectionId),
+    /// Read from the connection again.
+    Read(ConnectionId),
+    /// Close the connection; answer with [`Shard::handle_closed`].
+    Close(ConnectionId),
+    /// Write a block; answer with [`Shard::handle_write_done`].
+    Write(BlockWrite),
+    /// Read blocks back; answer with [`Shard::handle_read_done`].
+    ReadBack(ColdRead),
+    /// Prepare this segment; answer with [`Shard::handle_segment`] or
+    /// [`Shard::handle_disk_full`].
+    Prepare(SegmentId),
+    /// Segments below this one are free.
+    Free(SegmentId),
+    /// Put this into another shard's mailbox, or give it back by [`Shard::give_back`].
+    Pass(ShardId, Parcel),
+}
+
+/// What a shard is made of.
+pub struct ShardConfig {
+    /// Its index.
+    pub shard: ShardId,
+    /// Shards of the node.
+    pub shard_count: u16,
+    /// Sizes.
+    pub limits: HostLimits,
+    /// Settings of STOMP connections.
+    pub stomp: stomp::Settings,
+    /// Name of the node, for session names.
+    pub node: String,
+    /// Oldest segment needed.
+    pub oldest_segment: SegmentId,
+    /// Number of the next segment to prepare.
+    pub next_segment: SegmentId,
+}
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardStats {
+    /// Of its queues.
+    pub host: HostStats,
+    /// Of its journal.
+    pub writer: WriterStats,
+    /// Connections now.
+    pub connections: usize,
+}
+
+/// One core's share.
+pub struct Shard {
+    id: ShardId,
+    shard_count: u16,
+    host: Host,
+    connections: FxHashMap<ConnectionId, Connection>,
+    next_connection: u64,
+    node: String,
+    stomp: Rc<stomp::Settings>,
+    window_bytes: usize,
+    peers: Peers,
+    timers: Timers,
+    /// Connections with output to send or a state to look at.
+    dirty: VecDeque<ConnectionId>,
+    /// Connections whose next command does not fit yet, in the order they began to wait.
+    waiting: VecDeque<ConnectionId>,
+    actions: VecDeque<Action>,
+    stopping: Stopping,
+}
+
+impl Shard {
+    /// Makes a shard around queues that were recovered and a journal that goes on.
+    pub fn new(config: ShardConfig, machine: Machine, writer: Writer) -> Self {
+        let segments =
+            host::Segments { oldest: config.oldest_segment, next: config.next_segment };
+        Self {
+            id: config.shard,
+            shard_count: config.shard_count,
+            host: Host::new(config.shard.0, machine, writer, segments, config.limits),
+            connections: FxHashMap::default(),
+            next_connection: 0,
+            node: config.node,
+            stomp: Rc::new(config.stomp),
+            window_bytes: config.limits.window_bytes as usize,
+            peers: Peers::new(config.shard, config.shard_count),
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            waiting: VecDeque::new(),
+            actions: VecDeque::new(),
+            stopping: Stopping::No,
+        }
+    }
+
+    /// The memory blocks live in, for registration with a ring.
+    pub fn memory(&self) -> ArenaMemory {
+        self.host.writer.memory()
+    }
+
+    /// Why the shard has to stop, if it has to.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.host.failure()
+    }
+
+    /// Bytes of blocks sealed since the start.
+    pub fn ingested_bytes(&self) -> u64 {
+        self.host.writer.stats().bytes
+    }
+
+    /// Whether messages wait for a segment to be prepared.
+    pub fn is_waiting_for_segment(&self) -> bool {
+        self.host.is_waiting_for_segment()
+    }
+
+    /// Whether the disk had no space for the next segment.
+    pub fn is_disk_full(&self) -> bool {
+        self.host.is_disk_full()
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            host: self.host.stats(),
+            writer: self.host.writer.stats(),
+            connections: self.connections.len(),
+        }
+    }
+
+    /// Checks what has to hold between turns.
+    ///
+    /// Panics: if it does not (our own mistake).
+    pub fn check_invariants(&self) {
+        self.host.machine.check_invariants();
+    }
+
+    /// A write ended.
+    pub fn handle_write_done(&mut self, done: WriteDone, now: Now) {
+        self.host.handle_write_done(done, now);
+    }
+
+    /// A read of blocks ended.
+    pub fn handle_read_done(
+        &mut self,
+        chunk: u32,
+        buffer: ReadBuffer,
+        result: Result<usize, IoFailure>,
+    ) {
+        self.host.handle_read(chunk, buffer, result);
+    }
+
+    /// A segment is ready.
+    pub fn handle_segment(&mut self, head: SegmentHead) {
+        self.host.add_segment(head);
+    }
+
+    /// There is no space for the next segment; it is tried again.
+    pub fn handle_disk_full(&mut self) {
+        self.host.note_disk_full();
+    }
+
+    /// Housekeeping failed.
+    pub fn handle_housekeeping_failure(&mut self, reason: String) {
+        self.host.fail(Failure::Housekeeping(reason));
+    }
+}
