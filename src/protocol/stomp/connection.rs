@@ -224,13 +224,13 @@ impl Connection {
             .get(head.lines_start..head.lines_end)
             .unwrap_or_default();
         let read = self.read(&head, lines);
-        let (event, body) = read.map_err(|kind| self.refusal_of(head.command, kind, lines))?;
+        let (mut event, body) = read.map_err(|kind| self.refusal_of(head.command, kind, lines))?;
         let after = frame.get(head.len..).unwrap_or_default();
         let end = body.end(after, 0);
         match end.map_err(|kind| self.refusal_of(head.command, kind, lines))? {
             Some(body_len) => {
                 let consumed = skipped + head.len + body_len + 1;
-                let event = self.give_out(event, after.get(..body_len).unwrap_or_default(), now);
+                self.give_out(&mut event, after.get(..body_len).unwrap_or_default(), now);
                 Ok(Parsed {
                     consumed,
                     event: Some(event),
@@ -238,9 +238,10 @@ impl Connection {
             }
             None if self.is_streamed(&head, &body, after) => {
                 let consumed = skipped + head.len + after.len();
+                self.begin_stream(&mut event, body, after);
                 Ok(Parsed {
                     consumed,
-                    event: Some(self.begin_stream(event, body, after)),
+                    event: Some(event),
                 })
             }
             None => {
@@ -297,6 +298,7 @@ impl Connection {
     }
 
     /// Reads all header lines of a frame and finds out what rule its body is under.
+    #[inline(always)]
     fn read<'a>(&self, head: &Head, lines: &'a [u8]) -> Result<(Event<'a>, BodyRule), ErrorKind> {
         let rules = match head.command {
             Command::Connect => Rules::CONNECT,
@@ -329,10 +331,11 @@ impl Connection {
     }
 
     /// Finishes an event whose frame is whole, and moves on.
-    fn give_out<'a>(&mut self, mut event: Event<'a>, body: &'a [u8], now: Now) -> Event<'a> {
+    #[inline]
+    fn give_out<'a>(&mut self, event: &mut Event<'a>, body: &'a [u8], now: Now) {
         self.step = Step::Head(HeadScan::default());
         self.stats.frames += 1;
-        match &mut event {
+        match event {
             Event::Send(send) => {
                 send.body = body;
                 send.body_total = Some(u64::try_from(body.len()).unwrap_or(u64::MAX));
@@ -346,7 +349,6 @@ impl Connection {
             }
             _ => {}
         }
-        event
     }
 
     fn connect(&mut self, connect: &Connect<'_>, now: Now) {
@@ -355,23 +357,17 @@ impl Connection {
         self.timers.start(connect.heart_beat, now);
     }
 
-    fn begin_stream<'a>(
-        &mut self,
-        mut event: Event<'a>,
-        rule: BodyRule,
-        after: &'a [u8],
-    ) -> Event<'a> {
+    fn begin_stream<'a>(&mut self, event: &mut Event<'a>, rule: BodyRule, after: &'a [u8]) {
         self.step = Step::Stream(Stream {
             rule,
             taken: after.len(),
         });
-        if let Event::Send(send) = &mut event {
+        if let Event::Send(send) = event {
             send.body = after;
             send.body_total = rule.length.and_then(|length| u64::try_from(length).ok());
             let receipt = send.receipt.as_ref();
             self.stream_receipt = receipt.map(|receipt| receipt.decode().into());
         }
-        event
     }
 
     /// Gives out the next part of a body. Source: STOMP 1.2 "Header content-length", "Body".

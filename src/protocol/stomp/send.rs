@@ -29,6 +29,7 @@ struct Fields<'a> {
 }
 
 /// Reads all lines of a `SEND`. Source: STOMP 1.2 "SEND", "Repeated Header Entries".
+#[inline(always)]
 pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> {
     let mut fields = Fields::default();
     let mut stored = StoredHeadBuilder::new(headers);

@@ -76,6 +76,7 @@ pub(super) struct StoredHeadBuilder<'a> {
 }
 
 impl<'a> StoredHeadBuilder<'a> {
+    #[inline]
     pub(super) fn new(headers: Headers<'a>) -> Self {
         Self {
             headers,
@@ -116,6 +117,7 @@ impl<'a> StoredHeadBuilder<'a> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn finish(mut self) -> StoredHead<'a> {
         self.close_run();
         self.head
