@@ -512,3 +512,60 @@ fn admit(phase: Phase, version: Version, command: Command) -> Result<bool, Error
         _ => Ok(Rules::of(version).allows_crlf),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was searched for NUL is not searched again: time would not show it, SIMD is too fast.
+    #[test]
+    fn a_slow_body_is_searched_once() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        let connect = b"CONNECT\naccept-version:1.2\nhost:h\n\n\0";
+        connection
+            .next_event(connect, now)
+            .expect("CONNECT is sound");
+        let mut frame = b"SEND\ndestination:a\n\n".to_vec();
+        let head_len = frame.len();
+        for body_len in 1..100 {
+            frame.push(b'x');
+            let parsed = connection.next_event(&frame, now).expect("all is sound");
+            assert!(parsed.event.is_none(), "the body is not whole");
+            let Step::Body(waiting) = connection.step else {
+                panic!("not waiting for a body")
+            };
+            assert_eq!((waiting.head.len, waiting.scanned), (head_len, body_len));
+        }
+    }
+
+    #[test]
+    fn a_slow_head_is_searched_once() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        let head = b"CONNECT\naccept-version:1.2\nhost:h\n";
+        for len in 1..head.len() {
+            let input = head.get(..len).unwrap_or_default();
+            connection.next_event(input, now).expect("all is sound");
+            let Step::Head(scan) = connection.step else {
+                panic!("not in a head")
+            };
+            assert_eq!(scan.scanned(), len);
+        }
+    }
+
+    #[test]
+    fn after_a_refusal_everything_is_thrown_away() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        connection
+            .next_event(b"NONSENSE\n", now)
+            .expect_err("no such command");
+        let parsed = connection
+            .next_event(b"CONNECT\n\n\0", now)
+            .expect("nothing is judged");
+        assert_eq!((parsed.consumed, parsed.event.is_none()), (10, true));
+        assert!(connection.is_closed());
+        assert_eq!(connection.poll_timeout(), None);
+    }
+}

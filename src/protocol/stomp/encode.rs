@@ -235,6 +235,18 @@ mod tests {
     }
 
     #[test]
+    #[should_panic(expected = "would break CONNECTED")]
+    fn a_session_name_cannot_break_connected() {
+        let frame = Connected {
+            version: Version::V1_2,
+            heart_beat: HeartBeatOffer::default(),
+            session: "1\nlogin:x",
+            server: "s",
+        };
+        connected(&mut Vec::new(), &frame);
+    }
+
+    #[test]
     fn a_message_head_has_the_headers_of_its_version() {
         let head = MessageHead {
             subscription: Some("a:b"),
