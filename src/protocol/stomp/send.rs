@@ -1,11 +1,11 @@
 //! Reads the headers of `SEND`: the hot path.
 
 use super::command::Command;
+use super::decimal;
 use super::error::ErrorKind;
 use super::escape::Value;
 use super::event::{RoutingType, Send};
 use super::head::{Headers, Line};
-use super::heart_beat::parse_decimal;
 use super::stored::StoredHeadBuilder;
 
 /// A `SEND` whose body was not looked at yet.
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
             b"destination-type" => first(&mut self.routing, || routing_type(text)),
             b"persistent" => keep(first(&mut self.persistent, || Ok(text == "true"))),
             b"expires" => keep(first(&mut self.expires_unix_ms, || {
-                parse_decimal(text).ok_or(ErrorKind::ExpiresMalformed)
+                decimal::parse(text).ok_or(ErrorKind::ExpiresMalformed)
             })),
             b"priority" => keep(first(&mut self.priority, || priority(text))),
             // Hop-by-hop, or set by the broker itself on delivery: STOMP 1.2 "MESSAGE".
@@ -108,7 +108,7 @@ fn keep(taken: Result<bool, ErrorKind>) -> Result<bool, ErrorKind> {
 
 /// Source: STOMP 1.2 "Header content-length".
 pub(super) fn content_length(text: &str) -> Result<u64, ErrorKind> {
-    parse_decimal(text).ok_or(ErrorKind::ContentLengthMalformed)
+    decimal::parse(text).ok_or(ErrorKind::ContentLengthMalformed)
 }
 
 /// Source: the `destination-type` and `subscription-type` headers of Artemis.
