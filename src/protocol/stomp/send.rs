@@ -4,16 +4,9 @@ use super::command::Command;
 use super::decimal;
 use super::error::ErrorKind;
 use super::escape::Value;
-use super::event::{RoutingType, Send};
+use super::event::{Event, RoutingType, Send};
 use super::head::{Headers, Line};
 use super::stored::StoredHeadBuilder;
-
-/// A `SEND` whose body was not looked at yet.
-pub(super) struct SendHead<'a> {
-    /// With an empty, unknown body.
-    pub(super) send: Send<'a>,
-    pub(super) content_length: Option<u64>,
-}
 
 /// What is picked out of the lines.
 #[derive(Default)]
@@ -28,9 +21,14 @@ struct Fields<'a> {
     routing: Option<RoutingType>,
 }
 
-/// Reads all lines of a `SEND`. Source: STOMP 1.2 "SEND", "Repeated Header Entries".
-#[inline(always)]
-pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> {
+/// Reads all lines of a `SEND` into `event`, the body still unknown; returns `content-length`.
+///
+/// Source: STOMP 1.2 "SEND", "Repeated Header Entries".
+#[inline]
+pub(super) fn read<'a>(
+    headers: Headers<'a>,
+    event: &mut Option<Event<'a>>,
+) -> Result<Option<u64>, ErrorKind> {
     let mut fields = Fields::default();
     let mut stored = StoredHeadBuilder::new(headers);
     for line in headers.lines() {
@@ -44,7 +42,7 @@ pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> 
         command: Command::Send,
         header: "destination",
     };
-    let send = Send {
+    *event = Some(Event::Send(Send {
         destination: fields.destination.ok_or(missing)?,
         routing: fields.routing,
         receipt: fields.receipt,
@@ -58,11 +56,8 @@ pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> 
         body_total: None,
         body: &[],
         is_complete: false,
-    };
-    Ok(SendHead {
-        send,
-        content_length: fields.content_length,
-    })
+    }));
+    Ok(fields.content_length)
 }
 
 impl<'a> Fields<'a> {

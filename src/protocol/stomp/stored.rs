@@ -117,7 +117,7 @@ impl<'a> StoredHeadBuilder<'a> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     pub(super) fn finish(mut self) -> StoredHead<'a> {
         self.close_run();
         self.head
