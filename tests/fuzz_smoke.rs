@@ -17,7 +17,8 @@ const SESSIONS: [&[u8]; 6] = [
       ACK\nmessage-id:7\nsubscription:0\n\n\0NACK\nmessage-id:8\nsubscription:0\n\n\0\
       UNSUBSCRIBE\nid:0\n\n\0ABORT\ntransaction:t\n\n\0",
     b"\x00\x03CONNECT\nlogin: u\npasscode:p:q\n\n\0\nSEND\n destination : /queue/a \nk: a\\n:b\n\n\
-      hello\0\nSUBSCRIBE\ndestination: /queue/foo\nack: client\n\nignored\0ACK\nmessage-id: 7\n\n\0",
+      hello\0\nSUBSCRIBE\n\
+      destination: /queue/foo\nack: client\n\nignored\0ACK\nmessage-id: 7\n\n\0",
     b"\x00\x02CONNECT\naccept-version:1.2\nhost:h\n\n\0SEND\ndestination:a\n\n\
       a body without length that is longer than what is kept whole\0SEND\ndestination:b\n\n\0",
     b"\x00\x00CONNECT\naccept-version:3.0\n\n\0",

@@ -10,7 +10,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use forebay::now::Now;
 use forebay::protocol::stomp::encode::{self, Connected};
 use forebay::protocol::stomp::{
-    Ack, AckMode, Connection, Event, Limits, TimeoutAction, Transaction, Value,
+    Ack, AckMode, Connect, Connection, Event, Limits, Send, Subscribe, TimeoutAction, Transaction,
+    Value,
 };
 
 use crate::transcript::{Action, Transcript, Variables};
@@ -236,65 +237,17 @@ impl Fields {
 
 fn tell(event: &Event<'_>) -> Told {
     let (name, fields) = match event {
-        Event::Connect(connect) => (
-            "CONNECT",
-            Fields::default()
-                .text("version", connect.version.as_str())
-                .value("host", &connect.host)
-                .value("login", &connect.login)
-                .value("passcode", &connect.passcode)
-                .value("client-id", &connect.client_id)
-                .text("send-ms", connect.heart_beat.send_ms)
-                .text("receive-ms", connect.heart_beat.receive_ms),
-        ),
-        Event::Send(send) => {
-            let mut fields = Fields::default()
-                .value("destination", &Some(send.destination))
-                .maybe(
-                    "routing",
-                    send.routing.map(|routing| format!("{routing:?}")),
-                )
-                .value("receipt", &send.receipt)
-                .value("transaction", &send.transaction)
-                .maybe("persistent", send.persistent)
-                .maybe("expires", send.expires_unix_ms)
-                .maybe("priority", send.priority)
-                .text("has-length", send.has_content_length);
-            fields.0.insert(
-                "stored",
-                send.stored_head.parts().flatten().copied().collect(),
-            );
-            fields.0.insert("body", send.body.to_vec());
-            ("SEND", fields)
-        }
+        Event::Connect(connect) => ("CONNECT", tell_connect(connect)),
+        Event::Send(send) => ("SEND", tell_send(send)),
         Event::SendPart(_) => unreachable!("parts are put together before"),
-        Event::Subscribe(subscribe) => {
-            let ack = match subscribe.ack {
-                AckMode::Auto => "auto",
-                AckMode::Client => "client",
-                AckMode::ClientIndividual => "client-individual",
-            };
-            (
-                "SUBSCRIBE",
-                Fields::default()
-                    .value("destination", &Some(subscribe.destination))
-                    .value("id", &subscribe.id)
-                    .text("ack", ack)
-                    .maybe(
-                        "routing",
-                        subscribe.routing.map(|routing| format!("{routing:?}")),
-                    )
-                    .value("selector", &subscribe.selector)
-                    .value("receipt", &subscribe.receipt),
-            )
-        }
-        Event::Unsubscribe(unsubscribe) => (
-            "UNSUBSCRIBE",
-            Fields::default()
+        Event::Subscribe(subscribe) => ("SUBSCRIBE", tell_subscribe(subscribe)),
+        Event::Unsubscribe(unsubscribe) => {
+            let fields = Fields::default()
                 .value("id", &unsubscribe.id)
                 .value("destination", &unsubscribe.destination)
-                .value("receipt", &unsubscribe.receipt),
-        ),
+                .value("receipt", &unsubscribe.receipt);
+            ("UNSUBSCRIBE", fields)
+        }
         Event::Ack(ack) => ("ACK", tell_ack(ack)),
         Event::Nack(ack) => ("NACK", tell_ack(ack)),
         Event::Begin(transaction) => ("BEGIN", tell_transaction(transaction)),
@@ -306,6 +259,56 @@ fn tell(event: &Event<'_>) -> Told {
         ),
     };
     (name.to_owned(), fields.0)
+}
+
+fn tell_connect(connect: &Connect<'_>) -> Fields {
+    Fields::default()
+        .text("version", connect.version.as_str())
+        .value("host", &connect.host)
+        .value("login", &connect.login)
+        .value("passcode", &connect.passcode)
+        .value("client-id", &connect.client_id)
+        .text("send-ms", connect.heart_beat.send_ms)
+        .text("receive-ms", connect.heart_beat.receive_ms)
+}
+
+fn tell_send(send: &Send<'_>) -> Fields {
+    let mut fields = Fields::default()
+        .value("destination", &Some(send.destination))
+        .maybe(
+            "routing",
+            send.routing.map(|routing| format!("{routing:?}")),
+        )
+        .value("receipt", &send.receipt)
+        .value("transaction", &send.transaction)
+        .maybe("persistent", send.persistent)
+        .maybe("expires", send.expires_unix_ms)
+        .maybe("priority", send.priority)
+        .text("has-length", send.has_content_length);
+    fields.0.insert(
+        "stored",
+        send.stored_head.parts().flatten().copied().collect(),
+    );
+    fields.0.insert("body", send.body.to_vec());
+    fields
+}
+
+fn tell_subscribe(subscribe: &Subscribe<'_>) -> Fields {
+    let ack = match subscribe.ack {
+        AckMode::Auto => "auto",
+        AckMode::Client => "client",
+        AckMode::ClientIndividual => "client-individual",
+    };
+    Fields::default()
+        .value("destination", &Some(subscribe.destination))
+        .value("id", &subscribe.id)
+        .text("ack", ack)
+        .maybe(
+            "routing",
+            subscribe.routing.map(|routing| format!("{routing:?}")),
+        )
+        .value("selector", &subscribe.selector)
+        .value("receipt", &subscribe.receipt)
 }
 
 fn tell_ack(ack: &Ack<'_>) -> Fields {

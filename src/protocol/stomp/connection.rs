@@ -135,21 +135,26 @@ impl Connection {
     /// consumed without a word, so that a client still writing can read why.
     /// Source: STOMP 1.2 "STOMP Frames".
     pub fn next_event<'a>(&mut self, input: &'a [u8], now: Now) -> Result<Parsed<'a>, Error> {
-        let result = match (self.phase, self.step) {
-            (Phase::Failed, _) => {
-                return Ok(Parsed {
-                    consumed: input.len(),
-                    event: None,
-                });
-            }
-            (_, Step::Stream(stream)) => self.stream_on(stream, input),
-            (_, Step::Head(scan)) => self.next_frame(scan, input, now),
-            (_, Step::Body(waiting)) => self.body_on(waiting, input, 0, now),
+        let mut parsed = Parsed {
+            consumed: 0,
+            event: None,
         };
-        if result.is_err() {
-            self.close();
+        let result = match (self.phase, self.step) {
+            (Phase::Failed, _) => Ok(input.len()),
+            (_, Step::Stream(stream)) => self.stream_on(stream, input, &mut parsed.event),
+            (_, Step::Head(scan)) => self.next_frame(scan, input, &mut parsed.event, now),
+            (_, Step::Body(waiting)) => self.body_on(waiting, input, &mut parsed.event, now),
+        };
+        match result {
+            Ok(consumed) => {
+                parsed.consumed = consumed;
+                Ok(parsed)
+            }
+            Err(error) => {
+                self.close();
+                Err(error)
+            }
         }
-        result
     }
 
     /// Accepts nothing any more: call it when the broker itself refuses the client.
@@ -160,13 +165,17 @@ impl Connection {
         self.timers.stop();
     }
 
+    // The functions below return how much they consumed and write the event, which is large,
+    // straight to where the caller gets it.
+
     /// Skips line ends and looks for the end of a head.
     fn next_frame<'a>(
         &mut self,
         mut scan: HeadScan,
         input: &'a [u8],
+        event: &mut Option<Event<'a>>,
         now: Now,
-    ) -> Result<Parsed<'a>, Error> {
+    ) -> Result<usize, Error> {
         if scan.scanned() > input.len() {
             // The caller did not keep its bytes; begin again rather than look beyond them.
             scan = HeadScan::default();
@@ -179,10 +188,7 @@ impl Connection {
         let frame = input.get(skipped..).unwrap_or_default();
         // A CR may be half a line end.
         if frame.is_empty() || (scan.is_fresh() && frame == b"\r") {
-            return Ok(Parsed {
-                consumed: skipped,
-                event: None,
-            });
+            return Ok(skipped);
         }
         if self.phase == Phase::Disconnected {
             return Err(Error::new(ErrorKind::FrameAfterDisconnect, None));
@@ -192,13 +198,10 @@ impl Connection {
             admit(phase, version, command)
         });
         match found {
-            Ok(Some(head)) => self.frame_on(head, frame, skipped, now),
+            Ok(Some(head)) => Ok(skipped + self.frame_on(head, frame, event, now)?),
             Ok(None) => {
                 self.step = Step::Head(scan);
-                Ok(Parsed {
-                    consumed: skipped,
-                    event: None,
-                })
+                Ok(skipped)
             }
             Err(kind) => Err(self.refusal(kind, scan.lines_seen(frame))),
         }
@@ -217,47 +220,38 @@ impl Connection {
         input.len() - rest.len()
     }
 
-    /// Reads a head that is all there for the first time.
+    /// Reads a head that is all there.
     fn frame_on<'a>(
         &mut self,
         head: Head,
         frame: &'a [u8],
-        skipped: usize,
+        event: &mut Option<Event<'a>>,
         now: Now,
-    ) -> Result<Parsed<'a>, Error> {
+    ) -> Result<usize, Error> {
         let lines = frame
             .get(head.lines_start..head.lines_end)
             .unwrap_or_default();
-        let read = self.read(&head, lines);
-        let (event, body) = read.map_err(|kind| self.refusal_of(head.command, kind, lines))?;
+        let read = self.read(&head, lines, event);
+        let body = read.map_err(|kind| self.refusal_of(head.command, kind, lines))?;
         let after = frame.get(head.len..).unwrap_or_default();
         let end = body.end(after, 0);
         match end.map_err(|kind| self.refusal_of(head.command, kind, lines))? {
             Some(body_len) => {
-                let consumed = skipped + head.len + body_len + 1;
-                let event = self.give_out(event, after.get(..body_len).unwrap_or_default(), now);
-                Ok(Parsed {
-                    consumed,
-                    event: Some(event),
-                })
+                self.give_out(event, after.get(..body_len).unwrap_or_default(), now);
+                Ok(head.len + body_len + 1)
             }
             None if self.is_streamed(&head, &body, after) => {
-                let consumed = skipped + head.len + after.len();
-                Ok(Parsed {
-                    consumed,
-                    event: Some(self.begin_stream(event, body, after)),
-                })
+                self.begin_stream(event, body, after);
+                Ok(head.len + after.len())
             }
             None => {
+                *event = None;
                 self.step = Step::Body(Waiting {
                     head,
                     body,
                     scanned: after.len(),
                 });
-                Ok(Parsed {
-                    consumed: skipped,
-                    event: None,
-                })
+                Ok(0)
             }
         }
     }
@@ -267,9 +261,9 @@ impl Connection {
         &mut self,
         mut waiting: Waiting,
         frame: &'a [u8],
-        skipped: usize,
+        event: &mut Option<Event<'a>>,
         now: Now,
-    ) -> Result<Parsed<'a>, Error> {
+    ) -> Result<usize, Error> {
         let Waiting {
             head,
             body,
@@ -285,14 +279,11 @@ impl Connection {
             .is_some();
         if is_here || self.is_streamed(&head, &body, after) {
             self.step = Step::Head(HeadScan::default());
-            return self.frame_on(head, frame, skipped, now);
+            return self.frame_on(head, frame, event, now);
         }
         waiting.scanned = after.len();
         self.step = Step::Body(waiting);
-        Ok(Parsed {
-            consumed: skipped,
-            event: None,
-        })
+        Ok(0)
     }
 
     /// A body too large to be waited for goes out in parts, so that no buffer has to hold it.
@@ -302,7 +293,13 @@ impl Connection {
     }
 
     /// Reads all header lines of a frame and finds out what rule its body is under.
-    fn read<'a>(&self, head: &Head, lines: &'a [u8]) -> Result<(Event<'a>, BodyRule), ErrorKind> {
+    #[inline]
+    fn read<'a>(
+        &self,
+        head: &Head,
+        lines: &'a [u8],
+        event: &mut Option<Event<'a>>,
+    ) -> Result<BodyRule, ErrorKind> {
         let rules = match head.command {
             Command::Connect => Rules::CONNECT,
             _ => Rules::of(self.version),
@@ -310,48 +307,45 @@ impl Connection {
         let headers = Headers::read(lines, head.line_count, rules)?;
         match head.command {
             Command::Send => {
-                let read = send::read(headers)?;
-                let body = BodyRule::of_message(read.content_length, &self.limits)?;
-                Ok((Event::Send(read.send), body))
+                let content_length = send::read(headers, event)?;
+                BodyRule::of_message(content_length, &self.limits)
             }
             Command::Connect => {
                 let connect = connect::read(headers, self.limits.heart_beat)?;
-                let length = match headers.first("content-length") {
-                    None => None,
-                    Some(length) => Some(send::content_length(length.raw())?),
-                };
-                let body =
-                    BodyRule::of_control(head.command, connect.version, length, &self.limits)?;
-                Ok((Event::Connect(connect), body))
+                let length = headers.first("content-length");
+                let length = length
+                    .map(|length| send::content_length(length.raw()))
+                    .transpose()?;
+                let version = connect.version;
+                *event = Some(Event::Connect(connect));
+                BodyRule::of_control(head.command, version, length, &self.limits)
             }
             command => {
-                let read = control::read(command, self.version, headers)?;
-                let body =
-                    BodyRule::of_control(command, self.version, read.content_length, &self.limits)?;
-                Ok((read.event, body))
+                let length = control::read(command, self.version, headers, event)?;
+                BodyRule::of_control(command, self.version, length, &self.limits)
             }
         }
     }
 
     /// Finishes an event whose frame is whole, and moves on.
-    fn give_out<'a>(&mut self, mut event: Event<'a>, body: &'a [u8], now: Now) -> Event<'a> {
+    #[inline]
+    fn give_out<'a>(&mut self, event: &mut Option<Event<'a>>, body: &'a [u8], now: Now) {
         self.step = Step::Head(HeadScan::default());
         self.stats.frames += 1;
-        match &mut event {
-            Event::Send(send) => {
+        match event {
+            Some(Event::Send(send)) => {
                 send.body = body;
                 send.body_total = Some(u64::try_from(body.len()).unwrap_or(u64::MAX));
                 send.is_complete = true;
             }
-            Event::Connect(connect) => self.connect(connect, now),
+            Some(Event::Connect(connect)) => self.connect(connect, now),
             // STOMP 1.2 "DISCONNECT": no frame may follow.
-            Event::Disconnect(_) => {
+            Some(Event::Disconnect(_)) => {
                 self.phase = Phase::Disconnected;
                 self.timers.expect_nothing();
             }
             _ => {}
         }
-        event
     }
 
     fn connect(&mut self, connect: &Connect<'_>, now: Now) {
@@ -360,27 +354,26 @@ impl Connection {
         self.timers.start(connect.heart_beat, now);
     }
 
-    fn begin_stream<'a>(
-        &mut self,
-        mut event: Event<'a>,
-        rule: BodyRule,
-        after: &'a [u8],
-    ) -> Event<'a> {
+    fn begin_stream<'a>(&mut self, event: &mut Option<Event<'a>>, rule: BodyRule, after: &'a [u8]) {
         self.step = Step::Stream(Stream {
             rule,
             taken: after.len(),
         });
-        if let Event::Send(send) = &mut event {
+        if let Some(Event::Send(send)) = event {
             send.body = after;
             send.body_total = rule.length.and_then(|length| u64::try_from(length).ok());
             let receipt = send.receipt.as_ref();
             self.stream_receipt = receipt.map(|receipt| receipt.decode().into());
         }
-        event
     }
 
     /// Gives out the next part of a body. Source: STOMP 1.2 "Header content-length", "Body".
-    fn stream_on<'a>(&mut self, stream: Stream, input: &'a [u8]) -> Result<Parsed<'a>, Error> {
+    fn stream_on<'a>(
+        &mut self,
+        stream: Stream,
+        input: &'a [u8],
+        event: &mut Option<Event<'a>>,
+    ) -> Result<usize, Error> {
         let end = stream.rule.remaining(stream.taken).end(input, 0);
         let end = end.map_err(|kind| Error::new(kind, self.stream_receipt.take()))?;
         if let Some(len) = end {
@@ -388,33 +381,23 @@ impl Connection {
             self.stream_receipt = None;
             self.stats.frames += 1;
             let bytes = input.get(..len).unwrap_or_default();
-            let event = Event::SendPart(SendPart {
+            *event = Some(Event::SendPart(SendPart {
                 bytes,
                 is_last: true,
-            });
-            return Ok(Parsed {
-                consumed: len + 1,
-                event: Some(event),
-            });
+            }));
+            return Ok(len + 1);
         }
-        if input.is_empty() {
-            return Ok(Parsed {
-                consumed: 0,
-                event: None,
+        if !input.is_empty() {
+            self.step = Step::Stream(Stream {
+                taken: stream.taken + input.len(),
+                ..stream
             });
+            *event = Some(Event::SendPart(SendPart {
+                bytes: input,
+                is_last: false,
+            }));
         }
-        self.step = Step::Stream(Stream {
-            taken: stream.taken + input.len(),
-            ..stream
-        });
-        let event = Event::SendPart(SendPart {
-            bytes: input,
-            is_last: false,
-        });
-        Ok(Parsed {
-            consumed: input.len(),
-            event: Some(event),
-        })
+        Ok(input.len())
     }
 
     #[cold]
@@ -519,5 +502,62 @@ fn admit(phase: Phase, version: Version, command: Command) -> Result<bool, Error
             Err(ErrorKind::CommandNotInVersion { command, version })
         }
         _ => Ok(Rules::of(version).allows_crlf),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was searched for NUL is not searched again: time would not show it, SIMD is too fast.
+    #[test]
+    fn a_slow_body_is_searched_once() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        let connect = b"CONNECT\naccept-version:1.2\nhost:h\n\n\0";
+        connection
+            .next_event(connect, now)
+            .expect("CONNECT is sound");
+        let mut frame = b"SEND\ndestination:a\n\n".to_vec();
+        let head_len = frame.len();
+        for body_len in 1..100 {
+            frame.push(b'x');
+            let parsed = connection.next_event(&frame, now).expect("all is sound");
+            assert!(parsed.event.is_none(), "the body is not whole");
+            let Step::Body(waiting) = connection.step else {
+                panic!("not waiting for a body")
+            };
+            assert_eq!((waiting.head.len, waiting.scanned), (head_len, body_len));
+        }
+    }
+
+    #[test]
+    fn a_slow_head_is_searched_once() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        let head = b"CONNECT\naccept-version:1.2\nhost:h\n";
+        for len in 1..head.len() {
+            let input = head.get(..len).unwrap_or_default();
+            connection.next_event(input, now).expect("all is sound");
+            let Step::Head(scan) = connection.step else {
+                panic!("not in a head")
+            };
+            assert_eq!(scan.scanned(), len);
+        }
+    }
+
+    #[test]
+    fn after_a_refusal_everything_is_thrown_away() {
+        let now = Now::from_monotonic_us(0);
+        let mut connection = Connection::new(Limits::default(), now);
+        connection
+            .next_event(b"NONSENSE\n", now)
+            .expect_err("no such command");
+        let parsed = connection
+            .next_event(b"CONNECT\n\n\0", now)
+            .expect("nothing is judged");
+        assert_eq!((parsed.consumed, parsed.event.is_none()), (10, true));
+        assert!(connection.is_closed());
+        assert_eq!(connection.poll_timeout(), None);
     }
 }

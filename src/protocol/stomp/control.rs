@@ -10,12 +10,6 @@ use super::head::Headers;
 use super::send::{content_length, first, routing_type};
 use super::version::Version;
 
-/// A control frame, and the length its body claims to have.
-pub(super) struct ControlFrame<'a> {
-    pub(super) event: Event<'a>,
-    pub(super) content_length: Option<u64>,
-}
-
 /// What is picked out of the lines; which of it counts depends on the command.
 #[derive(Default)]
 struct Fields<'a> {
@@ -31,17 +25,18 @@ struct Fields<'a> {
     content_length: Option<u64>,
 }
 
-/// Reads a frame that is neither `SEND` nor `CONNECT`.
+/// Reads a frame that is neither `SEND` nor `CONNECT` into `event`; returns `content-length`.
 ///
 /// Source: STOMP 1.2 "Client Frames", "Frames and Headers" and the same of 1.1 and 1.0.
 pub(super) fn read<'a>(
     command: Command,
     version: Version,
     headers: Headers<'a>,
-) -> Result<ControlFrame<'a>, ErrorKind> {
+    event: &mut Option<Event<'a>>,
+) -> Result<Option<u64>, ErrorKind> {
     let fields = Fields::read(&headers)?;
     let content_length = fields.content_length;
-    let event = match command {
+    *event = Some(match command {
         Command::Ack => Event::Ack(fields.ack(command, version)?),
         Command::Nack => Event::Nack(fields.ack(command, version)?),
         Command::Begin => Event::Begin(fields.transaction(command)?),
@@ -52,11 +47,8 @@ pub(super) fn read<'a>(
         Command::Disconnect | Command::Connect | Command::Send => Event::Disconnect(Disconnect {
             receipt: fields.receipt,
         }),
-    };
-    Ok(ControlFrame {
-        event,
-        content_length,
-    })
+    });
+    Ok(content_length)
 }
 
 impl<'a> Fields<'a> {

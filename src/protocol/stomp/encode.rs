@@ -3,8 +3,9 @@
 //! Headers that the broker sets stand before those stored with the message: should both name the
 //! same header, the first counts (STOMP 1.2 "Repeated Header Entries").
 
+use super::decimal;
 use super::escape::{push_escaped, push_stored};
-use super::heart_beat::{HeartBeatOffer, parse_decimal};
+use super::heart_beat::HeartBeatOffer;
 use super::version::Version;
 
 /// What to send when there is nothing to say. Source: STOMP 1.2 "Heart-beating".
@@ -45,9 +46,9 @@ pub fn connected(out: &mut Vec<u8>, frame: &Connected<'_>) {
         out.extend_from_slice(b"\nserver:");
         out.extend_from_slice(frame.server.as_bytes());
         out.extend_from_slice(b"\nheart-beat:");
-        push_decimal(out, u64::from(frame.heart_beat.send_ms));
+        decimal::push(out, u64::from(frame.heart_beat.send_ms));
         out.push(b',');
-        push_decimal(out, u64::from(frame.heart_beat.receive_ms));
+        decimal::push(out, u64::from(frame.heart_beat.receive_ms));
     }
     out.extend_from_slice(b"\n\n\0");
 }
@@ -67,21 +68,21 @@ impl Token<'_> {
     /// Reads `7-8` back. Returns none for anything that [`Token::Pair`] does not write.
     pub fn parse_pair(text: &str) -> Option<(u64, u64)> {
         let (left, right) = text.split_once('-')?;
-        Some((parse_decimal(left)?, parse_decimal(right)?))
+        Some((decimal::parse(left)?, decimal::parse(right)?))
     }
 
     /// Reads `7` back.
     pub fn parse_number(text: &str) -> Option<u64> {
-        parse_decimal(text)
+        decimal::parse(text)
     }
 
     fn push(self, out: &mut Vec<u8>, version: Version) {
         match self {
-            Self::Number(number) => push_decimal(out, number),
+            Self::Number(number) => decimal::push(out, number),
             Self::Pair(left, right) => {
-                push_decimal(out, left);
+                decimal::push(out, left);
                 out.push(b'-');
-                push_decimal(out, right);
+                decimal::push(out, right);
             }
             Self::Text(text) => push_escaped(out, text, version),
         }
@@ -131,12 +132,12 @@ pub fn message_head(out: &mut Vec<u8>, version: Version, head: &MessageHead<'_>)
     }
     if head.delivery_count > 1 {
         out.extend_from_slice(b"delivery-count:");
-        push_decimal(out, u64::from(head.delivery_count));
+        decimal::push(out, u64::from(head.delivery_count));
         out.push(b'\n');
     }
     if let Some(length) = head.content_length {
         out.extend_from_slice(b"content-length:");
-        push_decimal(out, length);
+        decimal::push(out, length);
         out.push(b'\n');
     }
     push_stored(out, head.stored_head, version);
@@ -178,7 +179,7 @@ pub fn error(out: &mut Vec<u8>, version: Version, frame: &ErrorFrame<'_>) {
     }
     out.extend_from_slice(b"content-type:text/plain\ncontent-length:");
     let length = u64::try_from(frame.details.len()).unwrap_or(u64::MAX);
-    push_decimal(out, length);
+    decimal::push(out, length);
     out.extend_from_slice(b"\n\n");
     out.extend_from_slice(frame.details.as_bytes());
     out.push(0);
@@ -190,38 +191,9 @@ fn push_header(out: &mut Vec<u8>, name_and_colon: &[u8], value: &str, version: V
     out.push(b'\n');
 }
 
-/// Appends a number in digits.
-fn push_decimal(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0_u8; DECIMAL_LEN_MAX];
-    let mut rest = number;
-    let mut len = 0;
-    for slot in digits.iter_mut().rev() {
-        // The remainder is below 10.
-        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        len += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(DECIMAL_LEN_MAX - len..).unwrap_or_default());
-}
-
-/// Digits of `u64::MAX`.
-const DECIMAL_LEN_MAX: usize = 20;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_written_as_the_standard_library_does() {
-        for number in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX - 1, u64::MAX] {
-            let mut out = Vec::new();
-            push_decimal(&mut out, number);
-            assert_eq!(out, number.to_string().into_bytes());
-        }
-    }
 
     #[test]
     fn tokens_come_back() {
@@ -232,6 +204,18 @@ mod tests {
         for text in ["", "-", "1-", "-1", "1-2-3", "a-b", "1"] {
             assert_eq!(Token::parse_pair(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "would break CONNECTED")]
+    fn a_session_name_cannot_break_connected() {
+        let frame = Connected {
+            version: Version::V1_2,
+            heart_beat: HeartBeatOffer::default(),
+            session: "1\nlogin:x",
+            server: "s",
+        };
+        connected(&mut Vec::new(), &frame);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Heart-beats: what is agreed on, and the timers of one connection.
 
+use super::decimal;
 use super::error::{Error, ErrorKind};
 use crate::now::Now;
 
@@ -52,22 +53,8 @@ impl HeartBeat {
 /// Errors: `HeartBeatMalformed`. Source: STOMP 1.2 "Heart-beating".
 pub(super) fn parse_pair(text: &str) -> Result<(u64, u64), ErrorKind> {
     let (able, wished) = text.split_once(',').ok_or(ErrorKind::HeartBeatMalformed)?;
-    let number = |digits| parse_decimal(digits).ok_or(ErrorKind::HeartBeatMalformed);
+    let number = |digits| decimal::parse(digits).ok_or(ErrorKind::HeartBeatMalformed);
     Ok((number(able)?, number(wished)?))
-}
-
-/// Reads a number of digits only: no sign, no blanks, within 64 bits.
-pub(super) fn parse_decimal(text: &str) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.bytes().try_fold(0_u64, |number, octet| {
-        let digit = octet.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
 }
 
 /// What a timer asks the caller to do.

@@ -23,6 +23,7 @@ mod command;
 mod connect;
 mod connection;
 mod control;
+mod decimal;
 mod error;
 mod escape;
 mod event;

@@ -1,19 +1,12 @@
 //! Reads the headers of `SEND`: the hot path.
 
 use super::command::Command;
+use super::decimal;
 use super::error::ErrorKind;
 use super::escape::Value;
-use super::event::{RoutingType, Send};
+use super::event::{Event, RoutingType, Send};
 use super::head::{Headers, Line};
-use super::heart_beat::parse_decimal;
 use super::stored::StoredHeadBuilder;
-
-/// A `SEND` whose body was not looked at yet.
-pub(super) struct SendHead<'a> {
-    /// With an empty, unknown body.
-    pub(super) send: Send<'a>,
-    pub(super) content_length: Option<u64>,
-}
 
 /// What is picked out of the lines.
 #[derive(Default)]
@@ -28,8 +21,14 @@ struct Fields<'a> {
     routing: Option<RoutingType>,
 }
 
-/// Reads all lines of a `SEND`. Source: STOMP 1.2 "SEND", "Repeated Header Entries".
-pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> {
+/// Reads all lines of a `SEND` into `event`, the body still unknown; returns `content-length`.
+///
+/// Source: STOMP 1.2 "SEND", "Repeated Header Entries".
+#[inline]
+pub(super) fn read<'a>(
+    headers: Headers<'a>,
+    event: &mut Option<Event<'a>>,
+) -> Result<Option<u64>, ErrorKind> {
     let mut fields = Fields::default();
     let mut stored = StoredHeadBuilder::new(headers);
     for line in headers.lines() {
@@ -43,7 +42,7 @@ pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> 
         command: Command::Send,
         header: "destination",
     };
-    let send = Send {
+    *event = Some(Event::Send(Send {
         destination: fields.destination.ok_or(missing)?,
         routing: fields.routing,
         receipt: fields.receipt,
@@ -57,11 +56,8 @@ pub(super) fn read<'a>(headers: Headers<'a>) -> Result<SendHead<'a>, ErrorKind> 
         body_total: None,
         body: &[],
         is_complete: false,
-    };
-    Ok(SendHead {
-        send,
-        content_length: fields.content_length,
-    })
+    }));
+    Ok(fields.content_length)
 }
 
 impl<'a> Fields<'a> {
@@ -78,7 +74,7 @@ impl<'a> Fields<'a> {
             b"destination-type" => first(&mut self.routing, || routing_type(text)),
             b"persistent" => keep(first(&mut self.persistent, || Ok(text == "true"))),
             b"expires" => keep(first(&mut self.expires_unix_ms, || {
-                parse_decimal(text).ok_or(ErrorKind::ExpiresMalformed)
+                decimal::parse(text).ok_or(ErrorKind::ExpiresMalformed)
             })),
             b"priority" => keep(first(&mut self.priority, || priority(text))),
             // Hop-by-hop, or set by the broker itself on delivery: STOMP 1.2 "MESSAGE".
@@ -107,7 +103,7 @@ fn keep(taken: Result<bool, ErrorKind>) -> Result<bool, ErrorKind> {
 
 /// Source: STOMP 1.2 "Header content-length".
 pub(super) fn content_length(text: &str) -> Result<u64, ErrorKind> {
-    parse_decimal(text).ok_or(ErrorKind::ContentLengthMalformed)
+    decimal::parse(text).ok_or(ErrorKind::ContentLengthMalformed)
 }
 
 /// Source: the `destination-type` and `subscription-type` headers of Artemis.

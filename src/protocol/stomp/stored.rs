@@ -85,6 +85,7 @@ pub(super) struct StoredHeadBuilder<'a> {
 }
 
 impl<'a> StoredHeadBuilder<'a> {
+    #[inline]
     pub(super) fn new(headers: Headers<'a>) -> Self {
         Self {
             headers,
@@ -125,6 +126,7 @@ impl<'a> StoredHeadBuilder<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn finish(mut self) -> StoredHead<'a> {
         self.close_run();
         self.head

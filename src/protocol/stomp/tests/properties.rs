@@ -175,7 +175,8 @@ proptest! {
 fn usual_heads_are_stored_without_a_copy() {
     let frames: [&[u8]; 3] = [
         b"SEND\ndestination:/queue/a\npersistent:true\nreceipt:1\n\nbody\0",
-        b"SEND\ncontent-length:4\ncontent-type:text/plain\ndestination:/queue/a\nk:\\cv\nreceipt:1\n\
+        b"SEND\ncontent-length:4\ncontent-type:text/plain\ndestination:/queue/a\nk:\\cv\n\
+          receipt:1\n\
           transaction:t\nx:y\n\nbody\0",
         b"SEND\na:1\ndestination:/queue/a\nb:2\nreceipt:3\nc:3\ntransaction:t\nd:4\n\
           content-length:4\ne:5\n\nbody\0",
