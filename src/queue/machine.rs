@@ -210,6 +210,11 @@ impl Machine {
         self.destinations.resolve(routing, address)
     }
 
+    /// Whether the consumer is still attached.
+    pub fn has_consumer(&self, id: ConsumerId) -> bool {
+        self.consumers.resolve(id).is_some()
+    }
+
     /// Whether the queue survives the process; none if it is not there.
     pub fn is_durable(&self, queue: QueueId) -> Option<bool> {
         Some(self.queues.get(queue)?.is_durable())

@@ -101,12 +101,14 @@ impl Host {
         let Some((current, _)) = self.writer.segment_used() else { return };
         let live = self.machine.oldest_live_segment().unwrap_or(current.segment);
         let needed = live.min(current.segment);
-        if needed <= self.space.oldest || self.space.is_freeing {
+        let is_due = needed > self.space.oldest || self.machine.needs_floor();
+        if !is_due || self.space.is_freeing {
             return;
         }
         if self.writer.check(CONTROL_ROOM, Budget::Control).is_err() {
             return;
         }
+        let needed = needed.max(self.space.oldest);
         let is_more = self.machine.decide_redefine(needed.before(), &mut self.decision);
         if self.commit_decision().is_err() || is_more {
             return;

@@ -1,0 +1,514 @@
+//! Connections: input to commands, replies to output, and the turn that carries both.
+
+use forebay_journal::ShardId;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+
+use super::connection::{Connection, Pause, Phase};
+use super::host::{Lane, Replies, Taken};
+use super::peers::Peers;
+use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
+use crate::frontend::stomp::Session;
+use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
+use crate::now::Now;
+use crate::routing::shard_of;
+
+/// Passes replies to connections of this shard, or into a peer's parcel.
+struct Outbox<'a> {
+    own: ShardId,
+    connections: &'a mut FxHashMap<ConnectionId, Connection>,
+    dirty: &'a mut VecDeque<ConnectionId>,
+    peers: &'a mut Peers,
+}
+
+impl Replies for Outbox<'_> {
+    fn reply(&mut self, to: ConnectionId, reply: &Reply<&[u8]>, delivered_bytes: u64) {
+        if to.shard() != self.own {
+            let outgoing = self.peers.outgoing(to.shard());
+            return outgoing.push_reply(to, reply, delivered_bytes);
+        }
+        let Some(connection) = self.connections.get_mut(&to) else { return };
+        take_reply(connection, self.own, reply, delivered_bytes);
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push_back(to);
+        }
+    }
+}
+
+/// What a reply means to its connection.
+fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
+    connection.count_delivered(from, bytes);
+    match (&mut connection.phase, reply) {
+        (Phase::Closing, _) => {}
+        (Phase::Leaving { syncs }, Reply::Synced) => {
+            *syncs -= 1;
+            if *syncs == 0 {
+                if !connection.goodbye.is_empty() {
+                    let receipt = Reply::Receipt { receipt: connection.goodbye.as_slice() };
+                    connection.frontend.handle_reply(&receipt, &mut connection.output);
+                }
+                connection.phase = Phase::Closing;
+            }
+        }
+        (Phase::Open | Phase::Leaving { .. }, _) => {
+            if !connection.frontend.handle_reply(reply, &mut connection.output) {
+                connection.phase = Phase::Closing;
+            }
+        }
+    }
+}
+
+/// What one step of reading came to.
+enum Progress {
+    /// Go on with this many bytes done.
+    Consumed(usize),
+    /// Go on when more came.
+    Starved(usize),
+    /// Go on later.
+    Paused(usize, Pause),
+    /// Nothing more is read.
+    Ended,
+}
+
+impl Shard {
+    /// A client connected.
+    pub fn handle_connected(&mut self, now: Now) -> ConnectionId {
+        let id = ConnectionId::new(self.id, self.next_connection);
+        self.next_connection += 1;
+        let name = format!("{}-{}-{}", self.node, self.id, self.next_connection);
+        let session = Session::new(std::rc::Rc::clone(&self.stomp), name, now);
+        let connection = Connection::new(Frontend::Stomp(Box::new(session)));
+        self.connections.insert(id, connection);
+        self.enter_timer(id);
+        if self.is_stopping() {
+            self.break_off(id, None);
+        }
+        id
+    }
+
+    /// Bytes came in. They are consumed or copied before this returns.
+    pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.frontend.note_received(now);
+        if connection.phase != Phase::Open {
+            return;
+        }
+        if connection.pause.is_some() || !connection.input.is_empty() {
+            connection.input.extend_from_slice(bytes);
+            if connection.pause.is_none() {
+                self.read_kept_input(id, now);
+            }
+            return;
+        }
+        let consumed = self.read_input(id, bytes, now);
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.phase == Phase::Open
+        {
+            connection.input.extend_from_slice(&bytes[consumed..]);
+        }
+    }
+
+    fn read_kept_input(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let mut input = std::mem::take(&mut connection.input);
+        let consumed = self.read_input(id, &input, now);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            input.drain(..consumed);
+            connection.input = input;
+        }
+    }
+
+    /// Reads as far as it can; returns the bytes consumed.
+    fn read_input(&mut self, id: ConnectionId, input: &[u8], now: Now) -> usize {
+        let mut at = 0;
+        loop {
+            match self.read_step(id, &input[at..], now) {
+                Progress::Consumed(count) => at += count,
+                Progress::Starved(count) => {
+                    at += count;
+                    break;
+                }
+                Progress::Paused(count, pause) => {
+                    at += count;
+                    self.pause(id, pause, now);
+                    break;
+                }
+                Progress::Ended => {
+                    at = input.len();
+                    break;
+                }
+            }
+        }
+        self.enter_timer(id);
+        at
+    }
+
+    fn read_step(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Progress {
+        let Some(connection) = self.connections.get_mut(&id) else { return Progress::Ended };
+        if connection.phase != Phase::Open {
+            return Progress::Ended;
+        }
+        if input.is_empty() {
+            return Progress::Starved(0);
+        }
+        if connection.output.len() > self.window_bytes {
+            return Progress::Paused(0, Pause::Output);
+        }
+        let is_message = connection.frontend.is_message_next(input);
+        let lane = if is_message { Lane::Message } else { Lane::Control };
+        if !self.host.admits(lane) || !self.peers.admits(lane) || self.is_stopping() {
+            return Progress::Paused(0, Pause::Space);
+        }
+        let before = connection.output.len();
+        // Lent out, so that the command may borrow the front end while the host takes it.
+        let mut output = std::mem::take(&mut connection.output);
+        let mut frontend = LentFrontend::take(connection);
+        let step = frontend.get().handle_input(input, now, &mut output);
+        let wrote = output.len() > before;
+        let progress = match step {
+            Step::Quiet { consumed, is_starved: true } => Progress::Starved(consumed),
+            Step::Quiet { consumed, .. } => Progress::Consumed(consumed),
+            Step::Command { consumed, command } => self.pass_on(id, consumed, lane, command, now),
+            Step::Goodbye { receipt } => {
+                let receipt = receipt.to_vec();
+                self.leave(id, receipt, now);
+                Progress::Ended
+            }
+            Step::Broken => {
+                self.set_closing(id);
+                Progress::Ended
+            }
+        };
+        if let Some(connection) = self.connections.get_mut(&id) {
+            frontend.give_back(connection);
+            // Replies made meanwhile wait in the host; nothing else wrote here.
+            debug_assert!(connection.output.is_empty());
+            connection.output = output;
+            if wrote {
+                self.mark_dirty(id);
+            }
+        }
+        progress
+    }
+
+    /// Sends a command to the shard that hosts what it is about.
+    fn pass_on(
+        &mut self,
+        id: ConnectionId,
+        consumed: usize,
+        lane: Lane,
+        command: Command<&[u8]>,
+        now: Now,
+    ) -> Progress {
+        let Some(connection) = self.connections.get_mut(&id) else { return Progress::Ended };
+        let shard = route(connection, &command, self.id, self.shard_count);
+        connection.knows(shard);
+        if shard != self.id {
+            self.peers.outgoing(shard).push_command(lane, id, command);
+            return Progress::Consumed(consumed);
+        }
+        match self.host.handle(id, &command, now) {
+            Taken::Yes => Progress::Consumed(consumed),
+            Taken::YesButWait if command.is_message() => Progress::Paused(consumed, Pause::Memory),
+            Taken::YesButWait => Progress::Consumed(consumed),
+        }
+    }
+
+    fn leave(&mut self, id: ConnectionId, receipt: Vec<u8>, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let peers = std::mem::take(&mut connection.peers);
+        // A peer hears it in both lanes, so that it answers behind everything asked before.
+        let syncs = peers.iter().map(|&peer| if peer == self.id { 1 } else { 2 }).sum();
+        connection.phase = if syncs == 0 { Phase::Closing } else { Phase::Leaving { syncs } };
+        connection.goodbye = receipt;
+        for &peer in &peers {
+            if peer == self.id {
+                self.host.handle(id, &Command::Sync, now);
+            } else {
+                let outgoing = self.peers.outgoing(peer);
+                outgoing.push_command(Lane::Message, id, Command::Sync);
+                outgoing.push_command(Lane::Control, id, Command::Sync);
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.peers = peers;
+        }
+        if syncs == 0 {
+            self.finish_goodbye(id);
+        }
+        self.mark_dirty(id);
+    }
+
+    /// Nothing was asked of any queue: the receipt can be answered at once.
+    fn finish_goodbye(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.phase = Phase::Leaving { syncs: 1 };
+    }
+
+    fn pause(&mut self, id: ConnectionId, pause: Pause, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.pause = Some(pause);
+        if !connection.is_waiting {
+            connection.is_waiting = true;
+            self.waiting.push_back(id);
+        }
+        if !connection.is_reading_stopped {
+            connection.is_reading_stopped = true;
+            connection.frontend.set_reading(false, now);
+            self.actions.push_back(Action::StopReading(id));
+        }
+    }
+
+    /// Lets those who wait try again, in turn.
+    fn resume_waiting(&mut self, now: Now) {
+        for _ in 0..self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let can_go_on = match connection.pause {
+                None => true,
+                Some(Pause::Output) => connection.output.len() <= self.window_bytes,
+                Some(Pause::Memory) => !self.host.is_memory_full(),
+                Some(Pause::Space) => {
+                    self.host.admits(Lane::Control) && self.peers.admits(Lane::Control)
+                }
+            };
+            if !can_go_on {
+                self.waiting.push_back(id);
+                continue;
+            }
+            connection.is_waiting = false;
+            connection.pause = None;
+            self.read_kept_input(id, now);
+            if let Some(connection) = self.connections.get_mut(&id)
+                && connection.pause.is_none()
+                && connection.is_reading_stopped
+            {
+                connection.is_reading_stopped = false;
+                connection.frontend.set_reading(true, now);
+                self.actions.push_back(Action::Read(id));
+            }
+        }
+    }
+
+    /// Everything given to [`Action::Send`] went into the socket, or it failed.
+    pub fn handle_sent(&mut self, id: ConnectionId, buffer: Vec<u8>, is_ok: bool, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.is_sending = false;
+        connection.spare = buffer;
+        connection.spare.clear();
+        connection.frontend.note_sent(now);
+        let delivered = std::mem::take(&mut connection.delivered_sending);
+        if !is_ok {
+            connection.phase = Phase::Closing;
+            connection.output.clear();
+        } else {
+            for &(shard, bytes) in &delivered {
+                let command = Command::Drained { bytes };
+                if shard == self.id {
+                    self.host.handle(id, &command, now);
+                } else {
+                    self.peers.outgoing(shard).push_command(Lane::Control, id, command);
+                }
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.delivered_sending = delivered;
+            connection.delivered_sending.clear();
+        }
+        self.enter_timer(id);
+        self.mark_dirty(id);
+    }
+
+    /// The connection is gone: its socket ended, or [`Action::Close`] was done.
+    pub fn handle_closed(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.remove(&id) else { return };
+        for &peer in &connection.peers {
+            if peer == self.id {
+                self.host.handle(id, &Command::Detach, now);
+            } else {
+                let outgoing = self.peers.outgoing(peer);
+                // Behind what was asked before, in the lane that messages travel in.
+                outgoing.push_command(Lane::Message, id, Command::Detach);
+            }
+        }
+    }
+
+    /// Whether another shard may pass a parcel of this lane on.
+    pub fn wants(&self, from: ShardId, lane: ParcelLane) -> bool {
+        self.peers.wants(from, lane)
+    }
+
+    /// A parcel came from another shard.
+    pub fn handle_parcel(&mut self, from: ShardId, parcel: Parcel) {
+        match parcel {
+            Parcel::Commands(lane, load) => self.peers.take_commands(from, lane, load),
+            Parcel::Replies(load) => {
+                for (to, reply, delivered_bytes) in load.replies() {
+                    if let Some(connection) = self.connections.get_mut(&to) {
+                        take_reply(connection, from, &reply, delivered_bytes);
+                        self.mark_dirty(to);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The mailbox of `to` had no room.
+    pub fn give_back(&mut self, to: ShardId, parcel: Parcel) {
+        self.peers.outgoing(to).give_back(parcel);
+    }
+
+    /// Says why and closes the connection when that is sent.
+    pub(super) fn break_off(&mut self, id: ConnectionId, reason: Option<(&str, &str)>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.phase == Phase::Closing {
+            return;
+        }
+        if let Some((message, details)) = reason {
+            connection.frontend.say_error(message, details, &mut connection.output);
+        }
+        connection.phase = Phase::Closing;
+        self.mark_dirty(id);
+    }
+
+    fn set_closing(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.phase = Phase::Closing;
+            connection.input.clear();
+        }
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    fn enter_timer(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(due_us) = connection.frontend.poll_timeout() else { return };
+        if connection.timer_us.is_none_or(|entered| due_us < entered) {
+            connection.timer_us = Some(due_us);
+            self.timers.enter(due_us, id);
+        }
+    }
+
+    fn run_timers(&mut self, now: Now) {
+        while let Some(id) = self.timers.pop_due(now.monotonic_us) {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.timer_us = None;
+            if connection.phase != Phase::Open {
+                continue;
+            }
+            match connection.frontend.handle_timeout(now, &mut connection.output) {
+                Timeout::None => {}
+                Timeout::Wrote => self.mark_dirty(id),
+                Timeout::Broken => self.set_closing(id),
+            }
+            self.enter_timer(id);
+        }
+    }
+
+    /// When to turn again if nothing happens, in monotonic microseconds.
+    pub fn poll_timeout(&self, now: Now) -> Option<u64> {
+        if self.host.has_work() || !self.dirty.is_empty() {
+            return Some(now.monotonic_us);
+        }
+        let timers = [self.timers.next_us(), self.host.writer.poll_timeout(), self.stop_timeout()];
+        timers.into_iter().flatten().min()
+    }
+
+    /// The end of a turn: all that came in takes effect; take the actions now.
+    pub fn finish_turn(&mut self, now: Now) {
+        self.run_timers(now);
+        self.host.writer.handle_timeout(now.monotonic_us);
+        self.peers.work(&mut self.host, now);
+        self.resume_waiting(now);
+        let mut outbox = Outbox {
+            own: self.id,
+            connections: &mut self.connections,
+            dirty: &mut self.dirty,
+            peers: &mut self.peers,
+        };
+        self.host.finish_turn(&mut outbox);
+        self.go_on_stopping(now);
+        self.flush();
+    }
+
+    /// Hands output over to be sent, and ends connections that have said all.
+    fn flush(&mut self) {
+        while let Some(id) = self.dirty.pop_front() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.is_dirty = false;
+            if connection.is_sending {
+                continue;
+            }
+            if !connection.output.is_empty() {
+                connection.is_sending = true;
+                let spare = std::mem::take(&mut connection.spare);
+                let bytes = std::mem::replace(&mut connection.output, spare);
+                std::mem::swap(&mut connection.delivered, &mut connection.delivered_sending);
+                self.actions.push_back(Action::Send { connection: id, bytes });
+            } else if connection.phase == Phase::Closing {
+                self.actions.push_back(Action::Close(id));
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self, now: Now) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if self.host.failure().is_some() {
+            return None;
+        }
+        if let Some(write) = self.host.poll_write(now) {
+            return Some(Action::Write(write));
+        }
+        if let Some(read) = self.host.poll_read() {
+            return Some(Action::ReadBack(read));
+        }
+        if let Some(segment) = self.host.poll_prepare() {
+            return Some(Action::Prepare(segment));
+        }
+        if let Some(oldest) = self.host.poll_free() {
+            return Some(Action::Free(oldest));
+        }
+        self.peers.poll().map(|(to, parcel)| Action::Pass(to, parcel))
+    }
+}
+
+/// The shard that hosts what a command is about.
+fn route(
+    connection: &mut Connection,
+    command: &Command<&[u8]>,
+    own: ShardId,
+    shard_count: u16,
+) -> ShardId {
+    match command {
+        Command::Send(send) => {
+            let shard = shard_of(send.address, shard_count);
+            connection.upload_to = (!send.is_complete).then_some(shard);
+            shard
+        }
+        Command::SendPart { .. } => connection.upload_to.unwrap_or(own),
+        Command::Subscribe(subscribe) => {
+            let shard = shard_of(subscribe.address, shard_count);
+            connection.routes.insert(subscribe.subscription, shard);
+            shard
+        }
+        Command::Unsubscribe { subscription, .. } => {
+            connection.routes.remove(subscription).unwrap_or(own)
+        }
+        Command::Settle { subscription, .. } => {
+            connection.routes.get(subscription).copied().unwrap_or(own)
+        }
+        Command::Drained { .. } | Command::Sync | Command::Detach => own,
+    }
+}
