@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Stomp(Box<StompArgs>),
     /// The table of durable sends: producers x in flight x body size, each drained afterwards.
     #[command(after_help = EXIT_CODES)]
-    Suite(SuiteArgs),
+    Suite(Box<SuiteArgs>),
     /// What the disk itself can do: durable O_DIRECT writes over zero-filled space.
     #[command(after_help = EXIT_CODES)]
     Device(DeviceArgs),

@@ -128,6 +128,12 @@ impl Disk {
             "device         {} ({kind} on {source}, mounted at {point})",
             self.device
         );
+        if self.device == UNKNOWN {
+            let _ = writeln!(
+                text,
+                "WARNING        no block device here: this measures no disk"
+            );
+        }
         let queue: Vec<String> = self
             .queue
             .iter()

@@ -1,12 +1,11 @@
-//! One run: connects, drives all connections from one thread by epoll, decides when it is over.
+//! One run: its phases, its clock, and the decision that it is over.
 //!
 //! Phases: connect, subscribe, warm-up, measured window, (count system calls), drain, leave.
 //! Waiting for what is in flight belongs to the run, so the ledger can be judged afterwards.
-//! Readiness is edge-triggered; a connection that may hold more is visited again next turn.
+//! Everything happens on one thread; what the sockets do is the business of `fleet`.
 
-use crate::connection::{BenchError, Connection, Filled, broken_socket};
-use crate::consumer::{Consumer, Expected};
-use crate::frame::{self, SendShape, SendTemplate};
+use crate::connection::BenchError;
+use crate::fleet::Fleet;
 use crate::host::{self, ProcessUse, now_ns};
 use crate::ledger::Ledger;
 use crate::measure::Measured;
@@ -15,18 +14,12 @@ use crate::producer::{Books, Producer};
 use crate::progress::Progress;
 use crate::schedule::{Limit, Schedule};
 use crate::syscalls::{self, SyscallCount, SyscallFigure};
-use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::fd::OwnedFd;
 use rustix::time::Timespec;
-use std::rc::Rc;
 
 /// Longest sleep of a turn: acknowledgements, progress and the end are looked after so often.
 const TICK_NS: u64 = 5_000_000;
 /// Quiet time after the last missing message, in which a duplicate would still be seen.
 const SETTLE_NS: u64 = 100_000_000;
-/// Reads of one connection per turn.
-const READS_MAX: u32 = 4;
-const EVENTS_MAX: usize = 256;
 
 /// What a run leaves behind.
 #[derive(Debug)]
@@ -82,15 +75,10 @@ struct Drive<'a> {
     plan: &'a Plan,
     ledger: &'a mut Ledger,
     measured: Measured,
-    epoll: OwnedFd,
-    producers: Vec<Producer>,
-    consumers: Vec<Consumer>,
+    fleet: Fleet,
     schedule: Option<Schedule>,
     /// Messages of all producers whose due time has been acted upon (open loop).
     released: u64,
-    events: Vec<epoll::Event>,
-    /// Connections that may hold more than was read.
-    again: Vec<usize>,
     progress: Progress,
     /// No answer ends the run only after this.
     active_until_ns: u64,
@@ -101,63 +89,19 @@ struct Drive<'a> {
     counting: Option<(Result<SyscallCount, String>, u64, u64)>,
     syscalls: Option<Result<SyscallFigure, String>>,
     is_stalled: bool,
-    is_leaving: bool,
 }
 
 impl<'a> Drive<'a> {
     fn connect(plan: &'a Plan, run: u32, ledger: &'a mut Ledger) -> Result<Self, BenchError> {
-        let unable = |error| BenchError::Unable(format!("epoll: {error}"));
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(unable)?;
-        let open = || Connection::open(plan.address, &plan.credentials, plan.answer_timeout);
-        let filler = frame::filler(plan.filler, plan.body_size);
-        let (mut producers, mut consumers) = (Vec::new(), Vec::new());
-        if let Some(side) = &plan.consumption {
-            let expected = Rc::new(Expected {
-                run,
-                filler: filler.clone(),
-            });
-            for number in 0..side.consumers {
-                let is_ordered = plan.is_only_consumer(number);
-                let expected = Rc::clone(&expected);
-                consumers.push(Consumer::new(open()?, number, side, is_ordered, expected));
-            }
-        }
-        if let Some(side) = &plan.production {
-            for number in 0..side.producers {
-                let shape = SendShape {
-                    destination: plan.queue_of(number),
-                    is_persistent: side.is_persistent,
-                    headers: &side.headers,
-                    filler: &filler,
-                };
-                let template = SendTemplate::new(shape, run, number);
-                producers.push(Producer::new(open()?, number, template));
-            }
-        }
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let streams = producers
-            .iter()
-            .map(|producer| producer.connection.stream());
-        let streams = streams.chain(
-            consumers
-                .iter()
-                .map(|consumer| consumer.connection.stream()),
-        );
-        for (index, stream) in streams.enumerate() {
-            epoll::add(&epoll, stream, EventData::new_u64(index as u64), flags).map_err(unable)?;
-        }
+        let fleet = Fleet::connect(plan, run)?;
         let now = now_ns();
         Ok(Self {
             plan,
             ledger,
             measured: Measured::new(u64::MAX, u64::MAX),
-            epoll,
-            producers,
-            consumers,
+            fleet,
             schedule: None,
             released: 0,
-            events: Vec::with_capacity(EVENTS_MAX),
-            again: Vec::new(),
             progress: Progress::new(plan.is_quiet, now),
             active_until_ns: now,
             last_activity_ns: now,
@@ -167,25 +111,29 @@ impl<'a> Drive<'a> {
             counting: None,
             syscalls: None,
             is_stalled: false,
-            is_leaving: false,
         })
     }
 
     /// Subscribes, then starts the clock. When only consuming, the clock starts before.
     fn begin(&mut self) -> Result<(), BenchError> {
-        if self.producers.is_empty() {
+        if self.fleet.producers.is_empty() {
             self.start_clock();
         }
         if let Some(side) = &self.plan.consumption {
-            for (number, consumer) in (0_u32..).zip(&mut self.consumers) {
+            for (number, consumer) in (0_u32..).zip(&mut self.fleet.consumers) {
                 consumer.subscribe(self.plan.queue_of(number), &side.headers)?;
             }
         }
-        if self.producers.is_empty() {
+        if self.fleet.producers.is_empty() {
             return Ok(());
         }
         let give_up_ns = now_ns() + self.plan.answer_timeout.as_nanos() as u64;
-        while !self.consumers.iter().all(|consumer| consumer.is_subscribed) {
+        while !self
+            .fleet
+            .consumers
+            .iter()
+            .all(|consumer| consumer.is_subscribed)
+        {
             self.turn()?;
             if now_ns() > give_up_ns {
                 return Err(BenchError::Broken("SUBSCRIBE got no receipt".to_owned()));
@@ -229,30 +177,20 @@ impl<'a> Drive<'a> {
     /// One turn: sleep until something is ready or due, read, answer, send.
     fn turn(&mut self) -> Result<(), BenchError> {
         let timeout = self.timeout();
-        self.events.clear();
-        let waited = epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut self.events),
-            Some(&timeout),
-        );
-        match waited {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(BenchError::Unable(format!("epoll: {error}"))),
-        }
-        for index in std::mem::take(&mut self.again) {
-            self.visit(index, EventFlags::IN)?;
-        }
-        for at in 0..self.events.len() {
-            let event = self.events[at];
-            let index = event.data.u64() as usize;
-            self.visit(index, event.flags)?;
+        let schedule = self.schedule.as_ref();
+        let mut books = Books {
+            ledger: &mut *self.ledger,
+            measured: &mut self.measured,
+        };
+        if self.fleet.serve(&timeout, schedule, &mut books)? > 0 {
+            self.last_activity_ns = now_ns();
         }
         self.pace()?;
         self.tick()
     }
 
     fn timeout(&self) -> Timespec {
-        if self.plan.is_busy_polling || !self.again.is_empty() {
+        if self.plan.is_busy_polling || self.fleet.has_more() {
             return Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
@@ -269,109 +207,6 @@ impl<'a> Drive<'a> {
         }
     }
 
-    /// Serves one ready connection.
-    fn visit(&mut self, index: usize, flags: EventFlags) -> Result<(), BenchError> {
-        if flags.contains(EventFlags::OUT) {
-            self.connection(index).unblock();
-        }
-        let ends = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        let is_ending = flags.intersects(ends);
-        if flags.contains(EventFlags::IN) || is_ending {
-            self.read(index, is_ending)?;
-        }
-        self.answer(index)
-    }
-
-    fn connection(&mut self, index: usize) -> &mut Connection {
-        let producers = self.producers.len();
-        if index < producers {
-            &mut self.producers[index].connection
-        } else {
-            &mut self.consumers[index - producers].connection
-        }
-    }
-
-    fn read(&mut self, index: usize, is_ending: bool) -> Result<(), BenchError> {
-        for _ in 0..READS_MAX {
-            let filled = self.connection(index).fill();
-            let now = now_ns();
-            let count = self.take_frames(index, now)?;
-            if count > 0 {
-                self.last_activity_ns = now;
-            }
-            let is_closed = match filled {
-                Ok(Filled::Dry) if is_ending => continue,
-                Ok(Filled::Dry) => return Ok(()),
-                Ok(Filled::More) => {
-                    self.connection(index).widen();
-                    continue;
-                }
-                Ok(Filled::Closed) => true,
-                Err(_) if self.is_leaving && self.has_left(index) => true,
-                Err(error) => return Err(broken_socket(&self.name(index), &error)),
-            };
-            if is_closed && self.is_leaving && self.has_left(index) {
-                return Ok(());
-            }
-            let name = self.name(index);
-            return Err(BenchError::Broken(format!(
-                "{name}: the broker closed the connection"
-            )));
-        }
-        self.again.push(index);
-        Ok(())
-    }
-
-    fn take_frames(&mut self, index: usize, now: u64) -> Result<u64, BenchError> {
-        let mut books = Books {
-            ledger: &mut *self.ledger,
-            measured: &mut self.measured,
-        };
-        let producers = self.producers.len();
-        if index < producers {
-            self.producers[index].take_frames(now, &mut books)
-        } else {
-            self.consumers[index - producers].take_frames(now, &mut books)
-        }
-    }
-
-    /// Sends what a connection owes after it was read or became writable.
-    fn answer(&mut self, index: usize) -> Result<(), BenchError> {
-        if self.is_leaving && self.has_left(index) {
-            return Ok(());
-        }
-        self.write(index)
-            .map_err(|error| self.last_words(index).unwrap_or(error))
-    }
-
-    fn write(&mut self, index: usize) -> Result<(), BenchError> {
-        let producers = self.producers.len();
-        if index >= producers {
-            return self.consumers[index - producers].flush();
-        }
-        let producer = &mut self.producers[index];
-        match &self.schedule {
-            Some(schedule) => {
-                let mut books = Books {
-                    ledger: &mut *self.ledger,
-                    measured: &mut self.measured,
-                };
-                producer.send(schedule, &mut books)
-            }
-            None => {
-                let flushed = producer.connection.flush();
-                flushed.map_err(|error| broken_socket(&producer.name(), &error))
-            }
-        }
-    }
-
-    /// A broker that refuses says why before it closes: the ERROR frame explains the broken pipe.
-    #[cold]
-    fn last_words(&mut self, index: usize) -> Option<BenchError> {
-        self.connection(index).fill().ok()?;
-        self.take_frames(index, now_ns()).err()
-    }
-
     /// Open loop: serves each producer that has a message newly due.
     fn pace(&mut self) -> Result<(), BenchError> {
         let Some(schedule) = &self.schedule else {
@@ -385,18 +220,26 @@ impl<'a> Drive<'a> {
         if released > first {
             self.last_activity_ns = now_ns();
         }
-        let producers = self.producers.len() as u64;
+        let producers = self.fleet.producers.len() as u64;
         if released - first >= producers {
             return self.send_all();
         }
         for index in first..released {
-            self.answer((index % producers) as usize)?;
+            self.send((index % producers) as usize)?;
         }
         Ok(())
     }
 
     fn send_all(&mut self) -> Result<(), BenchError> {
-        (0..self.producers.len()).try_for_each(|index| self.answer(index))
+        (0..self.fleet.producers.len()).try_for_each(|index| self.send(index))
+    }
+
+    fn send(&mut self, index: usize) -> Result<(), BenchError> {
+        let mut books = Books {
+            ledger: &mut *self.ledger,
+            measured: &mut self.measured,
+        };
+        self.fleet.answer(index, self.schedule.as_ref(), &mut books)
     }
 
     /// What must not wait for the network: phases, delayed ACKs, the progress line.
@@ -420,10 +263,15 @@ impl<'a> Drive<'a> {
         }
         if now - self.checked_ns >= TICK_NS {
             self.checked_ns = now;
-            for consumer in &mut self.consumers {
+            for consumer in &mut self.fleet.consumers {
                 consumer.settle(now, false)?;
             }
-            let in_flight = self.producers.iter().map(Producer::in_flight_count).sum();
+            let in_flight = self
+                .fleet
+                .producers
+                .iter()
+                .map(Producer::in_flight_count)
+                .sum();
             self.progress.show(now, &self.measured, in_flight);
         }
         Ok(())
@@ -478,43 +326,27 @@ impl<'a> Drive<'a> {
         if now < self.active_until_ns {
             return false;
         }
-        let is_produced = self.producers.iter().all(|p| p.is_finished(schedule, now));
+        let is_produced = self
+            .fleet
+            .producers
+            .iter()
+            .all(|p| p.is_finished(schedule, now));
         let is_all_received = self.ledger.missing_count() == 0 && is_settled;
-        is_produced && (self.consumers.is_empty() || is_all_received)
+        is_produced && (self.fleet.consumers.is_empty() || is_all_received)
     }
 
     /// Settles what is owed, leaves politely and closes the books.
     fn finish(mut self) -> Result<Outcome, BenchError> {
         self.schedule = None;
-        self.is_leaving = true;
-        for consumer in &mut self.consumers {
-            consumer.settle(now_ns(), true)?;
-            consumer.connection.out().extend_from_slice(BYE);
-            consumer.flush()?;
-        }
-        for index in 0..self.producers.len() {
-            self.connection(index).out().extend_from_slice(BYE);
-            self.answer(index)?;
-        }
+        let mut books = Books {
+            ledger: &mut *self.ledger,
+            measured: &mut self.measured,
+        };
+        self.fleet.leave(&mut books)?;
         let give_up_ns = now_ns() + self.plan.answer_timeout.as_nanos() as u64;
-        let total = self.producers.len() + self.consumers.len();
-        while !(0..total).all(|index| self.has_left(index)) && now_ns() < give_up_ns {
+        while !self.fleet.is_gone() && now_ns() < give_up_ns {
             self.turn()?;
         }
-        let stayed = (0..total).find(|index| !self.has_left(*index));
-        let unacked = self
-            .consumers
-            .iter()
-            .find(|consumer| consumer.ack_receipts_open > 0);
-        let leave_violation = match (stayed, unacked) {
-            (Some(index), _) => Some(format!("{}: DISCONNECT got no receipt", self.name(index))),
-            (None, Some(consumer)) => Some(format!(
-                "{}: {} ACK receipts never came",
-                consumer.name(),
-                consumer.ack_receipts_open
-            )),
-            (None, None) => None,
-        };
         let now = now_ns();
         let last = self.sample(now);
         let is_consuming_all = self.plan.consumption.is_some()
@@ -529,28 +361,7 @@ impl<'a> Drive<'a> {
             syscalls: self.syscalls,
             is_consumed_to_end: is_consuming_all,
             is_stalled: self.is_stalled,
-            leave_violation,
+            leave_violation: self.fleet.leave_violation(),
         })
     }
-
-    fn has_left(&self, index: usize) -> bool {
-        let producers = self.producers.len();
-        if index < producers {
-            self.producers[index].has_left
-        } else {
-            self.consumers[index - producers].has_left
-        }
-    }
-
-    fn name(&self, index: usize) -> String {
-        let producers = self.producers.len();
-        if index < producers {
-            self.producers[index].name()
-        } else {
-            self.consumers[index - producers].name()
-        }
-    }
 }
-
-/// Source: STOMP 1.2 "DISCONNECT": its receipt says that everything before it was processed.
-const BYE: &[u8] = b"DISCONNECT\nreceipt:bye\n\n\0";

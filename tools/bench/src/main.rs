@@ -11,6 +11,7 @@ mod consumer;
 mod device;
 mod disk;
 mod drive;
+mod fleet;
 mod frame;
 mod host;
 mod ledger;
