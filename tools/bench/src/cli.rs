@@ -11,8 +11,8 @@ use std::time::Duration;
 
 const EXIT_CODES: &str = "Exit status:\n  \
     0  measured, and the ledger is sound\n  \
-    1  a promise was broken (confirmed but not received, duplicate, disorder, ...), the broker sent\n     \
-       ERROR or closed a connection; everything is named on standard error\n  \
+    1  a promise was broken (confirmed but not received, duplicate, disorder, ...), or the\n     \
+       broker sent ERROR or closed a connection; each is named on standard error\n  \
     2  not measured: nobody listens, not STOMP 1.2, a wrong option, a disk that cannot do it";
 
 /// Load generator and latency benchmark for STOMP 1.2 brokers, and for the disk below them.
@@ -117,18 +117,18 @@ pub(crate) struct StompArgs {
     #[arg(long, value_enum, default_value_t = Mode::Both)]
     pub(crate) mode: Mode,
     /// Producing connections.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count::<u32>)]
     pub(crate) producers: u32,
     /// Consuming connections; one per queue if not given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = count::<u32>)]
     pub(crate) consumers: Option<u32>,
     /// Closed loop: messages in flight per producer (each SEND asks for a receipt).
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "rate",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = count::<u64>)]
     pub(crate) window: u64,
     /// Open loop: messages per second of all producers together. Latency counts from the time a
     /// message was due; none is skipped, and what leaves late is reported.
-    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
     pub(crate) rate: Option<u64>,
     /// Body bytes, at least 52 for the stamp (run, producer, sequence, due time).
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body_size)]
@@ -143,7 +143,7 @@ pub(crate) struct StompArgs {
     #[arg(long)]
     pub(crate) no_persistent: bool,
     /// Queues; connections are spread over them.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count::<u32>)]
     pub(crate) queues: u32,
     /// Destinations are this and a number.
     #[arg(long, value_name = "PREFIX", default_value = "/queue/bench-")]
@@ -152,7 +152,7 @@ pub(crate) struct StompArgs {
     #[arg(long, value_enum, default_value_t = AckMode::Auto)]
     pub(crate) ack: AckMode,
     /// Mode client: one cumulative ACK per so many messages, or 5 ms.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count::<u32>)]
     pub(crate) ack_every: u32,
     /// Ask for a receipt of each ACK.
     #[arg(long)]
@@ -161,7 +161,7 @@ pub(crate) struct StompArgs {
     #[arg(long, value_name = "SECONDS", value_parser = positive, conflicts_with = "messages")]
     pub(crate) seconds: Option<f64>,
     /// Stop after so many messages, warm-up included.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "count_syscalls")]
+    #[arg(long, value_name = "N", value_parser = count::<u64>, conflicts_with = "count_syscalls")]
     pub(crate) messages: Option<u64>,
     /// Start that does not count, 1 if not given (0 with --messages or when only consuming).
     #[arg(long, value_name = "SECONDS", value_parser = not_negative)]
@@ -192,7 +192,7 @@ pub(crate) struct SuiteArgs {
           default_values = ["128", "1024"])]
     pub(crate) sizes: Vec<usize>,
     /// Queues per cell, one draining consumer each; the names are fresh in every cell.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count::<u32>)]
     pub(crate) queues: u32,
     /// Destinations begin with this.
     #[arg(long, value_name = "PREFIX", default_value = "/queue/bench-")]
@@ -201,7 +201,7 @@ pub(crate) struct SuiteArgs {
     #[arg(long, value_enum, default_value_t = AckMode::Client)]
     pub(crate) ack: AckMode,
     /// Mode client: messages per cumulative ACK.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count::<u32>)]
     pub(crate) ack_every: u32,
     /// Leave the messages where they are (the journal grows, and the ledger judges receipts only).
     #[arg(long)]
@@ -296,24 +296,8 @@ impl StompArgs {
         if !produces && (self.rate.is_some() || self.hgrm.is_some() || self.broker.count_syscalls) {
             return refuse("--rate, --hgrm and --count-syscalls need a mode that produces");
         }
-        let production = produces.then(|| Production {
-            producers: self.producers,
-            pace: match self.rate {
-                Some(rate_per_s) => Pace::Open { rate_per_s },
-                None => Pace::Closed {
-                    window: self.window,
-                },
-            },
-            is_persistent: !self.no_persistent,
-            headers: self.broker.send_header.clone(),
-        });
-        let consumption = consumes.then(|| Consumption {
-            consumers,
-            ack_mode: self.ack,
-            ack_every: self.ack_every,
-            has_ack_receipts: self.ack_receipts,
-            headers: self.broker.subscribe_headers(),
-        });
+        let production = produces.then(|| self.production());
+        let consumption = consumes.then(|| self.consumption(consumers));
         let stop = match (self.messages, self.seconds) {
             (Some(count), _) => Stop::After(count),
             (None, Some(seconds)) => Stop::In(Duration::from_secs_f64(seconds)),
@@ -336,6 +320,44 @@ impl StompArgs {
             ..self.broker.plan(queues)?
         })
     }
+
+    fn production(&self) -> Production {
+        Production {
+            producers: self.producers,
+            pace: match self.rate {
+                Some(rate_per_s) => Pace::Open { rate_per_s },
+                None => Pace::Closed {
+                    window: self.window,
+                },
+            },
+            is_persistent: !self.no_persistent,
+            headers: self.broker.send_header.clone(),
+        }
+    }
+
+    fn consumption(&self, consumers: u32) -> Consumption {
+        Consumption {
+            consumers,
+            ack_mode: self.ack,
+            ack_every: self.ack_every,
+            has_ack_receipts: self.ack_receipts,
+            headers: self.broker.subscribe_headers(),
+        }
+    }
+}
+
+fn count<T: std::str::FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    match text.parse::<T>() {
+        Ok(count) if count >= T::from(1) => Ok(count),
+        _ => Err("expected a number from 1".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    count::<u64>(text).and_then(|rate| match rate {
+        0..=100_000_000 => Ok(rate),
+        _ => Err("expected at most 100000000 per second".to_owned()),
+    })
 }
 
 fn header(text: &str) -> Result<String, String> {

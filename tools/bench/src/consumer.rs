@@ -28,17 +28,9 @@ pub(crate) struct Consumer {
     /// Its socket.
     pub(crate) connection: Connection,
     number: u32,
-    ack_mode: AckMode,
-    ack_every: u32,
-    has_ack_receipts: bool,
     is_ordered: bool,
     expected: Rc<Expected>,
-    ack_id: Vec<u8>,
-    unacked: u32,
-    unacked_since_ns: u64,
-    ack_count: u64,
-    /// Receipts of ACKs still to come.
-    pub(crate) ack_receipts_open: u64,
+    acks: Acks,
     /// The SUBSCRIBE receipt came.
     pub(crate) is_subscribed: bool,
     /// The DISCONNECT receipt came.
@@ -57,16 +49,9 @@ impl Consumer {
         Self {
             connection,
             number,
-            ack_mode: side.ack_mode,
-            ack_every: side.ack_every,
-            has_ack_receipts: side.has_ack_receipts,
             is_ordered,
             expected,
-            ack_id: Vec::new(),
-            unacked: 0,
-            unacked_since_ns: 0,
-            ack_count: 0,
-            ack_receipts_open: 0,
+            acks: Acks::new(side),
             is_subscribed: false,
             has_left: false,
         }
@@ -82,7 +67,7 @@ impl Consumer {
     ) -> Result<(), BenchError> {
         let mut text = format!(
             "SUBSCRIBE\nid:0\ndestination:{destination}\nack:{}\nreceipt:sub\n",
-            self.ack_mode.name()
+            self.acks.mode.name()
         );
         for header in headers {
             text.push_str(header);
@@ -109,28 +94,12 @@ impl Consumer {
             match frame {
                 Frame::Message(message) => {
                     enter(&message, &self.expected, self.is_ordered, now, books);
-                    match self.ack_mode {
-                        AckMode::Auto => {}
-                        AckMode::ClientIndividual => {
-                            let receipt = self.has_ack_receipts.then_some(self.ack_count);
-                            append_ack(out, message.ack, receipt);
-                            self.ack_count += 1;
-                            self.ack_receipts_open += u64::from(self.has_ack_receipts);
-                        }
-                        AckMode::Client => {
-                            self.ack_id.clear();
-                            self.ack_id.extend_from_slice(message.ack);
-                            if self.unacked == 0 {
-                                self.unacked_since_ns = now;
-                            }
-                            self.unacked += 1;
-                        }
-                    }
+                    self.acks.take(message.ack, now, out);
                 }
                 Frame::Receipt { id: b"sub" } => self.is_subscribed = true,
                 Frame::Receipt { id: b"bye" } => self.has_left = true,
                 Frame::Receipt { .. } => {
-                    self.ack_receipts_open = self.ack_receipts_open.saturating_sub(1);
+                    self.acks.receipts_open = self.acks.receipts_open.saturating_sub(1);
                     books.measured.last_answer_ns = now;
                 }
                 Frame::Error { text } => {
@@ -148,20 +117,21 @@ impl Consumer {
             }
             self.connection.consume(used);
             count += 1;
-            if self.unacked >= self.ack_every {
-                self.acknowledge();
-            }
         }
     }
 
     /// Settles what has waited long enough, or everything.
     pub(crate) fn settle(&mut self, now: u64, settles_all: bool) -> Result<(), BenchError> {
-        let is_old = now.saturating_sub(self.unacked_since_ns) >= ACK_DELAY_NS;
-        if self.unacked > 0 && (is_old || settles_all) {
-            self.acknowledge();
+        if self.acks.is_due(now) || (settles_all && self.acks.unacked > 0) {
+            self.acks.acknowledge(self.connection.out());
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Receipts of ACKs still to come.
+    pub(crate) fn ack_receipts_open(&self) -> u64 {
+        self.acks.receipts_open
     }
 
     /// Writes what the socket takes.
@@ -171,17 +141,72 @@ impl Consumer {
             .map_err(|error| broken_socket(&self.name(), &error))
     }
 
-    fn acknowledge(&mut self) {
-        let receipt = self.has_ack_receipts.then_some(self.ack_count);
-        append_ack(self.connection.out(), &self.ack_id, receipt);
-        self.ack_count += 1;
-        self.ack_receipts_open += u64::from(self.has_ack_receipts);
-        self.unacked = 0;
-    }
-
     /// Name for a person.
     pub(crate) fn name(&self) -> String {
         format!("consumer {}", self.number)
+    }
+}
+
+/// What a consumer owes for its deliveries.
+#[derive(Debug)]
+struct Acks {
+    mode: AckMode,
+    every: u32,
+    asks_receipts: bool,
+    /// Last delivery that is not acknowledged (mode client).
+    id: Vec<u8>,
+    unacked: u32,
+    unacked_since_ns: u64,
+    count: u64,
+    receipts_open: u64,
+}
+
+impl Acks {
+    fn new(side: &Consumption) -> Self {
+        Self {
+            mode: side.ack_mode,
+            every: side.ack_every,
+            asks_receipts: side.has_ack_receipts,
+            id: Vec::new(),
+            unacked: 0,
+            unacked_since_ns: 0,
+            count: 0,
+            receipts_open: 0,
+        }
+    }
+
+    /// Takes note of a delivery, and acknowledges if it is time.
+    fn take(&mut self, id: &[u8], now: u64, out: &mut Vec<u8>) {
+        if self.mode == AckMode::Auto {
+            return;
+        }
+        self.id.clear();
+        self.id.extend_from_slice(id);
+        if self.unacked == 0 {
+            self.unacked_since_ns = now;
+        }
+        self.unacked += 1;
+        if self.mode == AckMode::ClientIndividual || self.unacked >= self.every {
+            self.acknowledge(out);
+        }
+    }
+
+    fn is_due(&self, now: u64) -> bool {
+        self.unacked > 0 && now.saturating_sub(self.unacked_since_ns) >= ACK_DELAY_NS
+    }
+
+    /// Source: STOMP 1.2 "ACK".
+    fn acknowledge(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"ACK\nid:");
+        out.extend_from_slice(&self.id);
+        if self.asks_receipts {
+            out.extend_from_slice(b"\nreceipt:");
+            out.extend_from_slice(self.count.to_string().as_bytes());
+            self.receipts_open += 1;
+        }
+        out.extend_from_slice(b"\n\n\0");
+        self.count += 1;
+        self.unacked = 0;
     }
 }
 
@@ -210,15 +235,4 @@ fn enter(
         },
     );
     books.measured.deliver(is_own.then_some(due_ns), now);
-}
-
-/// Source: STOMP 1.2 "ACK".
-fn append_ack(out: &mut Vec<u8>, id: &[u8], receipt: Option<u64>) {
-    out.extend_from_slice(b"ACK\nid:");
-    out.extend_from_slice(id);
-    if let Some(number) = receipt {
-        out.extend_from_slice(b"\nreceipt:");
-        out.extend_from_slice(number.to_string().as_bytes());
-    }
-    out.extend_from_slice(b"\n\n\0");
 }

@@ -238,8 +238,8 @@ impl Fleet {
         let unanswered = self
             .consumers
             .iter()
-            .find(|consumer| consumer.ack_receipts_open > 0)?;
-        let (name, count) = (unanswered.name(), unanswered.ack_receipts_open);
+            .find(|consumer| consumer.ack_receipts_open() > 0)?;
+        let (name, count) = (unanswered.name(), unanswered.ack_receipts_open());
         Some(format!("{name}: {count} ACK receipts never came"))
     }
 

@@ -220,22 +220,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameErro
         }
         headers.take(text)?;
     }
-    let body_len = match headers.content_len {
-        Some(len) => len,
-        None => match memchr::memchr(0, &bytes[at..]) {
-            Some(len) => len,
-            None => return Ok(None),
-        },
-    };
-    let Some(body) = bytes[at..].get(..body_len) else {
+    let Some(body) = body(&bytes[at..], headers.content_len)? else {
         return Ok(None);
     };
-    let Some(end) = bytes[at..].get(body_len) else {
-        return Ok(None);
-    };
-    if *end != 0 {
-        return Err(FrameError(format!("no NUL after {body_len} bytes of body")));
-    }
     let frame = match command {
         b"RECEIPT" => Frame::Receipt { id: headers.id },
         b"MESSAGE" => Frame::Message(Message {
@@ -251,7 +238,19 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, FrameErro
         },
         _ => return Err(FrameError(format!("unknown frame {}", printable(command)))),
     };
-    Ok(Some((frame, at + body_len + 1)))
+    Ok(Some((frame, at + body.len() + 1)))
+}
+
+/// The body at the front of `bytes`, once its NUL is there too.
+fn body(bytes: &[u8], content_len: Option<usize>) -> Result<Option<&[u8]>, FrameError> {
+    let Some(len) = content_len.or_else(|| memchr::memchr(0, bytes)) else {
+        return Ok(None);
+    };
+    match bytes.get(len) {
+        None => Ok(None),
+        Some(0) => Ok(Some(&bytes[..len])),
+        Some(_) => Err(FrameError(format!("no NUL after {len} bytes of body"))),
+    }
 }
 
 impl<'a> Headers<'a> {

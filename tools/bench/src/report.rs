@@ -196,23 +196,27 @@ impl Report<'_> {
         if let (Some(times), Some(device_us)) = (self.device_multiple(), self.device_p50_us) {
             let _ = writeln!(
                 text,
-                "device         confirm p50 = {times:.2} x a 4 KiB durable write ({device_us:.1} us)"
+                "device         confirm p50 = {times:.2} x a 4 KiB durable write, {device_us:.1} us"
             );
         }
+        self.write_lateness(text);
+    }
+
+    fn write_lateness(&self, text: &mut String) {
         let measured = &self.outcome.measured;
         if measured.late_generator > 0 {
+            let (count, worst_ns) = (measured.late_generator, measured.late_generator_max_ns);
             let _ = writeln!(
                 text,
-                "GENERATOR LATE {} messages left more than 1 ms late by our own fault, worst {:.1} ms",
-                measured.late_generator,
-                measured.late_generator_max_ns as f64 / 1e6
+                "GENERATOR LATE {count} messages left 1 ms late by our own fault, worst {:.1} ms",
+                worst_ns as f64 / 1e6
             );
         }
         if measured.late_blocked > 0 {
             let count = measured.late_blocked;
             let _ = writeln!(
                 text,
-                "back-pressure  {count} messages left late: the broker read no more"
+                "back-pressure  {count} messages left late: the socket was full"
             );
         }
     }

@@ -52,7 +52,7 @@ fn a_sound_broker_passes_in_every_ack_mode_and_shape() {
     let shapes = [
         "--messages 3000 --producers 3 --window 8",
         "--messages 3000 --producers 4 --queues 2 --consumers 5 --ack client --ack-every 7",
-        "--messages 2000 --ack client-individual --ack-receipts --window 50 --size 1024 --body random",
+        "--messages 2000 --ack client-individual --ack-receipts --window 50 --size 999 --body random",
         "--messages 500 --rate 2000 --producers 3 --ack client --ack-receipts --no-persistent",
         "--seconds 0.4 --warmup 0.2 --producers 2 --window 4 --size 52",
     ];

@@ -15,7 +15,8 @@ fn shape(filler: &[u8]) -> SendShape<'_> {
 proptest! {
     #[test]
     fn a_stamp_reads_back(
-        run: u32, producer: u32, sequence in 0_u64..10_000_000_000, due_ns: u64, extra in 0_usize..90
+        run: u32, producer: u32, sequence in 0_u64..10_000_000_000, due_ns: u64,
+        extra in 0_usize..90
     ) {
         let filler = filler(Filler::Random, STAMP_LEN + extra);
         let mut template = SendTemplate::new(shape(&filler), run, producer);

@@ -1,7 +1,7 @@
 //! A broker in memory for the tests of the benchmark, with faults to order.
 //!
 //! Two threads per connection (one reads, one writes), one lock over all queues. Keeps order, holds
-//! what nobody acknowledged and gives it out again with the redelivered flag when its consumer goes.
+//! what nobody acknowledged and gives it out again, flagged as redelivered, when its consumer goes.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{Read, Write};
