@@ -17,3 +17,4 @@ pub mod queue;
 pub mod routing;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod shard;

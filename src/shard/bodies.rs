@@ -26,7 +26,12 @@ const SLOT_OVERHEAD_BYTES: u64 = 128;
 
 impl VolatileBodies {
     pub(super) fn new(max_bytes: u64) -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), used_bytes: 0, max_bytes }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            used_bytes: 0,
+            max_bytes,
+        }
     }
 
     /// Whether the budget is used up: whoever brought the last message has to wait.
@@ -54,7 +59,9 @@ impl VolatileBodies {
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&VolatileBody> {
-        self.slots.get(slot as usize).filter(|body| body.references > 0)
+        self.slots
+            .get(slot as usize)
+            .filter(|body| body.references > 0)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut VolatileBody {

@@ -85,7 +85,11 @@ impl ColdBlocks {
         let (segment, offset) = (location.segment(), location.block_offset());
         let held = |chunk: &Option<Chunk>| chunk.as_ref().is_some_and(|c| c.holds(segment, offset));
         let Some(index) = self.chunks.iter().position(held) else {
-            if !self.wanted.iter().any(|(s, o, _)| (*s, *o) == (segment, offset)) {
+            if !self
+                .wanted
+                .iter()
+                .any(|(s, o, _)| (*s, *o) == (segment, offset))
+            {
                 self.wanted.push((segment, offset, true));
             }
             return Cold::Coming;
@@ -93,11 +97,18 @@ impl ColdBlocks {
         self.clock += 1;
         self.read_ahead(index);
         let clock = self.clock;
-        let Some(chunk) = self.chunks[index].as_mut() else { return Cold::Coming };
+        let Some(chunk) = self.chunks[index].as_mut() else {
+            return Cold::Coming;
+        };
         chunk.used = clock;
         let start = (offset - chunk.offset) as u32;
-        let Some(buffer) = &chunk.buffer else { return Cold::Coming };
-        match chunk.blocks.binary_search_by_key(&start, |(start, _)| *start) {
+        let Some(buffer) = &chunk.buffer else {
+            return Cold::Coming;
+        };
+        match chunk
+            .blocks
+            .binary_search_by_key(&start, |(start, _)| *start)
+        {
             Ok(found) => {
                 let (start, end) = chunk.blocks[found];
                 Cold::Here(&buffer[start as usize..end as usize])
@@ -108,8 +119,12 @@ impl ColdBlocks {
     }
 
     fn read_ahead(&mut self, index: usize) {
-        let Some(chunk) = self.chunks[index].as_mut() else { return };
-        let Some((_, end)) = chunk.blocks.last().copied() else { return };
+        let Some(chunk) = self.chunks[index].as_mut() else {
+            return;
+        };
+        let Some((_, end)) = chunk.blocks.last().copied() else {
+            return;
+        };
         if !chunk.has_read_ahead {
             chunk.has_read_ahead = true;
             let next = (chunk.segment, chunk.offset + u64::from(end), false);
@@ -119,23 +134,53 @@ impl ColdBlocks {
 
     /// The next read to start.
     pub(super) fn poll_read(&mut self) -> Option<ColdRead> {
-        let reading = self.chunks.iter().flatten().filter(|chunk| chunk.buffer.is_none()).count();
+        let reading = self
+            .chunks
+            .iter()
+            .flatten()
+            .filter(|chunk| chunk.buffer.is_none())
+            .count();
         if reading >= READS_MAX || self.wanted.is_empty() {
             return None;
         }
         // What a message waits for comes before what is read ahead.
-        let at = self.wanted.iter().position(|(.., is_wanted)| *is_wanted).unwrap_or(0);
+        let at = self
+            .wanted
+            .iter()
+            .position(|(.., is_wanted)| *is_wanted)
+            .unwrap_or(0);
         let (segment, offset, is_wanted) = self.wanted.remove(at);
-        if self.chunks.iter().flatten().any(|chunk| chunk.holds(segment, offset)) {
+        if self
+            .chunks
+            .iter()
+            .flatten()
+            .any(|chunk| chunk.holds(segment, offset))
+        {
             return self.poll_read();
         }
         let index = self.free_chunk()?;
-        let buffer = self.spare.pop().unwrap_or_else(|| ReadBuffer::new(CHUNK_SIZE));
+        let buffer = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| ReadBuffer::new(CHUNK_SIZE));
         let blocks = Vec::new();
         let (used, has_read_ahead) = (self.clock, false);
-        let chunk = Chunk { segment, offset, buffer: None, blocks, used, is_wanted, has_read_ahead };
+        let chunk = Chunk {
+            segment,
+            offset,
+            buffer: None,
+            blocks,
+            used,
+            is_wanted,
+            has_read_ahead,
+        };
         self.chunks[index] = Some(chunk);
-        Some(ColdRead { chunk: index as u32, segment, offset, buffer })
+        Some(ColdRead {
+            chunk: index as u32,
+            segment,
+            offset,
+            buffer,
+        })
     }
 
     fn free_chunk(&mut self) -> Option<usize> {
@@ -172,13 +217,22 @@ impl ColdBlocks {
             return Ok(());
         };
         let failed = |reason: String| {
-            Err(ColdFailure { segment: chunk.segment, offset: chunk.offset, reason })
+            Err(ColdFailure {
+                segment: chunk.segment,
+                offset: chunk.offset,
+                reason,
+            })
         };
         let len = match result {
             Ok(len) => len,
             Err(error) => return failed(error.to_string()),
         };
-        match sound_blocks(&buffer[..len], chunk.segment, chunk.offset, &mut chunk.blocks) {
+        match sound_blocks(
+            &buffer[..len],
+            chunk.segment,
+            chunk.offset,
+            &mut chunk.blocks,
+        ) {
             Err(error) if chunk.blocks.is_empty() && chunk.is_wanted => failed(error.to_string()),
             _ => {
                 chunk.buffer = Some(buffer);
@@ -197,8 +251,12 @@ impl ColdBlocks {
         self.wanted.retain(|(segment, ..)| *segment >= oldest);
         for slot in &mut self.chunks {
             // One being read stays until its buffer is back.
-            if slot.as_ref().is_some_and(|c| c.segment < oldest && c.buffer.is_some()) {
-                self.spare.extend(slot.take().and_then(|chunk| chunk.buffer));
+            if slot
+                .as_ref()
+                .is_some_and(|c| c.segment < oldest && c.buffer.is_some())
+            {
+                self.spare
+                    .extend(slot.take().and_then(|chunk| chunk.buffer));
             }
         }
     }

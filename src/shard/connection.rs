@@ -3,7 +3,8 @@
 use forebay_journal::ShardId;
 use rustc_hash::FxHashMap;
 
-use crate::frontend::{Frontend, Subscription};
+use crate::frontend::{Command, Frontend, Subscription};
+use crate::routing::shard_of;
 
 /// Names a connection in the node: the shard that accepted it and a number never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +38,9 @@ pub(super) enum Pause {
 pub(super) enum Phase {
     Open,
     /// The client said goodbye: this many shards still have to say that all is durable.
-    Leaving { syncs: u32 },
+    Leaving {
+        syncs: u32,
+    },
     /// Nothing is read any more; when the output is sent the socket is closed.
     Closing,
 }
@@ -60,12 +63,7 @@ pub(super) struct Connection {
     pub(super) is_reading_stopped: bool,
     /// Receipt of the goodbye.
     pub(super) goodbye: Vec<u8>,
-    /// Where the subscriptions' queues live.
-    pub(super) routes: FxHashMap<Subscription, ShardId>,
-    /// Where the parts of the message under way go.
-    pub(super) upload_to: Option<ShardId>,
-    /// Shards that know this connection.
-    pub(super) peers: Vec<ShardId>,
+    pub(super) routing: Routing,
     /// When its earliest timer was entered, in monotonic microseconds.
     pub(super) timer_us: Option<u64>,
     /// Whether the list of connections with something to do has it.
@@ -87,18 +85,10 @@ impl Connection {
             pause: None,
             is_reading_stopped: false,
             goodbye: Vec::new(),
-            routes: FxHashMap::default(),
-            upload_to: None,
-            peers: Vec::new(),
+            routing: Routing::default(),
             timer_us: None,
             is_dirty: false,
             is_waiting: false,
-        }
-    }
-
-    pub(super) fn knows(&mut self, shard: ShardId) {
-        if !self.peers.contains(&shard) {
-            self.peers.push(shard);
         }
     }
 
@@ -110,5 +100,59 @@ impl Connection {
             Some((_, count)) => *count += bytes,
             None => self.delivered.push((shard, bytes)),
         }
+    }
+}
+
+/// Which shards a connection deals with.
+#[derive(Debug, Default)]
+pub(super) struct Routing {
+    /// Where the subscriptions' queues live.
+    subscriptions: FxHashMap<Subscription, ShardId>,
+    /// Where the parts of the message under way go.
+    upload_to: Option<ShardId>,
+    known: Vec<ShardId>,
+}
+
+impl Routing {
+    /// Shards that know this connection.
+    pub(super) fn known(&self) -> &[ShardId] {
+        &self.known
+    }
+
+    pub(super) fn knows(&mut self, shard: ShardId) {
+        if !self.known.contains(&shard) {
+            self.known.push(shard);
+        }
+    }
+
+    /// The shard that hosts what a command is about.
+    pub(super) fn shard_of(
+        &mut self,
+        command: &Command<&[u8]>,
+        own: ShardId,
+        shard_count: u16,
+    ) -> ShardId {
+        let shard = match command {
+            Command::Send(send) => {
+                let shard = shard_of(send.address, shard_count);
+                self.upload_to = (!send.is_complete).then_some(shard);
+                shard
+            }
+            Command::SendPart { .. } => self.upload_to.unwrap_or(own),
+            Command::Subscribe(subscribe) => {
+                let shard = shard_of(subscribe.address, shard_count);
+                self.subscriptions.insert(subscribe.subscription, shard);
+                shard
+            }
+            Command::Unsubscribe { subscription, .. } => {
+                self.subscriptions.remove(subscription).unwrap_or(own)
+            }
+            Command::Settle { subscription, .. } => {
+                self.subscriptions.get(subscription).copied().unwrap_or(own)
+            }
+            Command::Drained { .. } | Command::Sync | Command::Detach => own,
+        };
+        self.knows(shard);
+        shard
     }
 }

@@ -17,7 +17,10 @@ pub(super) struct Gate<E> {
 
 impl<E> Gate<E> {
     pub(super) fn new(durable_end: Lsn) -> Self {
-        Self { parked: VecDeque::new(), durable_end }
+        Self {
+            parked: VecDeque::new(),
+            durable_end,
+        }
     }
 
     /// Parks `effect` until `lsn` is durable, and behind everything parked before it.
@@ -30,7 +33,11 @@ impl<E> Gate<E> {
     ///
     /// Panics: if that goes back.
     pub(super) fn advance(&mut self, durable_end: Lsn) {
-        assert!(durable_end >= self.durable_end, "{durable_end} is before {}", self.durable_end);
+        assert!(
+            durable_end >= self.durable_end,
+            "{durable_end} is before {}",
+            self.durable_end
+        );
         self.durable_end = durable_end;
     }
 

@@ -84,7 +84,10 @@ impl Text {
         match short.get_mut(..bytes.len()) {
             Some(room) => {
                 room.copy_from_slice(bytes);
-                Self::Short { len: bytes.len() as u8, bytes: short }
+                Self::Short {
+                    len: bytes.len() as u8,
+                    bytes: short,
+                }
             }
             None => Self::Long(bytes.into()),
         }
@@ -122,12 +125,18 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn consumer(&self, subscription: Subscription) -> Option<ConsumerId> {
-        let at = self.consumers.binary_search_by_key(&subscription, |(of, _)| *of).ok()?;
+        let at = self
+            .consumers
+            .binary_search_by_key(&subscription, |(of, _)| *of)
+            .ok()?;
         self.consumers.get(at).map(|(_, consumer)| *consumer)
     }
 
     pub(super) fn remove(&mut self, subscription: Subscription) -> Option<ConsumerId> {
-        let at = self.consumers.binary_search_by_key(&subscription, |(of, _)| *of).ok()?;
+        let at = self
+            .consumers
+            .binary_search_by_key(&subscription, |(of, _)| *of)
+            .ok()?;
         Some(self.consumers.remove(at).1)
     }
 
@@ -136,4 +145,3 @@ impl Link {
         self.pumped_bytes - self.drained_bytes
     }
 }
-

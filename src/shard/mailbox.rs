@@ -28,7 +28,10 @@ pub struct Load<T> {
 
 impl<T> Default for Load<T> {
     fn default() -> Self {
-        Self { entries: Vec::new(), bytes: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            bytes: Vec::new(),
+        }
     }
 }
 
@@ -37,7 +40,10 @@ impl<T> Load<T> {
         |piece| {
             let start = bytes.len() as u32;
             bytes.extend_from_slice(piece);
-            Span { start, len: piece.len() as u32 }
+            Span {
+                start,
+                len: piece.len() as u32,
+            }
         }
     }
 
@@ -50,7 +56,7 @@ impl<T> Load<T> {
     }
 }
 
-fn bytes_of(bytes: &[u8]) -> impl FnMut(Span) -> &[u8] {
+fn bytes_of<'a>(bytes: &'a [u8]) -> impl FnMut(Span) -> &'a [u8] {
     |span| &bytes[span.start as usize..(span.start + span.len) as usize]
 }
 
@@ -173,7 +179,10 @@ impl Outgoing {
     /// The mailbox had no room: keep the parcel; its senders wait.
     pub(super) fn give_back(&mut self, parcel: Parcel) {
         let place = &mut self.returned[parcel.lane() as usize];
-        assert!(place.is_none(), "one parcel of a lane is under way at a time");
+        assert!(
+            place.is_none(),
+            "one parcel of a lane is under way at a time"
+        );
         *place = Some(parcel);
     }
 }

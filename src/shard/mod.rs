@@ -120,8 +120,10 @@ pub struct Shard {
 impl Shard {
     /// Makes a shard around queues that were recovered and a journal that goes on.
     pub fn new(config: ShardConfig, machine: Machine, writer: Writer) -> Self {
-        let segments =
-            host::Segments { oldest: config.oldest_segment, next: config.next_segment };
+        let segments = host::Segments {
+            oldest: config.oldest_segment,
+            next: config.next_segment,
+        };
         Self {
             id: config.shard,
             shard_count: config.shard_count,

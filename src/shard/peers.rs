@@ -32,7 +32,11 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(own: ShardId, shard_count: u16) -> Self {
         let peers = (0..shard_count).map(|_| Peer::default()).collect();
-        Self { own, peers, is_memory_full: false }
+        Self {
+            own,
+            peers,
+            is_memory_full: false,
+        }
     }
 
     pub(super) fn outgoing(&mut self, shard: ShardId) -> &mut Outgoing {
@@ -46,7 +50,9 @@ impl Peers {
 
     pub(super) fn poll(&mut self) -> Option<(ShardId, Parcel)> {
         self.peers.iter_mut().enumerate().find_map(|(index, peer)| {
-            peer.outgoing.poll().map(|parcel| (ShardId(index as u16), parcel))
+            peer.outgoing
+                .poll()
+                .map(|parcel| (ShardId(index as u16), parcel))
         })
     }
 
@@ -63,7 +69,10 @@ impl Peers {
     pub(super) fn take_commands(&mut self, from: ShardId, lane: Lane, load: Load<Command<Span>>) {
         assert_ne!(from, self.own, "a shard has no mailbox for itself");
         let place = &mut self.peers[usize::from(from.0)].incoming[lane as usize];
-        assert!(place.is_none(), "a parcel is taken when the one before it is worked off");
+        assert!(
+            place.is_none(),
+            "a parcel is taken when the one before it is worked off"
+        );
         *place = Some(Incoming { load, next: 0 });
     }
 

@@ -11,7 +11,6 @@ use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::Session;
 use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
 use crate::now::Now;
-use crate::routing::shard_of;
 
 /// Passes replies to connections of this shard, or into a peer's parcel.
 struct Outbox<'a> {
@@ -27,7 +26,9 @@ impl Replies for Outbox<'_> {
             let outgoing = self.peers.outgoing(to.shard());
             return outgoing.push_reply(to, reply, delivered_bytes);
         }
-        let Some(connection) = self.connections.get_mut(&to) else { return };
+        let Some(connection) = self.connections.get_mut(&to) else {
+            return;
+        };
         take_reply(connection, self.own, reply, delivered_bytes);
         if !connection.is_dirty {
             connection.is_dirty = true;
@@ -45,14 +46,21 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
             *syncs -= 1;
             if *syncs == 0 {
                 if !connection.goodbye.is_empty() {
-                    let receipt = Reply::Receipt { receipt: connection.goodbye.as_slice() };
-                    connection.frontend.handle_reply(&receipt, &mut connection.output);
+                    let receipt = Reply::Receipt {
+                        receipt: connection.goodbye.as_slice(),
+                    };
+                    connection
+                        .frontend
+                        .handle_reply(&receipt, &mut connection.output);
                 }
                 connection.phase = Phase::Closing;
             }
         }
         (Phase::Open | Phase::Leaving { .. }, _) => {
-            if !connection.frontend.handle_reply(reply, &mut connection.output) {
+            if !connection
+                .frontend
+                .handle_reply(reply, &mut connection.output)
+            {
                 connection.phase = Phase::Closing;
             }
         }
@@ -67,6 +75,10 @@ enum Progress {
     Starved(usize),
     /// Go on later.
     Paused(usize, Pause),
+    /// The client said goodbye, with this receipt (empty for none).
+    Goodbye(Vec<u8>),
+    /// The client broke the protocol; it was told.
+    Broken,
     /// Nothing more is read.
     Ended,
 }
@@ -89,7 +101,9 @@ impl Shard {
 
     /// Bytes came in. They are consumed or copied before this returns.
     pub fn handle_received(&mut self, id: ConnectionId, bytes: &[u8], now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.frontend.note_received(now);
         if connection.phase != Phase::Open {
             return;
@@ -110,7 +124,9 @@ impl Shard {
     }
 
     fn read_kept_input(&mut self, id: ConnectionId, now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         let mut input = std::mem::take(&mut connection.input);
         let consumed = self.read_input(id, &input, now);
         if let Some(connection) = self.connections.get_mut(&id) {
@@ -134,10 +150,15 @@ impl Shard {
                     self.pause(id, pause, now);
                     break;
                 }
-                Progress::Ended => {
-                    at = input.len();
-                    break;
+                Progress::Goodbye(receipt) => {
+                    self.leave(id, receipt, now);
+                    return input.len();
                 }
+                Progress::Broken => {
+                    self.set_closing(id);
+                    return input.len();
+                }
+                Progress::Ended => return input.len(),
             }
         }
         self.enter_timer(id);
@@ -145,109 +166,105 @@ impl Shard {
     }
 
     fn read_step(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Progress {
-        let Some(connection) = self.connections.get_mut(&id) else { return Progress::Ended };
+        let is_stopping = self.is_stopping();
+        // Taken apart, so that a command may borrow the front end while the host takes it.
+        let Self {
+            connections,
+            host,
+            peers,
+            dirty,
+            window_bytes,
+            ..
+        } = self;
+        let Some(connection) = connections.get_mut(&id) else {
+            return Progress::Ended;
+        };
         if connection.phase != Phase::Open {
             return Progress::Ended;
         }
         if input.is_empty() {
             return Progress::Starved(0);
         }
-        if connection.output.len() > self.window_bytes {
+        if connection.output.len() > *window_bytes {
             return Progress::Paused(0, Pause::Output);
         }
         let is_message = connection.frontend.is_message_next(input);
-        let lane = if is_message { Lane::Message } else { Lane::Control };
-        if !self.host.admits(lane) || !self.peers.admits(lane) || self.is_stopping() {
+        let lane = if is_message {
+            Lane::Message
+        } else {
+            Lane::Control
+        };
+        if !host.admits(lane) || !peers.admits(lane) || is_stopping {
             return Progress::Paused(0, Pause::Space);
         }
-        let before = connection.output.len();
-        // Lent out, so that the command may borrow the front end while the host takes it.
-        let mut output = std::mem::take(&mut connection.output);
-        let mut frontend = LentFrontend::take(connection);
-        let step = frontend.get().handle_input(input, now, &mut output);
-        let wrote = output.len() > before;
-        let progress = match step {
-            Step::Quiet { consumed, is_starved: true } => Progress::Starved(consumed),
+        let Connection {
+            frontend,
+            output,
+            routing,
+            is_dirty,
+            ..
+        } = connection;
+        let before = output.len();
+        let step = frontend.handle_input(input, now, output);
+        if output.len() > before && !*is_dirty {
+            *is_dirty = true;
+            dirty.push_back(id);
+        }
+        match step {
+            Step::Quiet {
+                consumed,
+                is_starved: true,
+            } => Progress::Starved(consumed),
             Step::Quiet { consumed, .. } => Progress::Consumed(consumed),
-            Step::Command { consumed, command } => self.pass_on(id, consumed, lane, command, now),
-            Step::Goodbye { receipt } => {
-                let receipt = receipt.to_vec();
-                self.leave(id, receipt, now);
-                Progress::Ended
+            Step::Goodbye { receipt } => Progress::Goodbye(receipt.to_vec()),
+            Step::Broken => Progress::Broken,
+            Step::Command { consumed, command } => {
+                let shard = routing.shard_of(&command, self.id, self.shard_count);
+                if shard != self.id {
+                    peers.outgoing(shard).push_command(lane, id, command);
+                    return Progress::Consumed(consumed);
+                }
+                match host.handle(id, &command, now) {
+                    Taken::YesButWait if command.is_message() => {
+                        Progress::Paused(consumed, Pause::Memory)
+                    }
+                    Taken::Yes | Taken::YesButWait => Progress::Consumed(consumed),
+                }
             }
-            Step::Broken => {
-                self.set_closing(id);
-                Progress::Ended
-            }
-        };
-        if let Some(connection) = self.connections.get_mut(&id) {
-            frontend.give_back(connection);
-            // Replies made meanwhile wait in the host; nothing else wrote here.
-            debug_assert!(connection.output.is_empty());
-            connection.output = output;
-            if wrote {
-                self.mark_dirty(id);
-            }
-        }
-        progress
-    }
-
-    /// Sends a command to the shard that hosts what it is about.
-    fn pass_on(
-        &mut self,
-        id: ConnectionId,
-        consumed: usize,
-        lane: Lane,
-        command: Command<&[u8]>,
-        now: Now,
-    ) -> Progress {
-        let Some(connection) = self.connections.get_mut(&id) else { return Progress::Ended };
-        let shard = route(connection, &command, self.id, self.shard_count);
-        connection.knows(shard);
-        if shard != self.id {
-            self.peers.outgoing(shard).push_command(lane, id, command);
-            return Progress::Consumed(consumed);
-        }
-        match self.host.handle(id, &command, now) {
-            Taken::Yes => Progress::Consumed(consumed),
-            Taken::YesButWait if command.is_message() => Progress::Paused(consumed, Pause::Memory),
-            Taken::YesButWait => Progress::Consumed(consumed),
         }
     }
 
+    /// Asks every shard that knows the connection whether all is durable; the receipt and the
+    /// close follow when all have answered.
     fn leave(&mut self, id: ConnectionId, receipt: Vec<u8>, now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let peers = std::mem::take(&mut connection.peers);
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        // The own host is always asked, so that somebody answers.
+        connection.routing.knows(self.id);
+        let known = connection.routing.known().to_vec();
         // A peer hears it in both lanes, so that it answers behind everything asked before.
-        let syncs = peers.iter().map(|&peer| if peer == self.id { 1 } else { 2 }).sum();
-        connection.phase = if syncs == 0 { Phase::Closing } else { Phase::Leaving { syncs } };
+        let syncs = known
+            .iter()
+            .map(|&shard| if shard == self.id { 1 } else { 2 })
+            .sum();
+        connection.phase = Phase::Leaving { syncs };
         connection.goodbye = receipt;
-        for &peer in &peers {
-            if peer == self.id {
+        for shard in known {
+            if shard == self.id {
                 self.host.handle(id, &Command::Sync, now);
             } else {
-                let outgoing = self.peers.outgoing(peer);
+                let outgoing = self.peers.outgoing(shard);
                 outgoing.push_command(Lane::Message, id, Command::Sync);
                 outgoing.push_command(Lane::Control, id, Command::Sync);
             }
         }
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.peers = peers;
-        }
-        if syncs == 0 {
-            self.finish_goodbye(id);
-        }
-        self.mark_dirty(id);
-    }
-
-    /// Nothing was asked of any queue: the receipt can be answered at once.
-    fn finish_goodbye(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        connection.phase = Phase::Leaving { syncs: 1 };
     }
 
     fn pause(&mut self, id: ConnectionId, pause: Pause, now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.pause = Some(pause);
         if !connection.is_waiting {
             connection.is_waiting = true;
@@ -263,8 +280,12 @@ impl Shard {
     /// Lets those who wait try again, in turn.
     fn resume_waiting(&mut self, now: Now) {
         for _ in 0..self.waiting.len() {
-            let Some(id) = self.waiting.pop_front() else { return };
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some(id) = self.waiting.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
             let can_go_on = match connection.pause {
                 None => true,
                 Some(Pause::Output) => connection.output.len() <= self.window_bytes,
@@ -293,7 +314,9 @@ impl Shard {
 
     /// Everything given to [`Action::Send`] went into the socket, or it failed.
     pub fn handle_sent(&mut self, id: ConnectionId, buffer: Vec<u8>, is_ok: bool, now: Now) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         connection.is_sending = false;
         connection.spare = buffer;
         connection.spare.clear();
@@ -308,7 +331,9 @@ impl Shard {
                 if shard == self.id {
                     self.host.handle(id, &command, now);
                 } else {
-                    self.peers.outgoing(shard).push_command(Lane::Control, id, command);
+                    self.peers
+                        .outgoing(shard)
+                        .push_command(Lane::Control, id, command);
                 }
             }
         }
@@ -322,8 +347,10 @@ impl Shard {
 
     /// The connection is gone: its socket ended, or [`Action::Close`] was done.
     pub fn handle_closed(&mut self, id: ConnectionId, now: Now) {
-        let Some(connection) = self.connections.remove(&id) else { return };
-        for &peer in &connection.peers {
+        let Some(connection) = self.connections.remove(&id) else {
+            return;
+        };
+        for &peer in connection.routing.known() {
             if peer == self.id {
                 self.host.handle(id, &Command::Detach, now);
             } else {
@@ -361,12 +388,16 @@ impl Shard {
 
     /// Says why and closes the connection when that is sent.
     pub(super) fn break_off(&mut self, id: ConnectionId, reason: Option<(&str, &str)>) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if connection.phase == Phase::Closing {
             return;
         }
         if let Some((message, details)) = reason {
-            connection.frontend.say_error(message, details, &mut connection.output);
+            connection
+                .frontend
+                .say_error(message, details, &mut connection.output);
         }
         connection.phase = Phase::Closing;
         self.mark_dirty(id);
@@ -390,8 +421,12 @@ impl Shard {
     }
 
     fn enter_timer(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
-        let Some(due_us) = connection.frontend.poll_timeout() else { return };
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let Some(due_us) = connection.frontend.poll_timeout() else {
+            return;
+        };
         if connection.timer_us.is_none_or(|entered| due_us < entered) {
             connection.timer_us = Some(due_us);
             self.timers.enter(due_us, id);
@@ -400,12 +435,17 @@ impl Shard {
 
     fn run_timers(&mut self, now: Now) {
         while let Some(id) = self.timers.pop_due(now.monotonic_us) {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
             connection.timer_us = None;
             if connection.phase != Phase::Open {
                 continue;
             }
-            match connection.frontend.handle_timeout(now, &mut connection.output) {
+            match connection
+                .frontend
+                .handle_timeout(now, &mut connection.output)
+            {
                 Timeout::None => {}
                 Timeout::Wrote => self.mark_dirty(id),
                 Timeout::Broken => self.set_closing(id),
@@ -419,7 +459,11 @@ impl Shard {
         if self.host.has_work() || !self.dirty.is_empty() {
             return Some(now.monotonic_us);
         }
-        let timers = [self.timers.next_us(), self.host.writer.poll_timeout(), self.stop_timeout()];
+        let timers = [
+            self.timers.next_us(),
+            self.host.writer.poll_timeout(),
+            self.stop_timeout(),
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -443,7 +487,9 @@ impl Shard {
     /// Hands output over to be sent, and ends connections that have said all.
     fn flush(&mut self) {
         while let Some(id) = self.dirty.pop_front() {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
             connection.is_dirty = false;
             if connection.is_sending {
                 continue;
@@ -453,7 +499,10 @@ impl Shard {
                 let spare = std::mem::take(&mut connection.spare);
                 let bytes = std::mem::replace(&mut connection.output, spare);
                 std::mem::swap(&mut connection.delivered, &mut connection.delivered_sending);
-                self.actions.push_back(Action::Send { connection: id, bytes });
+                self.actions.push_back(Action::Send {
+                    connection: id,
+                    bytes,
+                });
             } else if connection.phase == Phase::Closing {
                 self.actions.push_back(Action::Close(id));
             }
@@ -480,35 +529,8 @@ impl Shard {
         if let Some(oldest) = self.host.poll_free() {
             return Some(Action::Free(oldest));
         }
-        self.peers.poll().map(|(to, parcel)| Action::Pass(to, parcel))
-    }
-}
-
-/// The shard that hosts what a command is about.
-fn route(
-    connection: &mut Connection,
-    command: &Command<&[u8]>,
-    own: ShardId,
-    shard_count: u16,
-) -> ShardId {
-    match command {
-        Command::Send(send) => {
-            let shard = shard_of(send.address, shard_count);
-            connection.upload_to = (!send.is_complete).then_some(shard);
-            shard
-        }
-        Command::SendPart { .. } => connection.upload_to.unwrap_or(own),
-        Command::Subscribe(subscribe) => {
-            let shard = shard_of(subscribe.address, shard_count);
-            connection.routes.insert(subscribe.subscription, shard);
-            shard
-        }
-        Command::Unsubscribe { subscription, .. } => {
-            connection.routes.remove(subscription).unwrap_or(own)
-        }
-        Command::Settle { subscription, .. } => {
-            connection.routes.get(subscription).copied().unwrap_or(own)
-        }
-        Command::Drained { .. } | Command::Sync | Command::Detach => own,
+        self.peers
+            .poll()
+            .map(|(to, parcel)| Action::Pass(to, parcel))
     }
 }

@@ -12,9 +12,13 @@ use crate::now::Now;
 pub(super) enum Stopping {
     No,
     /// Nothing new is taken; what was asked for becomes durable and is answered.
-    Draining { deadline_us: u64 },
+    Draining {
+        deadline_us: u64,
+    },
     /// Connections close.
-    Closing { deadline_us: u64 },
+    Closing {
+        deadline_us: u64,
+    },
     /// The last record is on its way.
     Sealing,
     /// The idle seal behind it is on its way.
@@ -29,7 +33,9 @@ impl Shard {
     /// Begins the orderly end. Go on turning until [`Self::is_stopped`].
     pub fn stop(&mut self, now: Now) {
         if self.stopping == Stopping::No {
-            self.stopping = Stopping::Draining { deadline_us: now.monotonic_us + GRACE_US };
+            self.stopping = Stopping::Draining {
+                deadline_us: now.monotonic_us + GRACE_US,
+            };
         }
     }
 
@@ -61,7 +67,9 @@ impl Shard {
                     self.stopping = Stopping::Closing { deadline_us };
                 }
             }
-            Stopping::Closing { deadline_us } => self.close_all(now.monotonic_us >= deadline_us, now),
+            Stopping::Closing { deadline_us } => {
+                self.close_all(now.monotonic_us >= deadline_us, now)
+            }
             Stopping::Sealing => {
                 if self.host.writer.is_drained() {
                     self.host.writer.seal_idle();
@@ -79,7 +87,10 @@ impl Shard {
     fn say_farewell(&mut self) {
         let ids: Vec<_> = self.connections.keys().copied().collect();
         for id in ids {
-            self.break_off(id, Some(("broker is stopping", "The broker was told to stop.")));
+            self.break_off(
+                id,
+                Some(("broker is stopping", "The broker was told to stop.")),
+            );
         }
     }
 
@@ -94,10 +105,16 @@ impl Shard {
         if !is_quiet || !self.host.is_settled() {
             return;
         }
-        let record = Record::CleanShutdown { unix_ms: now.unix_ms };
+        let record = Record::CleanShutdown {
+            unix_ms: now.unix_ms,
+        };
         // Without room for it (a full disk) there is none: all is durable, recovery only has one
         // piece of evidence less.
         let is_written = self.host.writer.append(&record, Budget::Control).is_ok();
-        self.stopping = if is_written { Stopping::Sealing } else { Stopping::Done };
+        self.stopping = if is_written {
+            Stopping::Sealing
+        } else {
+            Stopping::Done
+        };
     }
 }

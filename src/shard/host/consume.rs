@@ -13,11 +13,7 @@ use crate::shard::link::Text;
 const DISPATCHES_PER_TURN_MAX: usize = 64;
 
 impl Host {
-    pub(super) fn subscribe(
-        &mut self,
-        link: ConnectionId,
-        subscribe: &SubscribeCommand<&[u8]>,
-    ) {
+    pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
         let receipt = subscribe.receipt.map(Text::new);
         match self.try_subscribe(link, subscribe) {
             Ok(lsn) => self.confirm(link, lsn, receipt),
@@ -31,10 +27,12 @@ impl Host {
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<Lsn, Refusal> {
         let decided = match subscribe.routing {
-            Routing::Anycast => self.machine.decide_queue(subscribe.address, &mut self.decision),
-            Routing::Multicast => {
-                self.machine.decide_subscription(subscribe.address, &mut self.decision)
-            }
+            Routing::Anycast => self
+                .machine
+                .decide_queue(subscribe.address, &mut self.decision),
+            Routing::Multicast => self
+                .machine
+                .decide_subscription(subscribe.address, &mut self.decision),
         };
         let queue = decided.map_err(Refusal::Queue)?;
         let lsn = match self.commit_decision() {
@@ -65,7 +63,10 @@ impl Host {
         subscription: Subscription,
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
-        let Some(consumer) = self.links.get(&link).and_then(|link| link.consumer(subscription))
+        let Some(consumer) = self
+            .links
+            .get(&link)
+            .and_then(|link| link.consumer(subscription))
         else {
             self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
             return Ok(());
@@ -80,7 +81,11 @@ impl Host {
 
     /// Gives back what the consumer holds, then takes it away.
     fn detach_consumer(&mut self, consumer: ConsumerId) -> Result<Lsn, AppendError> {
-        if self.machine.decide_detach(consumer, &mut self.decision).is_err() {
+        if self
+            .machine
+            .decide_detach(consumer, &mut self.decision)
+            .is_err()
+        {
             // Its queue was deleted, and it with it.
             return Ok(Lsn::ZERO);
         }
@@ -91,7 +96,9 @@ impl Host {
 
     /// The connection is gone.
     pub(super) fn detach(&mut self, link: ConnectionId) -> Result<(), AppendError> {
-        let Some(held) = self.links.get(&link) else { return Ok(()) };
+        let Some(held) = self.links.get(&link) else {
+            return Ok(());
+        };
         let mut consumers = held.consumers.clone();
         while let Some((subscription, consumer)) = consumers.pop() {
             self.detach_consumer(consumer)?;
@@ -110,7 +117,10 @@ impl Host {
         verdict: Verdict,
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
-        let consumer = self.links.get(&link).and_then(|link| link.consumer(subscription));
+        let consumer = self
+            .links
+            .get(&link)
+            .and_then(|link| link.consumer(subscription));
         let Some(consumer) = consumer else {
             self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
             return Ok(());
@@ -122,7 +132,10 @@ impl Host {
                 Outcome::Accepted,
                 &mut self.decision,
             ),
-            Verdict::Release => self.machine.decide_release(consumer, selection, &mut self.decision),
+            Verdict::Release => {
+                self.machine
+                    .decide_release(consumer, selection, &mut self.decision)
+            }
         };
         if let Err(refused) = decided {
             self.refuse(link, Refusal::Queue(refused), receipt.cloned());
@@ -141,7 +154,9 @@ impl Host {
     /// Bytes of deliveries went into the socket: settle those that settle by that, and pass more
     /// on.
     pub(super) fn drained(&mut self, id: ConnectionId, bytes: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         link.drained_bytes += bytes;
         let drained = link.drained_bytes;
         let mut last: Option<(ConsumerId, u64)> = None;
@@ -165,7 +180,9 @@ impl Host {
 
     /// Settles all deliveries of a consumer up to this tag.
     fn settle_handed(&mut self, link: ConnectionId, consumer: ConsumerId, tag: u64) {
-        let decided = self.machine.decide_settle_delivered(consumer, tag, &mut self.decision);
+        let decided = self
+            .machine
+            .decide_settle_delivered(consumer, tag, &mut self.decision);
         if decided.is_err() {
             // The consumer is gone; what it got was given back and comes again, flagged.
             return;
@@ -178,7 +195,13 @@ impl Host {
         if let Some(&(subscription, _)) = named {
             let (selection, verdict) = (Selection::Upto(tag), Verdict::Accept);
             let receipt = None;
-            let later = Deferred::Settle { link, subscription, selection, verdict, receipt };
+            let later = Deferred::Settle {
+                link,
+                subscription,
+                selection,
+                verdict,
+                receipt,
+            };
             self.deferred.push_back(later);
         }
     }
@@ -190,7 +213,9 @@ impl Host {
             if !is_fitting || self.failure.is_some() {
                 return;
             }
-            let Some(queue) = self.machine.poll_dispatch() else { return };
+            let Some(queue) = self.machine.poll_dispatch() else {
+                return;
+            };
             if let Some(fact) = self.machine.decide_dispatch(queue) {
                 let committed = self.commit(&fact, Place::NONE);
                 assert!(committed.is_ok(), "room was there: {committed:?}");

@@ -33,7 +33,9 @@ impl Host {
     /// Passes on what fits the windows of the links that have something.
     pub(super) fn pump(&mut self, replies: &mut impl Replies) {
         for _ in 0..self.pumping.len() {
-            let Some(id) = self.pumping.pop_front() else { return };
+            let Some(id) = self.pumping.pop_front() else {
+                return;
+            };
             if let Some(link) = self.links.get_mut(&id) {
                 link.is_pumping = false;
                 self.pump_link(id, replies);
@@ -43,7 +45,9 @@ impl Host {
 
     fn pump_link(&mut self, id: ConnectionId, replies: &mut impl Replies) {
         while self.failure.is_none() {
-            let Some(link) = self.links.get_mut(&id) else { return };
+            let Some(link) = self.links.get_mut(&id) else {
+                return;
+            };
             if link.pending_bytes() >= self.window_bytes {
                 return;
             }
@@ -73,7 +77,9 @@ impl Host {
         is_new: bool,
         pumped: Pumped,
     ) -> bool {
-        let Some(link) = self.links.get_mut(&id) else { return false };
+        let Some(link) = self.links.get_mut(&id) else {
+            return false;
+        };
         match pumped {
             Pumped::Piece { bytes, is_last } => {
                 link.pumped_bytes += bytes;
@@ -86,7 +92,8 @@ impl Host {
                 let delivery = streaming.delivery;
                 if is_last && delivery.settlement == Settlement::OnHandover {
                     let upto = link.pumped_bytes;
-                    link.handed.push_back((upto, delivery.consumer, delivery.delivery_tag));
+                    link.handed
+                        .push_back((upto, delivery.consumer, delivery.delivery_tag));
                 }
             }
             Pumped::Stale => {
@@ -98,7 +105,11 @@ impl Host {
             }
             Pumped::Damaged(location, reason) => {
                 let (segment, offset) = (location.segment(), location.block_offset());
-                self.fail(Failure::Read(ColdFailure { segment, offset, reason }));
+                self.fail(Failure::Read(ColdFailure {
+                    segment,
+                    offset,
+                    reason,
+                }));
                 return false;
             }
         }
@@ -115,7 +126,12 @@ impl Host {
         };
         let shard = self.shard;
         match record_at(&self.writer, &mut self.cold, location) {
-            Found::Record(Record::Message { fields, head: Parts::One(head), body, .. }) => {
+            Found::Record(Record::Message {
+                fields,
+                head: Parts::One(head),
+                body,
+                ..
+            }) => {
                 let is_complete = fields.upload == 0;
                 let body = match body {
                     Parts::One(body) if is_complete => body,
@@ -124,7 +140,10 @@ impl Host {
                 let deliver = deliver(shard, delivery, &fields, head, body, is_complete);
                 let bytes = (head.len() + body.len()) as u64;
                 replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
-                Pumped::Piece { bytes, is_last: is_complete }
+                Pumped::Piece {
+                    bytes,
+                    is_last: is_complete,
+                }
             }
             Found::Coming => Pumped::Waiting,
             other => other.damaged(location),
@@ -137,7 +156,9 @@ impl Host {
         slot: u32,
         replies: &mut impl Replies,
     ) -> Pumped {
-        let Some(kept) = self.bodies.get(slot) else { return Pumped::Stale };
+        let Some(kept) = self.bodies.get(slot) else {
+            return Pumped::Stale;
+        };
         let fields = MessageFields {
             body_size: kept.body.len() as u64,
             encoding: kept.encoding,
@@ -145,11 +166,18 @@ impl Host {
             ..MessageFields::default()
         };
         let is_complete = kept.body.len() <= PIECE_SIZE;
-        let body = if is_complete { kept.body.as_slice() } else { &[] };
+        let body = if is_complete {
+            kept.body.as_slice()
+        } else {
+            &[]
+        };
         let bytes = (kept.head.len() + body.len()) as u64;
         let deliver = deliver(self.shard, delivery, &fields, &kept.head, body, is_complete);
         replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
-        Pumped::Piece { bytes, is_last: is_complete }
+        Pumped::Piece {
+            bytes,
+            is_last: is_complete,
+        }
     }
 
     /// Passes on the next piece of a body that was begun.
@@ -169,26 +197,38 @@ impl Host {
                     &Reply::DeliverPart { bytes, is_last },
                     bytes.len() as u64,
                 );
-                return Pumped::Piece { bytes: bytes.len() as u64, is_last };
+                return Pumped::Piece {
+                    bytes: bytes.len() as u64,
+                    is_last,
+                };
             }
         };
         let fragment = self.machine.fragments(delivery.message).get(streaming.next);
         let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
         match record_at(&self.writer, &mut self.cold, location) {
             Found::Record(
-                Record::Fragment { body: Parts::One(bytes), .. }
-                | Record::Message { body: Parts::One(bytes), .. },
+                Record::Fragment {
+                    body: Parts::One(bytes),
+                    ..
+                }
+                | Record::Message {
+                    body: Parts::One(bytes),
+                    ..
+                },
             ) => {
                 let reply = Reply::DeliverPart { bytes, is_last };
                 replies.reply(delivery.link, &reply, bytes.len() as u64);
-                Pumped::Piece { bytes: bytes.len() as u64, is_last }
+                Pumped::Piece {
+                    bytes: bytes.len() as u64,
+                    is_last,
+                }
             }
             Found::Coming => Pumped::Waiting,
             other => other.damaged(location),
         }
     }
 
-    pub(super) fn poll_read(&mut self) -> Option<ColdRead> {
+    pub(in crate::shard) fn poll_read(&mut self) -> Option<ColdRead> {
         self.cold.poll_read()
     }
 

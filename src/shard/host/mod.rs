@@ -68,9 +68,17 @@ enum Deferred {
         verdict: Verdict,
         receipt: Option<Text>,
     },
-    Unsubscribe { link: ConnectionId, subscription: Subscription, receipt: Option<Text> },
-    Sync { link: ConnectionId },
-    Detach { link: ConnectionId },
+    Unsubscribe {
+        link: ConnectionId,
+        subscription: Subscription,
+        receipt: Option<Text>,
+    },
+    Sync {
+        link: ConnectionId,
+    },
+    Detach {
+        link: ConnectionId,
+    },
 }
 
 /// Why the shard has to stop: the world's fault.
@@ -149,7 +157,7 @@ impl Host {
         shard: u16,
         machine: Machine,
         writer: Writer,
-        segments: space::Segments,
+        segments: Segments,
         limits: HostLimits,
     ) -> Self {
         Self {
@@ -202,13 +210,31 @@ impl Host {
                 return self.send_part(link, bytes, is_last, now);
             }
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
-            Command::Unsubscribe { subscription, receipt } => {
+            Command::Unsubscribe {
+                subscription,
+                receipt,
+            } => {
                 let receipt = receipt.map(Text::new);
-                self.run(Deferred::Unsubscribe { link, subscription, receipt });
+                self.run(Deferred::Unsubscribe {
+                    link,
+                    subscription,
+                    receipt,
+                });
             }
-            Command::Settle { subscription, selection, verdict, receipt } => {
+            Command::Settle {
+                subscription,
+                selection,
+                verdict,
+                receipt,
+            } => {
                 let receipt = receipt.map(Text::new);
-                self.run(Deferred::Settle { link, subscription, selection, verdict, receipt });
+                self.run(Deferred::Settle {
+                    link,
+                    subscription,
+                    selection,
+                    verdict,
+                    receipt,
+                });
             }
             Command::Drained { bytes } => self.drained(link, bytes),
             Command::Sync => self.run(Deferred::Sync { link }),
@@ -226,12 +252,18 @@ impl Host {
 
     fn try_run(&mut self, command: &Deferred) -> Result<(), AppendError> {
         match command {
-            Deferred::Settle { link, subscription, selection, verdict, receipt } => {
-                self.settle(*link, *subscription, *selection, *verdict, receipt.as_ref())
-            }
-            Deferred::Unsubscribe { link, subscription, receipt } => {
-                self.unsubscribe(*link, *subscription, receipt.as_ref())
-            }
+            Deferred::Settle {
+                link,
+                subscription,
+                selection,
+                verdict,
+                receipt,
+            } => self.settle(*link, *subscription, *selection, *verdict, receipt.as_ref()),
+            Deferred::Unsubscribe {
+                link,
+                subscription,
+                receipt,
+            } => self.unsubscribe(*link, *subscription, receipt.as_ref()),
             Deferred::Sync { link } => {
                 self.sync(*link);
                 Ok(())
@@ -249,7 +281,10 @@ impl Host {
     }
 
     fn sync(&mut self, link: ConnectionId) {
-        let last_lsn = self.links.get(&link).map_or(Lsn::ZERO, |link| link.last_lsn);
+        let last_lsn = self
+            .links
+            .get(&link)
+            .map_or(Lsn::ZERO, |link| link.last_lsn);
         if last_lsn < self.writer.durable_end() && self.gate.is_empty() {
             self.answers.push_back((link, Answer::Synced));
         } else {
@@ -268,7 +303,8 @@ impl Host {
     }
 
     fn refuse(&mut self, link: ConnectionId, refusal: Refusal, receipt: Option<Text>) {
-        self.answers.push_back((link, Answer::Refused(refusal, receipt)));
+        self.answers
+            .push_back((link, Answer::Refused(refusal, receipt)));
     }
 
     fn link(&mut self, link: ConnectionId) -> &mut Link {
@@ -335,7 +371,9 @@ impl Host {
                     settlement,
                 },
             ),
-            Effect::Detached { link, consumer_tag, .. } => {
+            Effect::Detached {
+                link, consumer_tag, ..
+            } => {
                 if let Some(link) = self.links.get_mut(&ConnectionId(link)) {
                     link.remove(Subscription(consumer_tag as u32));
                 }
@@ -346,7 +384,9 @@ impl Host {
 
     /// A delivery waits for its own record, and never overtakes an earlier one of its connection.
     fn park_delivery(&mut self, lsn: Lsn, delivery: Delivery) {
-        let Some(link) = self.links.get_mut(&delivery.link) else { return };
+        let Some(link) = self.links.get_mut(&delivery.link) else {
+            return;
+        };
         if lsn == Lsn::ZERO && link.parked_count == 0 {
             link.deliveries.push_back(delivery);
             self.wake_link(delivery.link);
@@ -371,7 +411,13 @@ impl Host {
         while let Some(parked) = self.gate.release() {
             match parked {
                 Parked::Receipt { link, receipt } => {
-                    replies.reply(link, &Reply::Receipt { receipt: receipt.bytes() }, 0);
+                    replies.reply(
+                        link,
+                        &Reply::Receipt {
+                            receipt: receipt.bytes(),
+                        },
+                        0,
+                    );
                 }
                 Parked::Deliver(delivery) => {
                     if let Some(link) = self.links.get_mut(&delivery.link) {
@@ -389,7 +435,9 @@ impl Host {
         }
         while let Some((link, answer)) = self.answers.pop_front() {
             let reply = match &answer {
-                Answer::Receipt(receipt) => Reply::Receipt { receipt: receipt.bytes() },
+                Answer::Receipt(receipt) => Reply::Receipt {
+                    receipt: receipt.bytes(),
+                },
                 Answer::Refused(refusal, receipt) => Reply::Refused {
                     refusal: *refusal,
                     receipt: receipt.as_ref().map(Text::bytes),
@@ -446,7 +494,10 @@ impl Host {
 
 /// Flags of a message as they are journaled.
 fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
-    MessageFlags { has_content_length, is_durable }
+    MessageFlags {
+        has_content_length,
+        is_durable,
+    }
 }
 
 pub(super) use space::Segments;

@@ -63,7 +63,11 @@ impl Host {
             }
             Err(refusal) => self.refuse(link, refusal, receipt),
         }
-        if self.bodies.is_full() { Taken::YesButWait } else { Taken::Yes }
+        if self.bodies.is_full() {
+            Taken::YesButWait
+        } else {
+            Taken::Yes
+        }
     }
 
     /// Routes and stores a whole message; returns the LSN its receipt waits for.
@@ -72,7 +76,9 @@ impl Host {
             return Ok(Lsn::ZERO);
         };
         let mut routed = std::mem::take(&mut self.routed);
-        let decided = self.machine.decide_enqueue(destination, incoming.is_persistent, &mut routed);
+        let decided = self
+            .machine
+            .decide_enqueue(destination, incoming.is_persistent, &mut routed);
         let result = match decided {
             Ok(()) if routed.queue_count() == 0 => Ok(Lsn::ZERO),
             Ok(()) => {
@@ -118,7 +124,9 @@ impl Host {
         if routing == Routing::Multicast {
             return Ok(None);
         }
-        self.machine.decide_queue(address, &mut self.decision).map_err(Refusal::Queue)?;
+        self.machine
+            .decide_queue(address, &mut self.decision)
+            .map_err(Refusal::Queue)?;
         match self.commit_decision() {
             Ok(_) => Ok(self.machine.resolve(routing, address)),
             Err(AppendError::Failed(failure)) => {
@@ -151,7 +159,11 @@ impl Host {
         };
         self.link(link).upload = Some(Upload::new(send, to));
         self.upload_bytes(link, send.body);
-        if self.bodies.is_full() { Taken::YesButWait } else { Taken::Yes }
+        if self.bodies.is_full() {
+            Taken::YesButWait
+        } else {
+            Taken::Yes
+        }
     }
 
     fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
@@ -170,7 +182,9 @@ impl Host {
 
     /// Stores bytes of a body that goes on.
     fn upload_bytes(&mut self, link: ConnectionId, bytes: &[u8]) {
-        let Some(mut upload) = self.link(link).upload.take() else { return };
+        let Some(mut upload) = self.link(link).upload.take() else {
+            return;
+        };
         let offset = upload.body_size;
         upload.body_size += bytes.len() as u64;
         match &mut upload.to {
@@ -179,7 +193,11 @@ impl Host {
                     *number = self.machine.next_upload();
                 }
                 let body = Parts::One(bytes);
-                let record = Record::Fragment { upload: *number, offset, body };
+                let record = Record::Fragment {
+                    upload: *number,
+                    offset,
+                    body,
+                };
                 let lsn = self.commit_admitted(&Fact::from(record), Place::NONE);
                 self.link(link).last_lsn = lsn;
             }
@@ -208,7 +226,9 @@ impl Host {
             self.upload_bytes(link, bytes);
             return Taken::Yes;
         }
-        let Some(upload) = self.link(link).upload.take() else { return Taken::Yes };
+        let Some(upload) = self.link(link).upload.take() else {
+            return Taken::Yes;
+        };
         self.finish_upload(link, upload, bytes, now)
     }
 

@@ -97,9 +97,18 @@ impl Host {
         let message_floor = self.machine.message_floor();
         let queue_floor = self.machine.queue_floor();
         let oldest_segment = self.space.oldest;
-        self.writer.set_retained(Retained { oldest_segment, message_floor, queue_floor });
-        let Some((current, _)) = self.writer.segment_used() else { return };
-        let live = self.machine.oldest_live_segment().unwrap_or(current.segment);
+        self.writer.set_retained(Retained {
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        });
+        let Some((current, _)) = self.writer.segment_used() else {
+            return;
+        };
+        let live = self
+            .machine
+            .oldest_live_segment()
+            .unwrap_or(current.segment);
         let needed = live.min(current.segment);
         let is_due = needed > self.space.oldest || self.machine.needs_floor();
         if !is_due || self.space.is_freeing {
@@ -109,16 +118,26 @@ impl Host {
             return;
         }
         let needed = needed.max(self.space.oldest);
-        let is_more = self.machine.decide_redefine(needed.before(), &mut self.decision);
+        let is_more = self
+            .machine
+            .decide_redefine(needed.before(), &mut self.decision);
         if self.commit_decision().is_err() || is_more {
             return;
         }
-        let record = Record::Retained { oldest_segment: needed, message_floor, queue_floor };
+        let record = Record::Retained {
+            oldest_segment: needed,
+            message_floor,
+            queue_floor,
+        };
         if let Ok(lsn) = self.commit(&Fact::from(record), Place::NONE) {
             self.space.oldest = needed;
             self.space.is_freeing = true;
             let oldest_segment = needed;
-            self.writer.set_retained(Retained { oldest_segment, message_floor, queue_floor });
+            self.writer.set_retained(Retained {
+                oldest_segment,
+                message_floor,
+                queue_floor,
+            });
             self.gate.park(lsn, Parked::Freed { oldest: needed });
         }
     }
