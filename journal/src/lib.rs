@@ -11,6 +11,8 @@
 
 pub mod format;
 mod ids;
+pub mod reader;
+pub mod recovery;
 pub mod storage;
 
 pub use ids::{
