@@ -108,7 +108,7 @@ impl<F: FnMut(Lsn, Location, &crate::format::Record<'_>)> RecordSink for F {
 }
 
 /// Where an epoch ends: its last block that counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seal {
     /// The epoch.
     pub epoch: Epoch,
@@ -117,7 +117,7 @@ pub struct Seal {
     /// Its last block.
     pub block: BlockNumber,
     /// Identity of that block.
-    pub identity: Checksum,
+    pub checksum: Checksum,
 }
 
 impl Seal {
@@ -126,7 +126,7 @@ impl Seal {
         epoch: Epoch::ZERO,
         lsn: Lsn::ZERO,
         block: BlockNumber::ZERO,
-        identity: Checksum::NONE,
+        checksum: Checksum::NONE,
     };
 }
 
@@ -433,6 +433,12 @@ fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
             broken,
         });
     };
+    let (last, hole) = survey.reachable(first, last);
+    // A needed segment may seem to be missing only because a damaged one hides that it is not.
+    let named = |error: RecoveryError| match (error.problem, hole) {
+        (Problem::SegmentMissing, Some(hole)) => survey.fail(hole, survey.head_problem(hole)),
+        _ => error,
+    };
     let oldest_of = |index: usize| {
         survey.files[index]
             .first
@@ -457,7 +463,7 @@ fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
                 after,
             })
         }
-        _ => walk_from(survey, after),
+        _ => walk_from(survey, after).map_err(named),
     }
 }
 
@@ -476,8 +482,10 @@ fn conclude(
     broken: Break,
     evidence: &Evidence,
 ) -> Result<Recovered, RecoveryError> {
-    let is_stopped = walk.is_some_and(|walk| walk.standing.is_stopped);
-    let row = table::decide(&ahead.facts(evidence, is_stopped));
+    let stopped = walk
+        .filter(|walk| walk.standing.is_stopped)
+        .map(Walk::newest_epoch);
+    let row = table::decide(&ahead.facts(survey, evidence, stopped));
     let cut = match row.verdict {
         Verdict::End => None,
         Verdict::CutTail => {
@@ -494,6 +502,7 @@ fn conclude(
         }
     };
     let recovered = recovered(survey, walk, row, cut);
+    survey.check_renamed(recovered.seal.epoch, recovered.oldest_segment)?;
     match recovered.segments.first() {
         Some(first) if first.segment > recovered.oldest_segment => {
             Err(survey.missing(first.epoch, recovered.oldest_segment, Lsn::ZERO))
@@ -518,7 +527,7 @@ fn recovered(
             epoch: walk.newest_epoch(),
             lsn: Lsn::from_raw(expected.lsn.get() - 1),
             block: BlockNumber::from_raw(expected.number.get() - 1),
-            identity: expected.previous,
+            checksum: expected.previous,
         }),
         next_lsn: expected.lsn,
         next_block: expected.number,

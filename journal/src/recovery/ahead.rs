@@ -24,6 +24,8 @@ struct Region {
     is_candidate: bool,
     /// What is there, if it is a candidate.
     place: Place,
+    /// Whether a newer epoch owns it and may have written to it.
+    is_begun: bool,
     /// Behind the last byte that must go to quarantine if the tail is cut.
     keep_upto: u64,
 }
@@ -37,7 +39,6 @@ pub(super) struct Ahead {
     later: Later,
     /// First of the blocks that made `later` what it is: index of its region, LSN.
     proof: Option<(usize, Lsn)>,
-    error: Option<ReadError>,
 }
 
 impl Ahead {
@@ -56,7 +57,6 @@ impl Ahead {
             window: INFLIGHT_BLOCKS_MAX,
             later: Later::None,
             proof: None,
-            error: None,
         };
         if let Some(index) = broken.file {
             let file = &survey.files[index];
@@ -71,6 +71,9 @@ impl Ahead {
         for index in newer..survey.files.len() {
             let is_first =
                 index == newer || survey.files[index - 1].epoch != survey.files[index].epoch;
+            if is_first {
+                check_first_of_epoch(survey, index, expected.lsn)?;
+            }
             ahead.add(survey, index, SEGMENT_HEAD_SIZE as u64, is_first)?;
         }
         Ok(ahead)
@@ -84,6 +87,7 @@ impl Ahead {
         is_candidate: bool,
     ) -> Result<(), RecoveryError> {
         let file = &survey.files[index];
+        let mut is_begun = false;
         let end = match file.head {
             Head::Sound(head) if file.size < head.size => {
                 let problem = Problem::Truncated {
@@ -100,10 +104,12 @@ impl Ahead {
                 self.window = self.window.max(head.inflight_blocks_max.into());
                 head.size
             }
-            Head::Unsound(_) => file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64,
-            Head::Unreadable(error) => {
+            Head::Unsound(_) | Head::Foreign { .. } => {
+                file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64
+            }
+            Head::Unreadable(_) => {
                 self.note(Later::Unreadable, None);
-                self.error = Some(error);
+                is_begun = true;
                 file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64
             }
         };
@@ -118,6 +124,7 @@ impl Ahead {
                 } else {
                     Place::None
                 },
+                is_begun,
                 keep_upto: from,
             });
         }
@@ -155,15 +162,12 @@ impl Ahead {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
         };
-        if let Err(error) = result {
-            self.error = Some(error);
-        }
         stream.accept(result);
         while stream.bytes().len() >= SECTOR_SIZE {
             let file = &survey.files[self.regions[self.region].file];
             let head = match file.head {
                 Head::Sound(head) => head,
-                Head::Unsound(_) | Head::Unreadable(_) => guessed_head(survey, file, &stream),
+                _ => guessed_head(survey, file, &stream),
             };
             if !self.look(survey, &stream, &head)? {
                 break;
@@ -200,6 +204,7 @@ impl Ahead {
         if distance < self.window * BLOCK_SIZE_MAX as u64 {
             region.keep_upto = region.keep_upto.max(offset + SECTOR_SIZE as u64);
         }
+        region.is_begun |= place == Place::Torn;
         if !region.is_candidate {
             return;
         }
@@ -214,6 +219,7 @@ impl Ahead {
 
     fn unreadable(&mut self, offset: u64) {
         let region = &mut self.regions[self.region];
+        region.is_begun = true;
         if region.is_candidate && offset - region.from < BLOCK_SIZE_MAX as u64 {
             region.place = Place::Unreadable;
         } else {
@@ -226,7 +232,8 @@ impl Ahead {
         let region = &mut self.regions[self.region];
         let end = header.offset + u64::from(header.block_size);
         region.keep_upto = region.keep_upto.max(end);
-        if let Head::Unsound(_) | Head::Unreadable(_) = survey.files[region.file].head {
+        region.is_begun = true;
+        if !matches!(survey.files[region.file].head, Head::Sound(_)) {
             let lsn_from = self.expected.lsn;
             let error = survey.fail(region.file, survey.head_problem(region.file));
             return Err(RecoveryError { lsn_from, ..error });
@@ -243,8 +250,19 @@ impl Ahead {
         Ok(())
     }
 
-    /// All facts, once nothing is left to read.
-    pub(super) fn facts(&self, evidence: &Evidence, is_stopped: bool) -> Facts {
+    /// All facts, once nothing is left to read. `stopped`: the epoch whose last record is a clean
+    /// shutdown; that says nothing about what a newer one began.
+    pub(super) fn facts(
+        &self,
+        survey: &Survey,
+        evidence: &Evidence,
+        stopped: Option<Epoch>,
+    ) -> Facts {
+        let is_newer_begun = |epoch: Epoch| {
+            let is_begun =
+                |region: &Region| region.is_begun && survey.files[region.file].epoch > epoch;
+            self.regions.iter().any(is_begun)
+        };
         let place = self.regions.iter().map(|region| region.place).max();
         let acked = match evidence.acked_upto() {
             None => Acked::Unknown,
@@ -255,10 +273,9 @@ impl Ahead {
             place: place.unwrap_or(Place::None),
             later: self.later,
             acked,
-            stopped: if is_stopped {
-                Stopped::Yes
-            } else {
-                Stopped::No
+            stopped: match stopped {
+                Some(epoch) if !is_newer_begun(epoch) => Stopped::Yes,
+                _ => Stopped::No,
             },
         }
     }
@@ -322,6 +339,21 @@ impl Ahead {
             ..error
         }
     }
+}
+
+/// An epoch that has not served yet leaves older files alone and numbers on behind them: a gap
+/// is a file that was lost, perhaps with the epoch's first blocks.
+fn check_first_of_epoch(survey: &Survey, index: usize, lsn: Lsn) -> Result<(), RecoveryError> {
+    let file = &survey.files[index];
+    let older = survey.files[..index]
+        .iter()
+        .map(|file| file.segment)
+        .max()
+        .unwrap_or_default();
+    if file.segment > older.next() {
+        return Err(survey.missing(file.epoch, older.next(), lsn));
+    }
+    Ok(())
 }
 
 /// The head of a segment whose head sector is lost: the file's name says all but the generation,

@@ -16,6 +16,11 @@ const SEGMENT_SIZE_MAX: u64 = 1 << 44;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Head {
     Sound(SegmentHead),
+    /// Sound, but of another file than the name says.
+    Foreign {
+        head: SegmentHead,
+        differs: &'static str,
+    },
     Unsound(FormatError),
     Unreadable(ReadError),
 }
@@ -59,7 +64,7 @@ impl Surveyed {
     pub(super) fn spare(&self) -> SpareFile {
         let generation = match self.head {
             Head::Sound(head) => Some(head.generation),
-            Head::Unsound(_) | Head::Unreadable(_) => None,
+            Head::Foreign { .. } | Head::Unsound(_) | Head::Unreadable(_) => None,
         };
         let Self {
             file,
@@ -194,14 +199,20 @@ impl Survey {
         from..self.files.partition_point(|file| file.epoch <= epoch)
     }
 
-    /// First and last segment of an epoch whose first block is sound.
+    /// First and last segment of an epoch whose first block is sound, if the epoch has a start:
+    /// an `EpochStart`, or a first file that says that what was before it is not needed.
+    ///
+    /// Without one it either never served or is damaged; the look ahead tells which.
     pub(super) fn opened(&self, epoch: Epoch) -> Option<(usize, usize)> {
         let is_open = |&index: &usize| self.files[index].first.is_some();
-        let first = self.files_of(epoch).find(is_open)?;
-        Some((
-            first,
-            self.files_of(epoch).rev().find(is_open).unwrap_or(first),
-        ))
+        let files = self.files_of(epoch);
+        let first = files.clone().find(is_open)?;
+        let is_start = matches!(
+            self.files[first].first,
+            Some((_, Opening::EpochStart { .. }))
+        );
+        let last = files.clone().rev().find(is_open)?;
+        (is_start || first == files.start).then_some((first, last))
     }
 
     /// Of the opened segments `first..=last` of an epoch, the earliest whose blocks may have been
@@ -219,13 +230,18 @@ impl Survey {
         (first..=last).find(is_near).unwrap_or(last)
     }
 
-    /// The newest epoch that left a sound first block.
+    /// Of the segments `first..=last` of an epoch, both opened, the last that the chain can reach, and
+    /// the segment behind it if that one has no sound first block though a later one has.
+    pub(super) fn reachable(&self, first: usize, last: usize) -> (usize, Option<usize>) {
+        let is_hole = |&index: &usize| self.files[index].first.is_none();
+        let hole = (first..=last).find(is_hole);
+        (hole.map_or(last, |hole| hole - 1), hole)
+    }
+
+    /// The newest epoch that has a start.
     pub(super) fn newest(&self) -> Option<Epoch> {
-        self.files
-            .iter()
-            .rev()
-            .find(|file| file.first.is_some())
-            .map(|file| file.epoch)
+        let mut epochs = self.files.iter().rev().map(|file| file.epoch);
+        epochs.find(|&epoch| self.opened(epoch).is_some())
     }
 
     /// The epochs to walk, oldest first, beginning with segment `start`.
@@ -266,7 +282,8 @@ impl Survey {
 
     /// The segment to start with is not usable: names it, or the damaged one that hides it.
     fn unopened(&self, epoch: Epoch, start: SegmentId) -> RecoveryError {
-        let used = self.opened(epoch).map_or(0, |(_, last)| last);
+        let is_open = |&index: &usize| self.files[index].first.is_some();
+        let used = self.files_of(epoch).rev().find(is_open).unwrap_or(0);
         let is_hidden = |&index: &usize| {
             let file = &self.files[index];
             file.segment >= start && file.first.is_none() && index < used
@@ -288,10 +305,32 @@ impl Survey {
         }
     }
 
+    /// Refuses files under wrong names: they may hold, or hide, what counts. A file that was
+    /// being recycled bears the head of a segment that is not needed any more.
+    pub(super) fn check_renamed(
+        &self,
+        newest: Epoch,
+        oldest: SegmentId,
+    ) -> Result<(), RecoveryError> {
+        let is_misplaced = |&index: &usize| {
+            let Head::Foreign { head, .. } = self.files[index].head else {
+                return false;
+            };
+            let is_ours = head.journal == self.journal && head.shard == self.shard;
+            !is_ours || head.epoch >= newest && head.segment >= oldest
+        };
+        let from = self.files.partition_point(|file| file.epoch < newest);
+        match (from..self.files.len()).find(is_misplaced) {
+            Some(index) => Err(self.fail(index, self.head_problem(index))),
+            None => Ok(()),
+        }
+    }
+
     /// What is wrong with a segment whose first block is needed and not sound.
     pub(super) fn head_problem(&self, index: usize) -> Problem {
         match self.files[index].head {
             Head::Unsound(error) => Problem::Head(error),
+            Head::Foreign { differs, .. } => Problem::Head(FormatError::Foreign { name: differs }),
             Head::Unreadable(error) => Problem::Unreadable(error),
             Head::Sound(head) if head.size > self.files[index].size => Problem::Truncated {
                 expected: head.size,
@@ -353,7 +392,7 @@ fn head_of(input: &RecoveryInput<'_>, segment: &SegmentFile<'_>) -> Result<Head,
         ("segment", head.segment == segment.segment),
     ];
     Ok(match checks.iter().find(|(_, is_same)| !is_same) {
-        Some(&(name, _)) => Head::Unsound(FormatError::Foreign { name }),
+        Some(&(differs, _)) => Head::Foreign { head, differs },
         None => Head::Sound(head),
     })
 }
@@ -395,7 +434,7 @@ fn opening_of(block: &Block<'_>, head: &SegmentHead) -> Result<Option<Opening>, 
                 epoch: sealed_epoch,
                 lsn: sealed_lsn,
                 block: sealed_block,
-                identity: sealed_checksum,
+                checksum: sealed_checksum,
             };
             check_epoch_start(block, head, epoch, &seal)?;
             Opening::EpochStart {
@@ -443,7 +482,7 @@ fn check_epoch_start(
             "an epoch start's block is not that behind its seal",
         ),
         (
-            header.previous == seal.identity,
+            header.previous == seal.checksum,
             "an epoch start does not follow the block it seals",
         ),
     ];

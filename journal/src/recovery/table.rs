@@ -45,7 +45,7 @@ pub enum Acked {
     AtOrAbove,
 }
 
-/// Whether the last record found is a clean shutdown.
+/// Whether the last record found is a clean shutdown, and no newer epoch began to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stopped {
     /// It is not.

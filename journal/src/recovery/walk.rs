@@ -308,7 +308,7 @@ impl Walk {
             return Ok(());
         }
         let is_met = header.number == seal.block
-            && header.identity == seal.identity
+            && header.identity == seal.checksum
             && header.next_lsn() == seal.lsn.next();
         if !is_met {
             let rule = "the block that a later epoch names as the seal is another one";
