@@ -12,6 +12,8 @@
 mod cache;
 pub mod format;
 mod ids;
+pub mod reader;
+pub mod recovery;
 pub mod storage;
 mod window;
 mod writer;
@@ -19,7 +21,8 @@ mod writer;
 pub use ids::{
     BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId,
 };
+pub use recovery::Seal;
 pub use writer::{
     AppendError, Appended, Budget, IDLE_SEAL_US, RECORDS_SIZE_MAX, Retained, SEALED_BLOCKS_MAX,
-    Seal, Writer, WriterStats,
+    Writer, WriterStats,
 };

@@ -18,6 +18,7 @@ use crate::format::{
     BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, BlockSeal, Checksum, RECORD_SIZE_MAX, Record,
     SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size, round_up_to_sector, seal_block,
 };
+use crate::recovery::Seal;
 use crate::storage::buffer::{Arena, ArenaMemory, OpenBlock, SealedBlock};
 use crate::storage::{BlockWrite, IoFailure, WriteDone};
 use crate::window::Window;
@@ -81,19 +82,6 @@ pub struct Retained {
     pub message_floor: MessageId,
     /// Queue names below this one may be in use.
     pub queue_floor: QueueId,
-}
-
-/// Where an earlier epoch ended and this one goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seal {
-    /// Last epoch with a block; zero in a new journal.
-    pub epoch: Epoch,
-    /// Last LSN that counts.
-    pub lsn: Lsn,
-    /// Last block that counts.
-    pub block: BlockNumber,
-    /// Identity of that block.
-    pub checksum: Checksum,
 }
 
 struct Sealed {

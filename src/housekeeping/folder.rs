@@ -6,6 +6,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use forebay_journal::format::{FormatError, Superblock};
+use forebay_journal::recovery::file_name::{
+    SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name,
+    segment_file_name,
+};
 use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 
 /// Why a data folder cannot be used. Nothing in it was changed.
@@ -140,16 +144,12 @@ impl Folder {
 
     /// The folder of one epoch.
     pub fn epoch(&self, epoch: Epoch) -> PathBuf {
-        self.journal().join(format!("epoch-{:020}", epoch.get()))
+        self.journal().join(epoch_folder_name(epoch))
     }
 
     /// The file of one segment.
     pub fn segment(&self, epoch: Epoch, shard: ShardId, segment: SegmentId) -> PathBuf {
-        self.epoch(epoch).join(format!(
-            "shard-{:03}-segment-{:020}",
-            shard.0,
-            segment.get()
-        ))
+        self.epoch(epoch).join(segment_file_name(shard, segment))
     }
 
     /// The folder cut data is copied to.
@@ -158,7 +158,7 @@ impl Folder {
     }
 
     fn superblock(&self) -> PathBuf {
-        self.journal().join("superblock")
+        self.journal().join(SUPERBLOCK_FILE_NAME)
     }
 
     /// Makes the folder itself, so that it can be locked. A folder that is not ours stays as it is.
@@ -249,12 +249,7 @@ impl Folder {
         let mut epochs = Vec::new();
         for entry in fs::read_dir(&journal).map_err(io("list", &journal))? {
             let name = entry.map_err(io("list", &journal))?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_prefix("epoch-"));
-            epochs.extend(
-                number
-                    .and_then(|number| number.parse().ok())
-                    .map(|n| Epoch::ZERO.plus(n)),
-            );
+            epochs.extend(name.to_str().and_then(parse_epoch_folder_name));
         }
         epochs.sort_unstable();
         Ok(epochs)
@@ -273,7 +268,7 @@ impl Folder {
                     .file_name()
                     .and_then(|name| name.to_str())
                     .unwrap_or_default();
-                match parse_segment(name) {
+                match parse_segment_file_name(name) {
                     Some((shard, segment)) => {
                         names.push(SegmentName {
                             epoch,
@@ -338,16 +333,6 @@ fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn parse_segment(name: &str) -> Option<(ShardId, SegmentId)> {
-    let (shard, segment) = name.strip_prefix("shard-")?.split_once("-segment-")?;
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    (is_number(shard) && is_number(segment)).then_some(())?;
-    Some((
-        ShardId(shard.parse().ok()?),
-        SegmentId::ZERO.plus(segment.parse().ok()?),
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -395,20 +380,5 @@ mod tests {
         fs::write(&path, bytes).expect("writes");
         let error = folder.open(1, ID, 5).expect_err("refused");
         assert!(error.to_string().contains("format version (2)"), "{error}");
-    }
-
-    #[test]
-    fn segment_names_round_trip() {
-        let folder = Folder::new("/data");
-        let path = folder.segment(Epoch::ZERO.plus(3), ShardId(1), SegmentId::ZERO.plus(77));
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("utf-8");
-        assert_eq!(
-            parse_segment(name),
-            Some((ShardId(1), SegmentId::ZERO.plus(77)))
-        );
-        assert_eq!(parse_segment("shard-001-segment-+7"), None);
     }
 }

@@ -18,7 +18,9 @@ mod inbox;
 pub mod lock;
 mod pace;
 mod prepare;
+mod scan;
 
 pub use executor::{Housekeeper, HousekeeperError, ShardFiles, ShardPort, open_segment};
 pub use inbox::{Request, Response};
 pub use pace::Pace;
+pub use scan::{ScanError, Scanned, scan};

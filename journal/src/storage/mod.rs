@@ -3,6 +3,7 @@
 //! Two bindings exist: the shard's ring (`forebay::runtime::reactor`) and [`memory`].
 
 pub mod buffer;
+pub mod memory;
 
 use core::fmt;
 

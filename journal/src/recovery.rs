@@ -1,0 +1,556 @@
+//! Opening a journal: which records count, where it goes on, or why it must not be opened.
+//!
+//! Sans-IO and one pass: [`Recovery`] asks for reads, takes the bytes, hands each record that
+//! counts to a [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`].
+//! It first surveys the first block of each segment (seals, oldest segment needed), then walks the
+//! chain of blocks, and where that breaks in the newest epoch gathers facts for [`table`].
+//!
+//! Invariants: writes nothing; the same bytes give the same answer; memory is bounded by two reads
+//! and a few words per segment. In doubt means faulty, never absent: what may have been
+//! acknowledged is never cut. Source: `docs/format.md` 7, 8 and 9.
+
+use crate::format::Checksum;
+use crate::reader::{READ_SIZE_BYTES, ReadError, ReadRequest};
+use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
+
+mod ahead;
+mod error;
+pub mod file_name;
+mod survey;
+pub mod table;
+mod walk;
+
+pub use error::{Problem, RecoveryError};
+
+use ahead::Ahead;
+use survey::Survey;
+use table::{Row, Verdict};
+use walk::{Break, Expected, Step, Walk};
+
+/// Positions above this one are refused: no honest journal comes near, and none wraps.
+pub const POSITION_MAX: u64 = 1 << 62;
+
+/// One segment file of the shard.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentFile<'a> {
+    /// How its owner names it in reads.
+    pub file: u32,
+    /// Epoch by its folder's name.
+    pub epoch: Epoch,
+    /// Segment by its name.
+    pub segment: SegmentId,
+    /// Bytes in the file.
+    pub size: u64,
+    /// Its first sector.
+    pub head: Result<&'a [u8], ReadError>,
+}
+
+/// What others know to be acknowledged in this shard's journal. `None`: nobody was asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence {
+    /// From the slots of the lease file.
+    pub lease_acked_upto: Option<Lsn>,
+    /// From the positions of backups.
+    pub peers_acked_upto: Option<Lsn>,
+    /// From the identifier ring of strict mode.
+    pub ring_acked_upto: Option<Lsn>,
+}
+
+impl Evidence {
+    fn acked_upto(&self) -> Option<Lsn> {
+        self.lease_acked_upto
+            .max(self.peers_acked_upto)
+            .max(self.ring_acked_upto)
+    }
+}
+
+/// All that recovery is told before it reads.
+#[derive(Clone, Debug)]
+pub struct RecoveryInput<'a> {
+    /// The journal, from the superblock.
+    pub journal: JournalId,
+    /// The shard.
+    pub shard: ShardId,
+    /// Its segment files in all epochs' folders, in any order. All were synced first.
+    pub segments: Vec<SegmentFile<'a>>,
+    /// What others know.
+    pub evidence: Evidence,
+    /// Bytes to read at once.
+    pub read_size_bytes: u32,
+}
+
+impl<'a> RecoveryInput<'a> {
+    /// Nobody else asked, usual read size.
+    pub fn new(journal: JournalId, shard: ShardId, segments: Vec<SegmentFile<'a>>) -> Self {
+        let evidence = Evidence::default();
+        Self {
+            journal,
+            shard,
+            segments,
+            evidence,
+            read_size_bytes: READ_SIZE_BYTES,
+        }
+    }
+}
+
+/// Takes the records that count.
+pub trait RecordSink {
+    /// Takes one record. Each has the LSN after that of the one before.
+    ///
+    /// If recovery fails later, what was taken must be thrown away.
+    fn record(&mut self, lsn: Lsn, location: Location, record: &crate::format::Record<'_>);
+}
+
+impl<F: FnMut(Lsn, Location, &crate::format::Record<'_>)> RecordSink for F {
+    fn record(&mut self, lsn: Lsn, location: Location, record: &crate::format::Record<'_>) {
+        self(lsn, location, record);
+    }
+}
+
+/// Where an epoch ends: its last block that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seal {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Its last LSN.
+    pub lsn: Lsn,
+    /// Its last block.
+    pub block: BlockNumber,
+    /// Identity of that block.
+    pub checksum: Checksum,
+}
+
+impl Seal {
+    /// Before the first epoch of a new journal.
+    pub const NONE: Self = Self {
+        epoch: Epoch::ZERO,
+        lsn: Lsn::ZERO,
+        block: BlockNumber::ZERO,
+        checksum: Checksum::NONE,
+    };
+}
+
+/// A segment that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecoveredSegment {
+    /// How its owner names it.
+    pub file: u32,
+    /// Epoch that wrote it.
+    pub epoch: Epoch,
+    /// Its number.
+    pub segment: SegmentId,
+    /// How many times its file had been used before.
+    pub generation: u64,
+    /// Bytes by its head.
+    pub size: u64,
+    /// Bytes from the start of the file up to the end of the last block that counts.
+    pub used_bytes: u64,
+    /// First LSN in it.
+    pub first_lsn: Lsn,
+    /// LSN behind the last in it; equal to `first_lsn` if it holds no record.
+    pub next_lsn: Lsn,
+    /// Number of the first block in it.
+    pub first_block: BlockNumber,
+}
+
+/// A file that holds nothing that counts: free to be reused under a new name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpareFile {
+    /// How its owner names it.
+    pub file: u32,
+    /// Epoch by its folder.
+    pub epoch: Epoch,
+    /// Segment by its name.
+    pub segment: SegmentId,
+    /// Bytes in the file.
+    pub size: u64,
+    /// How many times the file had been used before; `None` if its head is not sound.
+    pub generation: Option<u64>,
+}
+
+/// A stretch of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// How its owner names the file.
+    pub file: u32,
+    /// Epoch by its folder.
+    pub epoch: Epoch,
+    /// Segment by its name.
+    pub segment: SegmentId,
+    /// Byte offset.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What was begun behind the end and never acknowledged. The driver copies it to the quarantine
+/// before the files may be reused.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// Row of the table that allowed it.
+    pub row: &'static Row,
+    /// First LSN that is cut.
+    pub lsn_from: Lsn,
+    /// What to copy.
+    pub ranges: Vec<ByteRange>,
+}
+
+/// How much was walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Segments with blocks that count.
+    pub segments: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Records.
+    pub records: u64,
+    /// Bytes of blocks.
+    pub bytes: u64,
+}
+
+/// A journal that can go on.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The end: what the next epoch's first record names as its seal.
+    pub seal: Seal,
+    /// LSN of the next record.
+    pub next_lsn: Lsn,
+    /// Number of the next block.
+    pub next_block: BlockNumber,
+    /// Highest segment number in use or prepared: new ones lie above.
+    pub segment_max: SegmentId,
+    /// Highest epoch with a file, whether it served or not.
+    pub epoch_max: Epoch,
+    /// Oldest segment still needed.
+    pub oldest_segment: SegmentId,
+    /// Names below this one may be in use, as said by the last record that says so.
+    pub message_floor: MessageId,
+    /// Names below this one may be in use, as said by the last record that says so.
+    pub queue_floor: QueueId,
+    /// Segments that count, oldest first.
+    pub segments: Vec<RecoveredSegment>,
+    /// All other files.
+    pub spares: Vec<SpareFile>,
+    /// Whether the last owner stopped in order.
+    pub is_clean_shutdown: bool,
+    /// What has to go to quarantine.
+    pub cut: Option<Cut>,
+    /// The row that decided where the log ends.
+    pub row: &'static Row,
+    /// How much was walked.
+    pub totals: Totals,
+}
+
+enum Phase {
+    Survey,
+    /// Finds out whether the first block of the last segment counts, without a sink.
+    Rehearse {
+        walk: Box<Walk>,
+        watched: SegmentId,
+        before: SegmentId,
+        after: SegmentId,
+    },
+    Walk(Box<Walk>),
+    Ahead {
+        walk: Option<Box<Walk>>,
+        ahead: Box<Ahead>,
+        broken: Break,
+    },
+    Done(Result<Box<Recovered>, RecoveryError>),
+}
+
+/// Recovery of one shard's journal, sans-IO.
+///
+/// Use: while [`Self::poll_read`] asks, answer with [`Self::handle_read`]; then [`Self::finish`].
+pub struct Recovery {
+    survey: Option<Survey>,
+    evidence: Evidence,
+    phase: Phase,
+}
+
+impl Recovery {
+    /// Starts. Nothing of `input` is kept but numbers.
+    pub fn new(input: &RecoveryInput<'_>) -> Self {
+        let evidence = input.evidence;
+        match Survey::new(input) {
+            Ok(survey) => Self {
+                survey: Some(survey),
+                evidence,
+                phase: Phase::Survey,
+            },
+            Err(error) => Self {
+                survey: None,
+                evidence,
+                phase: Phase::Done(Err(error)),
+            },
+        }
+    }
+
+    /// The next read. `None`: all is decided.
+    pub fn poll_read(&mut self) -> Option<ReadRequest> {
+        loop {
+            let survey = self.survey.as_mut()?;
+            let request = match &mut self.phase {
+                Phase::Survey => survey.request(),
+                Phase::Rehearse { walk, .. } | Phase::Walk(walk) => walk.request(),
+                Phase::Ahead { ahead, .. } => ahead.request(survey),
+                Phase::Done(_) => return None,
+            };
+            if request.is_some() {
+                return request;
+            }
+            self.next_phase();
+        }
+    }
+
+    /// Takes the answer to the last [`Self::poll_read`]; fewer bytes than asked are an error.
+    ///
+    /// Cost: copies the bytes once.
+    pub fn handle_read<S: RecordSink>(&mut self, result: Result<&[u8], ReadError>, sink: &mut S) {
+        let Some(survey) = self.survey.as_mut() else {
+            return;
+        };
+        let taken = match &mut self.phase {
+            Phase::Survey => survey.accept(result),
+            Phase::Rehearse { walk, .. } | Phase::Walk(walk) => {
+                walk.accept(result);
+                Ok(())
+            }
+            Phase::Ahead { ahead, .. } => ahead.accept(survey, result),
+            Phase::Done(_) => Ok(()),
+        };
+        match taken {
+            Ok(()) => self.step(sink),
+            Err(error) => self.phase = Phase::Done(Err(error)),
+        }
+    }
+}
+
+impl Recovery {
+    /// Runs to the end with a function that reads. For tools and tests; a driver that must not
+    /// block uses the other methods.
+    pub fn run<S: RecordSink>(
+        mut self,
+        mut read: impl FnMut(ReadRequest, &mut Vec<u8>) -> Result<(), ReadError>,
+        sink: &mut S,
+    ) -> Result<Recovered, RecoveryError> {
+        let mut bytes = Vec::new();
+        while let Some(request) = self.poll_read() {
+            bytes.clear();
+            let result = read(request, &mut bytes);
+            self.handle_read(result.map(|()| bytes.as_slice()), sink);
+        }
+        self.finish()
+    }
+
+    /// The outcome.
+    ///
+    /// Errors: [`RecoveryError`], the world's fault; nothing was changed on disk.
+    /// Panics: if [`Self::poll_read`] still asks for reads.
+    pub fn finish(self) -> Result<Recovered, RecoveryError> {
+        match self.phase {
+            Phase::Done(result) => result.map(|recovered| *recovered),
+            _ => panic!("recovery asked for a read that it was not given"),
+        }
+    }
+
+    /// Goes on when a phase has nothing left to read.
+    fn next_phase(&mut self) {
+        let survey = self
+            .survey
+            .as_ref()
+            .expect("only a finished recovery has none");
+        let next = match &self.phase {
+            Phase::Survey => plan(survey),
+            Phase::Ahead {
+                walk,
+                ahead,
+                broken,
+            } => {
+                let result = conclude(survey, walk.as_deref(), ahead, *broken, &self.evidence);
+                Ok(Phase::Done(result.map(Box::new)))
+            }
+            // A walk ends where its bytes end, so it never comes here.
+            Phase::Rehearse { .. } | Phase::Walk(_) | Phase::Done(_) => return,
+        };
+        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(error)));
+    }
+
+    /// Walks over what has been read.
+    fn step<S: RecordSink>(&mut self, sink: &mut S) {
+        let survey = self
+            .survey
+            .as_ref()
+            .expect("only a finished recovery has none");
+        let next = match &mut self.phase {
+            Phase::Rehearse {
+                walk,
+                watched,
+                before,
+                after,
+            } => {
+                let mut nobody = |_: Lsn, _: Location, _: &crate::format::Record<'_>| {};
+                match walk.step(survey, Some(*watched), &mut nobody) {
+                    Ok(Step::NeedMore) => return,
+                    Ok(Step::Reached) => walk_from(survey, *after),
+                    // The real walk meets the same place and says what is there.
+                    Ok(Step::Broken(_)) | Err(_) => walk_from(survey, *before),
+                }
+            }
+            Phase::Walk(walk) => match walk.step(survey, None, sink) {
+                Ok(Step::NeedMore | Step::Reached) => return,
+                Ok(Step::Broken(broken)) => {
+                    let ahead = Ahead::new(survey, broken, walk.newest_epoch(), walk.expected);
+                    match (ahead, core::mem::replace(&mut self.phase, Phase::Survey)) {
+                        (Ok(ahead), Phase::Walk(walk)) => Ok(Phase::Ahead {
+                            walk: Some(walk),
+                            ahead: Box::new(ahead),
+                            broken,
+                        }),
+                        (ahead, _) => ahead.map(|_| unreachable!("matched as a walk above")),
+                    }
+                }
+                Err(error) => Err(error),
+            },
+            Phase::Survey | Phase::Ahead { .. } | Phase::Done(_) => return,
+        };
+        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(error)));
+    }
+}
+
+/// What to do after the survey.
+fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
+    let opened = survey.newest().and_then(|epoch| survey.opened(epoch));
+    let Some((first, last)) = opened else {
+        let broken = Break {
+            file: None,
+            offset: 0,
+        };
+        let ahead = Ahead::new(survey, broken, Epoch::ZERO, Expected::FIRST)?;
+        return Ok(Phase::Ahead {
+            walk: None,
+            ahead: Box::new(ahead),
+            broken,
+        });
+    };
+    let (last, hole) = survey.reachable(first, last);
+    // A needed segment may seem to be missing only because a damaged one hides that it is not.
+    let named = |error: RecoveryError| match (error.problem, hole) {
+        (Problem::SegmentMissing, Some(hole)) => survey.fail(hole, survey.head_problem(hole)),
+        _ => error,
+    };
+    let oldest_of = |index: usize| {
+        survey.files[index]
+            .first
+            .map(|(_, opening)| opening.oldest())
+    };
+    let watched = survey.files[last].segment;
+    let after = oldest_of(last).unwrap_or(watched);
+    // The first block of the last segment may have been in flight with one before it that did not
+    // arrive; then what it says about the oldest segment never happened.
+    let earliest = survey.window_before(first, last);
+    match oldest_of(earliest) {
+        Some(before) if before < after => {
+            let legs = vec![survey::Leg {
+                first: earliest,
+                seal: None,
+            }];
+            let walk = Box::new(Walk::new(survey, legs)?);
+            Ok(Phase::Rehearse {
+                walk,
+                watched,
+                before,
+                after,
+            })
+        }
+        _ => walk_from(survey, after).map_err(named),
+    }
+}
+
+fn walk_from(survey: &Survey, start: SegmentId) -> Result<Phase, RecoveryError> {
+    Ok(Phase::Walk(Box::new(Walk::new(
+        survey,
+        survey.legs(start)?,
+    )?)))
+}
+
+/// All facts are there: asks the table.
+fn conclude(
+    survey: &Survey,
+    walk: Option<&Walk>,
+    ahead: &Ahead,
+    broken: Break,
+    evidence: &Evidence,
+) -> Result<Recovered, RecoveryError> {
+    let stopped = walk
+        .filter(|walk| walk.standing.is_stopped)
+        .map(Walk::newest_epoch);
+    let row = table::decide(&ahead.facts(survey, evidence, stopped));
+    let cut = match row.verdict {
+        Verdict::End => None,
+        Verdict::CutTail => {
+            let lsn_from = walk.map_or(Expected::FIRST, |walk| walk.expected).lsn;
+            Some(Cut {
+                row,
+                lsn_from,
+                ranges: ahead.ranges(survey),
+            })
+        }
+        Verdict::Corrupt => {
+            let problem = Problem::Table { row };
+            return Err(ahead.corrupt(survey, broken, problem, evidence.acked_upto()));
+        }
+    };
+    let recovered = recovered(survey, walk, row, cut);
+    survey.check_renamed(recovered.seal.epoch, recovered.oldest_segment)?;
+    match recovered.segments.first() {
+        Some(first) if first.segment > recovered.oldest_segment => {
+            Err(survey.missing(first.epoch, recovered.oldest_segment, Lsn::ZERO))
+        }
+        _ => Ok(recovered),
+    }
+}
+
+fn recovered(
+    survey: &Survey,
+    walk: Option<&Walk>,
+    row: &'static Row,
+    cut: Option<Cut>,
+) -> Recovered {
+    let expected = walk.map_or(Expected::FIRST, |walk| walk.expected);
+    let standing = walk.map(|walk| walk.standing);
+    let segments = walk.map(|walk| walk.segments.clone()).unwrap_or_default();
+    let is_used = |file: u32| segments.iter().any(|segment| segment.file == file);
+    let spares = survey.files.iter().filter(|file| !is_used(file.file));
+    Recovered {
+        seal: walk.map_or(Seal::NONE, |walk| Seal {
+            epoch: walk.newest_epoch(),
+            lsn: Lsn::from_raw(expected.lsn.get() - 1),
+            block: BlockNumber::from_raw(expected.number.get() - 1),
+            checksum: expected.previous,
+        }),
+        next_lsn: expected.lsn,
+        next_block: expected.number,
+        segment_max: survey
+            .files
+            .iter()
+            .map(|file| file.segment)
+            .max()
+            .unwrap_or_default(),
+        epoch_max: survey
+            .files
+            .iter()
+            .map(|file| file.epoch)
+            .max()
+            .unwrap_or_default(),
+        oldest_segment: standing.map_or(SegmentId::ZERO, |standing| standing.oldest_segment),
+        message_floor: standing.map_or(MessageId(0), |standing| standing.message_floor),
+        queue_floor: standing.map_or(QueueId(0), |standing| standing.queue_floor),
+        is_clean_shutdown: standing.is_some_and(|standing| standing.is_stopped),
+        spares: spares.map(survey::Surveyed::spare).collect(),
+        segments,
+        cut,
+        row,
+        totals: walk.map(|walk| walk.totals).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,493 @@
+//! The first look: the head and the first block of each segment file, before any scan.
+//!
+//! Yields the seal table (each epoch's first block names where the one before it ends), the
+//! oldest segment needed, and the order in which to walk.
+
+use super::error::{Problem, RecoveryError};
+use super::{POSITION_MAX, RecoveryInput, Seal, SegmentFile, SpareFile};
+use crate::format::{Block, BlockHeader, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
+use crate::{Epoch, JournalId, Lsn, SegmentId, ShardId};
+
+/// Largest segment a [`crate::Location`] can point into, in bytes.
+const SEGMENT_SIZE_MAX: u64 = 1 << 44;
+
+/// What the head sector turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Head {
+    Sound(SegmentHead),
+    /// Sound, but of another file than the name says.
+    Foreign {
+        head: SegmentHead,
+        differs: &'static str,
+    },
+    Unsound(FormatError),
+    Unreadable(ReadError),
+}
+
+/// The first record of a segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opening {
+    EpochStart { seal: Seal, oldest: SegmentId },
+    Retained { oldest: SegmentId },
+}
+
+impl Opening {
+    pub(super) fn oldest(self) -> SegmentId {
+        match self {
+            Self::EpochStart { oldest, .. } | Self::Retained { oldest } => oldest,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Surveyed {
+    pub(super) file: u32,
+    pub(super) epoch: Epoch,
+    pub(super) segment: SegmentId,
+    pub(super) size: u64,
+    pub(super) head: Head,
+    /// First block and first record, if both are sound.
+    pub(super) first: Option<(BlockHeader, Opening)>,
+}
+
+/// One epoch to walk, from one of its segments on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leg {
+    /// Index of the segment in [`Survey::files`].
+    pub(super) first: usize,
+    /// Where the epoch ends; `None` for the newest.
+    pub(super) seal: Option<Seal>,
+}
+
+impl Surveyed {
+    pub(super) fn spare(&self) -> SpareFile {
+        let generation = match self.head {
+            Head::Sound(head) => Some(head.generation),
+            Head::Foreign { .. } | Head::Unsound(_) | Head::Unreadable(_) => None,
+        };
+        let Self {
+            file,
+            epoch,
+            segment,
+            size,
+            ..
+        } = *self;
+        SpareFile {
+            file,
+            epoch,
+            segment,
+            size,
+            generation,
+        }
+    }
+}
+
+pub(super) struct Survey {
+    pub(super) journal: JournalId,
+    pub(super) shard: ShardId,
+    pub(super) read_size: u32,
+    /// Sorted by epoch, then segment.
+    pub(super) files: Vec<Surveyed>,
+    next: usize,
+    stream: Option<Stream>,
+}
+
+impl Survey {
+    pub(super) fn new(input: &RecoveryInput<'_>) -> Result<Self, RecoveryError> {
+        let mut files = Vec::with_capacity(input.segments.len());
+        for segment in &input.segments {
+            files.push(surveyed(input, segment)?);
+        }
+        files.sort_by_key(|file| (file.epoch, file.segment, file.file));
+        Ok(Self {
+            journal: input.journal,
+            shard: input.shard,
+            read_size: input.read_size_bytes,
+            files,
+            next: 0,
+            stream: None,
+        })
+    }
+
+    /// The next read; `None` when the survey is done.
+    pub(super) fn request(&mut self) -> Option<ReadRequest> {
+        while let Some(file) = self.files.get(self.next) {
+            let Head::Sound(head) = file.head else {
+                self.next += 1;
+                continue;
+            };
+            let stream = self.stream.get_or_insert_with(|| {
+                let from = SEGMENT_HEAD_SIZE as u64;
+                let end = head.size.min(file.size);
+                Stream::new(file.file, from, end, SEGMENT_HEAD_SIZE as u32)
+            });
+            if let Some(request) = stream.request() {
+                return Some(request);
+            }
+            self.stream = None;
+            self.next += 1;
+        }
+        None
+    }
+
+    pub(super) fn accept(&mut self, result: Result<&[u8], ReadError>) -> Result<(), RecoveryError> {
+        let Some(mut stream) = self.stream.take() else {
+            return Ok(());
+        };
+        let file = &mut self.files[self.next];
+        let Head::Sound(head) = file.head else {
+            return Ok(());
+        };
+        stream.accept(result);
+        match look_at(&stream, &head) {
+            Look::NeedMore => {
+                self.stream = Some(stream);
+                return Ok(());
+            }
+            Look::Block(block) => {
+                let opening = opening_of(&block, &head);
+                let opening = opening.map_err(|problem| self.fail(self.next, problem))?;
+                self.files[self.next].first = opening.map(|opening| (block.header, opening));
+            }
+            _ => {}
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    pub(super) fn fail(&self, index: usize, problem: Problem) -> RecoveryError {
+        let file = &self.files[index];
+        RecoveryError {
+            problem,
+            file: Some(file.file),
+            shard: self.shard,
+            epoch: file.epoch,
+            segment: file.segment,
+            offset: match problem {
+                Problem::Head(_) | Problem::Version { .. } => 0,
+                _ => SEGMENT_HEAD_SIZE as u64,
+            },
+            lsn_from: Lsn::ZERO,
+            lsn_upto: None,
+        }
+    }
+
+    pub(super) fn missing(&self, epoch: Epoch, segment: SegmentId, lsn: Lsn) -> RecoveryError {
+        RecoveryError {
+            problem: Problem::SegmentMissing,
+            file: None,
+            shard: self.shard,
+            epoch,
+            segment,
+            offset: 0,
+            lsn_from: lsn,
+            lsn_upto: None,
+        }
+    }
+
+    pub(super) fn find(&self, epoch: Epoch, segment: SegmentId) -> Option<usize> {
+        let key = (epoch, segment);
+        self.files
+            .binary_search_by_key(&key, |file| (file.epoch, file.segment))
+            .ok()
+    }
+
+    /// Files of one epoch, as indices.
+    pub(super) fn files_of(&self, epoch: Epoch) -> core::ops::Range<usize> {
+        let from = self.files.partition_point(|file| file.epoch < epoch);
+        from..self.files.partition_point(|file| file.epoch <= epoch)
+    }
+
+    /// First and last segment of an epoch whose first block is sound, if the epoch has a start:
+    /// an `EpochStart`, or a first file that says that what was before it is not needed.
+    ///
+    /// Without one it either never served or is damaged; the look ahead tells which.
+    pub(super) fn opened(&self, epoch: Epoch) -> Option<(usize, usize)> {
+        let is_open = |&index: &usize| self.files[index].first.is_some();
+        let files = self.files_of(epoch);
+        let first = files.clone().find(is_open)?;
+        let is_start = matches!(
+            self.files[first].first,
+            Some((_, Opening::EpochStart { .. }))
+        );
+        let last = files.clone().rev().find(is_open)?;
+        (is_start || first == files.start).then_some((first, last))
+    }
+
+    /// Of the opened segments `first..=last` of an epoch, the earliest whose blocks may have been
+    /// in flight together with the first block of the last.
+    pub(super) fn window_before(&self, first: usize, last: usize) -> usize {
+        let Head::Sound(head) = self.files[last].head else {
+            return last;
+        };
+        let segment = self.files[last].segment.get();
+        let earliest = segment.saturating_sub(u64::from(head.inflight_blocks_max) - 1);
+        let is_near = |&index: &usize| {
+            let file = &self.files[index];
+            file.segment.get() >= earliest && file.first.is_some()
+        };
+        (first..=last).find(is_near).unwrap_or(last)
+    }
+
+    /// Of the segments `first..=last` of an epoch, both opened, the last that the chain can reach, and
+    /// the segment behind it if that one has no sound first block though a later one has.
+    pub(super) fn reachable(&self, first: usize, last: usize) -> (usize, Option<usize>) {
+        let is_hole = |&index: &usize| self.files[index].first.is_none();
+        let hole = (first..=last).find(is_hole);
+        (hole.map_or(last, |hole| hole - 1), hole)
+    }
+
+    /// The newest epoch that has a start.
+    pub(super) fn newest(&self) -> Option<Epoch> {
+        let mut epochs = self.files.iter().rev().map(|file| file.epoch);
+        epochs.find(|&epoch| self.opened(epoch).is_some())
+    }
+
+    /// The epochs to walk, oldest first, beginning with segment `start`.
+    pub(super) fn legs(&self, start: SegmentId) -> Result<Vec<Leg>, RecoveryError> {
+        let mut legs = Vec::new();
+        let mut epoch = self.newest();
+        let mut seal = None;
+        while let Some((first, last)) = epoch.and_then(|epoch| self.opened(epoch)) {
+            let file = &self.files[first];
+            if start >= file.segment && start <= self.files[last].segment {
+                legs.push(Leg {
+                    first: self.start_at(file.epoch, start)?,
+                    seal,
+                });
+                legs.reverse();
+                return Ok(legs);
+            }
+            match file.first {
+                Some((_, Opening::EpochStart { seal: older, .. })) if start < file.segment => {
+                    legs.push(Leg { first, seal });
+                    if self.opened(older.epoch).is_none() {
+                        return Err(self.epoch_missing(older, start));
+                    }
+                    (epoch, seal) = (Some(older.epoch), Some(older));
+                }
+                _ => return Err(self.unopened(file.epoch, start)),
+            }
+        }
+        Ok(legs)
+    }
+
+    fn start_at(&self, epoch: Epoch, start: SegmentId) -> Result<usize, RecoveryError> {
+        match self.find(epoch, start) {
+            Some(index) if self.files[index].first.is_some() => Ok(index),
+            _ => Err(self.unopened(epoch, start)),
+        }
+    }
+
+    /// The segment to start with is not usable: names it, or the damaged one that hides it.
+    fn unopened(&self, epoch: Epoch, start: SegmentId) -> RecoveryError {
+        let is_open = |&index: &usize| self.files[index].first.is_some();
+        let used = self.files_of(epoch).rev().find(is_open).unwrap_or(0);
+        let is_hidden = |&index: &usize| {
+            let file = &self.files[index];
+            file.segment >= start && file.first.is_none() && index < used
+        };
+        match self.files_of(epoch).find(is_hidden) {
+            Some(index) => self.fail(index, self.head_problem(index)),
+            None => self.missing(epoch, start, Lsn::ZERO),
+        }
+    }
+
+    fn epoch_missing(&self, seal: Seal, start: SegmentId) -> RecoveryError {
+        let problem = Problem::EpochMissing;
+        match self.files_of(seal.epoch).next() {
+            Some(index) => self.fail(index, self.head_problem(index)),
+            None => RecoveryError {
+                problem,
+                ..self.missing(seal.epoch, start, Lsn::ZERO)
+            },
+        }
+    }
+
+    /// Refuses files under wrong names: they may hold, or hide, what counts. A file that was
+    /// being recycled bears the head of a segment that is not needed any more.
+    pub(super) fn check_renamed(
+        &self,
+        newest: Epoch,
+        oldest: SegmentId,
+    ) -> Result<(), RecoveryError> {
+        let is_misplaced = |&index: &usize| {
+            let Head::Foreign { head, .. } = self.files[index].head else {
+                return false;
+            };
+            let is_ours = head.journal == self.journal && head.shard == self.shard;
+            !is_ours || head.epoch >= newest && head.segment >= oldest
+        };
+        let from = self.files.partition_point(|file| file.epoch < newest);
+        match (from..self.files.len()).find(is_misplaced) {
+            Some(index) => Err(self.fail(index, self.head_problem(index))),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with a segment whose first block is needed and not sound.
+    pub(super) fn head_problem(&self, index: usize) -> Problem {
+        match self.files[index].head {
+            Head::Unsound(error) => Problem::Head(error),
+            Head::Foreign { differs, .. } => Problem::Head(FormatError::Foreign { name: differs }),
+            Head::Unreadable(error) => Problem::Unreadable(error),
+            Head::Sound(head) if head.size > self.files[index].size => Problem::Truncated {
+                expected: head.size,
+                found: self.files[index].size,
+            },
+            Head::Sound(_) => Problem::FirstBlock,
+        }
+    }
+}
+
+fn surveyed(
+    input: &RecoveryInput<'_>,
+    segment: &SegmentFile<'_>,
+) -> Result<Surveyed, RecoveryError> {
+    let mut file = Surveyed {
+        file: segment.file,
+        epoch: segment.epoch,
+        segment: segment.segment,
+        size: segment.size,
+        head: Head::Unsound(FormatError::Magic),
+        first: None,
+    };
+    let problem = match head_of(input, segment) {
+        Ok(head) => {
+            file.head = head;
+            match exhausted(&file) {
+                None => return Ok(file),
+                Some(problem) => problem,
+            }
+        }
+        Err(problem) => problem,
+    };
+    Err(RecoveryError {
+        problem,
+        file: Some(segment.file),
+        shard: input.shard,
+        epoch: segment.epoch,
+        segment: segment.segment,
+        offset: 0,
+        lsn_from: Lsn::ZERO,
+        lsn_upto: None,
+    })
+}
+
+fn head_of(input: &RecoveryInput<'_>, segment: &SegmentFile<'_>) -> Result<Head, Problem> {
+    let bytes = match segment.head {
+        Ok(bytes) => bytes,
+        Err(error) => return Ok(Head::Unreadable(error)),
+    };
+    let head = match SegmentHead::decode(bytes) {
+        Ok(head) => head,
+        Err(FormatError::Version { found }) => return Err(Problem::Version { found }),
+        Err(error) => return Ok(Head::Unsound(error)),
+    };
+    let checks = [
+        ("journal", head.journal == input.journal),
+        ("shard", head.shard == input.shard),
+        ("epoch", head.epoch == segment.epoch),
+        ("segment", head.segment == segment.segment),
+    ];
+    Ok(match checks.iter().find(|(_, is_same)| !is_same) {
+        Some(&(differs, _)) => Head::Foreign { head, differs },
+        None => Head::Sound(head),
+    })
+}
+
+fn exhausted(file: &Surveyed) -> Option<Problem> {
+    let Head::Sound(head) = file.head else {
+        return None;
+    };
+    let limits = [
+        ("segment", file.segment.get(), u64::from(u32::MAX) - 1),
+        ("epoch", file.epoch.get(), POSITION_MAX),
+        ("generation", head.generation, POSITION_MAX),
+        ("size", head.size, SEGMENT_SIZE_MAX),
+    ];
+    let over = limits.iter().find(|(_, value, max)| value > max);
+    over.map(|&(field, value, _)| Problem::Exhausted { field, value })
+}
+
+/// Reads the first record of a segment's first block. `None`: it is not an opening; whoever
+/// walks there says so.
+fn opening_of(block: &Block<'_>, head: &SegmentHead) -> Result<Option<Opening>, Problem> {
+    let Some(Ok((_, _, record))) = block.records().next() else {
+        return Ok(None);
+    };
+    let opening = match record {
+        Record::Retained { oldest_segment, .. } => Opening::Retained {
+            oldest: oldest_segment,
+        },
+        Record::EpochStart {
+            epoch,
+            sealed_epoch,
+            sealed_lsn,
+            sealed_block,
+            sealed_checksum,
+            oldest_segment,
+            ..
+        } => {
+            let seal = Seal {
+                epoch: sealed_epoch,
+                lsn: sealed_lsn,
+                block: sealed_block,
+                checksum: sealed_checksum,
+            };
+            check_epoch_start(block, head, epoch, &seal)?;
+            Opening::EpochStart {
+                seal,
+                oldest: oldest_segment,
+            }
+        }
+        _ => return Ok(None),
+    };
+    if opening.oldest() > head.segment || opening.oldest() == SegmentId::ZERO {
+        let rule = "the oldest segment needed is not one that exists";
+        return Err(Problem::Contradiction { rule });
+    }
+    Ok(Some(opening))
+}
+
+fn check_epoch_start(
+    block: &Block<'_>,
+    head: &SegmentHead,
+    epoch: Epoch,
+    seal: &Seal,
+) -> Result<(), Problem> {
+    let header = &block.header;
+    let is_new = seal.epoch == Epoch::ZERO;
+    let rules = [
+        (
+            epoch == head.epoch,
+            "an epoch start names another epoch than its block",
+        ),
+        (seal.epoch < epoch, "an epoch seals itself or a later one"),
+        (
+            is_new == (*seal == Seal::NONE),
+            "a new journal cannot seal anything",
+        ),
+        (
+            seal.lsn.get() < POSITION_MAX,
+            "a seal lies beyond all positions",
+        ),
+        (
+            header.first_lsn.get() == seal.lsn.get().wrapping_add(1),
+            "an epoch start's LSN is not that behind its seal",
+        ),
+        (
+            header.number.get() == seal.block.get().wrapping_add(1),
+            "an epoch start's block is not that behind its seal",
+        ),
+        (
+            header.previous == seal.checksum,
+            "an epoch start does not follow the block it seals",
+        ),
+    ];
+    match rules.iter().find(|(holds, _)| !holds) {
+        Some(&(_, rule)) => Err(Problem::Contradiction { rule }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,432 @@
+//! Walking the chain of blocks, epoch after epoch, up to the first place where it breaks.
+//!
+//! Each block must be sound, lie where it says and follow the one before (number, LSN, identity).
+//! An older epoch is walked to its seal and no further. Where the newest one breaks is only
+//! reported: what that means is for the table to say.
+
+use super::error::{Problem, RecoveryError};
+use super::survey::{Head, Leg, Survey};
+use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
+use crate::format::{Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
+use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
+
+/// What the next block of the chain must say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expected {
+    pub(super) number: BlockNumber,
+    pub(super) lsn: Lsn,
+    pub(super) previous: Checksum,
+}
+
+impl Expected {
+    /// Before the first block of a new journal.
+    pub(super) const FIRST: Self = Self {
+        number: BlockNumber::ZERO.next(),
+        lsn: Lsn::ZERO.next(),
+        previous: Checksum::NONE,
+    };
+
+    fn from_first(header: &BlockHeader) -> Self {
+        Self {
+            number: header.number,
+            lsn: header.first_lsn,
+            previous: header.previous,
+        }
+    }
+
+    fn differs(&self, header: &BlockHeader) -> Option<&'static str> {
+        let checks = [
+            ("number", header.number == self.number),
+            ("first_lsn", header.first_lsn == self.lsn),
+            ("previous", header.previous == self.previous),
+        ];
+        checks
+            .iter()
+            .find(|(_, is_same)| !is_same)
+            .map(|&(name, _)| name)
+    }
+}
+
+/// What the records about the journal itself said last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) oldest_segment: SegmentId,
+    pub(super) message_floor: MessageId,
+    pub(super) queue_floor: QueueId,
+    pub(super) is_stopped: bool,
+}
+
+/// Where the chain broke.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Break {
+    /// Index of the segment in the survey; `None` if nothing was ever written.
+    pub(super) file: Option<usize>,
+    /// Byte offset behind the last block.
+    pub(super) offset: u64,
+}
+
+pub(super) enum Step {
+    NeedMore,
+    /// The first block of the watched segment belongs to the chain.
+    Reached,
+    Broken(Break),
+}
+
+pub(super) struct Walk {
+    legs: Vec<Leg>,
+    leg: usize,
+    file: usize,
+    head: SegmentHead,
+    stream: Stream,
+    pub(super) expected: Expected,
+    pub(super) standing: Standing,
+    pub(super) segments: Vec<RecoveredSegment>,
+    pub(super) totals: Totals,
+    epoch_of_standing: Epoch,
+    is_sealed: bool,
+}
+
+impl Walk {
+    /// Panics: if `legs` is empty, or its first segment has no sound first block (the survey
+    /// gives out no such legs).
+    pub(super) fn new(survey: &Survey, legs: Vec<Leg>) -> Result<Self, RecoveryError> {
+        let file = legs[0].first;
+        let (header, opening) = survey.files[file]
+            .first
+            .expect("legs start at opened segments");
+        let (head, stream) = open(survey, file)?;
+        let mut walk = Self {
+            legs,
+            leg: 0,
+            file,
+            head,
+            stream,
+            expected: Expected::from_first(&header),
+            standing: Standing {
+                oldest_segment: opening.oldest(),
+                message_floor: MessageId(0),
+                queue_floor: QueueId(0),
+                is_stopped: false,
+            },
+            segments: Vec::new(),
+            totals: Totals::default(),
+            epoch_of_standing: head.epoch,
+            is_sealed: false,
+        };
+        walk.enter(survey)?;
+        Ok(walk)
+    }
+
+    pub(super) fn request(&self) -> Option<ReadRequest> {
+        self.stream.request()
+    }
+
+    pub(super) fn accept(&mut self, result: Result<&[u8], ReadError>) {
+        self.stream.accept(result);
+    }
+
+    pub(super) fn newest_epoch(&self) -> Epoch {
+        self.head.epoch
+    }
+
+    /// Walks as far as the bytes reach. `watched`: stop when that segment is entered.
+    pub(super) fn step<S: RecordSink>(
+        &mut self,
+        survey: &Survey,
+        watched: Option<SegmentId>,
+        sink: &mut S,
+    ) -> Result<Step, RecoveryError> {
+        loop {
+            let is_newest = self.leg + 1 == self.legs.len();
+            if watched.is_some_and(|segment| is_newest && segment == self.head.segment) {
+                return Ok(Step::Reached);
+            }
+            if self.is_sealed {
+                self.next_leg(survey)?;
+                continue;
+            }
+            let is_full = self.stream.offset() >= self.head.size;
+            let cause = match look_at(&self.stream, &self.head) {
+                Look::NeedMore => return Ok(Step::NeedMore),
+                Look::Block(block) => {
+                    // The block borrows the stream, so what it changes is kept apart until done.
+                    let taken = self.check(survey, &block)?;
+                    let standing = self.deliver(survey, &block, sink)?;
+                    self.take(taken, standing, survey)?;
+                    continue;
+                }
+                Look::Damage { cause, .. } if !is_full => {
+                    Some(Problem::BeforeSeal { cause: Some(cause) })
+                }
+                Look::Unreadable => Some(Problem::Unreadable(self.stream.error())),
+                Look::Damage { .. } | Look::Stale { .. } | Look::Zero => None,
+            };
+            if self.next_segment(survey)? {
+                continue;
+            }
+            let broken = Break {
+                file: Some(self.file),
+                offset: self.stream.offset(),
+            };
+            return if is_newest {
+                self.check_gap(survey)?;
+                Ok(Step::Broken(broken))
+            } else {
+                Err(self.before_seal(survey, cause))
+            };
+        }
+    }
+
+    /// Checks a sound block in its place against the chain.
+    fn check(&self, survey: &Survey, block: &Block<'_>) -> Result<BlockHeader, RecoveryError> {
+        let header = block.header;
+        if let Some(field) = self.expected.differs(&header) {
+            return Err(self.fail(survey, Problem::Chain { field }));
+        }
+        for (field, value) in [
+            ("number", header.number.get()),
+            ("next_lsn", header.next_lsn().get()),
+        ] {
+            if value > POSITION_MAX {
+                return Err(self.fail(survey, Problem::Exhausted { field, value }));
+            }
+        }
+        Ok(header)
+    }
+
+    /// Hands the records of a block to the sink.
+    fn deliver<S: RecordSink>(
+        &self,
+        survey: &Survey,
+        block: &Block<'_>,
+        sink: &mut S,
+    ) -> Result<Standing, RecoveryError> {
+        let mut standing = self.standing;
+        let is_first_block = self.stream.offset() == SEGMENT_HEAD_SIZE as u64;
+        let mut is_first = is_first_block;
+        if is_first_block && block.header.is_idle_seal() {
+            return Err(self.fail(survey, Problem::FirstBlock));
+        }
+        for record in block.records() {
+            let (lsn, offset, record) =
+                record.map_err(|error| self.fail(survey, Problem::Record(error)))?;
+            self.apply(&mut standing, &record, is_first)
+                .map_err(|rule| self.fail(survey, Problem::Contradiction { rule }))?;
+            is_first = false;
+            sink.record(
+                lsn,
+                Location::new(self.head.segment, block.header.offset, offset),
+                &record,
+            );
+        }
+        Ok(standing)
+    }
+
+    /// Follows a record about the journal itself. Returns the rule that it breaks, if any.
+    fn apply(
+        &self,
+        standing: &mut Standing,
+        record: &Record<'_>,
+        is_first: bool,
+    ) -> Result<(), &'static str> {
+        let (oldest, messages, queues) = match *record {
+            Record::EpochStart {
+                oldest_segment,
+                message_floor,
+                queue_floor,
+                ..
+            } if is_first => (oldest_segment, message_floor, queue_floor),
+            Record::EpochStart { .. } => return Err("an epoch starts in the middle of a segment"),
+            Record::Retained {
+                oldest_segment,
+                message_floor,
+                queue_floor,
+            } => (oldest_segment, message_floor, queue_floor),
+            _ if is_first => return Err("a segment begins with no retained record"),
+            _ if standing.is_stopped => return Err("records follow a clean shutdown"),
+            Record::CleanShutdown { .. } => {
+                standing.is_stopped = true;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let is_new_epoch = self.head.epoch != self.epoch_of_standing;
+        if standing.is_stopped && !(is_first && is_new_epoch) {
+            return Err("records follow a clean shutdown");
+        }
+        if matches!(record, Record::EpochStart { .. }) && self.totals.blocks > 0 && !is_new_epoch {
+            return Err("an epoch starts twice");
+        }
+        if oldest < standing.oldest_segment || oldest > self.head.segment {
+            return Err("the oldest segment needed goes backwards, or beyond the present one");
+        }
+        if messages < standing.message_floor || queues < standing.queue_floor {
+            return Err("a floor of names goes backwards");
+        }
+        *standing = Standing {
+            oldest_segment: oldest,
+            message_floor: messages,
+            queue_floor: queues,
+            is_stopped: false,
+        };
+        Ok(())
+    }
+
+    /// Moves on behind a block.
+    fn take(
+        &mut self,
+        header: BlockHeader,
+        standing: Standing,
+        survey: &Survey,
+    ) -> Result<(), RecoveryError> {
+        self.expected = Expected {
+            number: header.number.next(),
+            lsn: header.next_lsn(),
+            previous: header.identity,
+        };
+        self.standing = standing;
+        self.epoch_of_standing = self.head.epoch;
+        self.totals.blocks += 1;
+        self.totals.records += u64::from(header.record_count);
+        self.totals.bytes += u64::from(header.block_size);
+        let segment = self
+            .segments
+            .last_mut()
+            .expect("entered before its blocks are walked");
+        segment.used_bytes = header.offset + u64::from(header.block_size);
+        segment.next_lsn = header.next_lsn();
+        self.stream.consume(header.block_size as usize);
+        self.check_seal(survey, &header)
+    }
+
+    fn check_seal(&mut self, survey: &Survey, header: &BlockHeader) -> Result<(), RecoveryError> {
+        let Some(seal) = self.legs[self.leg].seal else {
+            return Ok(());
+        };
+        if header.number < seal.block {
+            return Ok(());
+        }
+        let is_met = header.number == seal.block
+            && header.identity == seal.checksum
+            && header.next_lsn() == seal.lsn.next();
+        if !is_met {
+            let rule = "the block that a later epoch names as the seal is another one";
+            return Err(self.fail(survey, Problem::Contradiction { rule }));
+        }
+        self.is_sealed = true;
+        Ok(())
+    }
+
+    fn next_leg(&mut self, survey: &Survey) -> Result<(), RecoveryError> {
+        self.leg += 1;
+        self.switch(survey, self.legs[self.leg].first)
+    }
+
+    /// Goes on in the next segment of the epoch if the chain does. Returns whether.
+    fn next_segment(&mut self, survey: &Survey) -> Result<bool, RecoveryError> {
+        let next = survey.find(self.head.epoch, self.head.segment.next());
+        let goes_on = next.is_some_and(|index| {
+            let first = survey.files[index].first;
+            first.is_some_and(|(header, _)| self.expected.differs(&header).is_none())
+        });
+        match next {
+            Some(index) if goes_on => self.switch(survey, index).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    fn switch(&mut self, survey: &Survey, index: usize) -> Result<(), RecoveryError> {
+        self.file = index;
+        self.is_sealed = false;
+        (self.head, self.stream) = open(survey, index)?;
+        self.enter(survey)
+    }
+
+    fn enter(&mut self, survey: &Survey) -> Result<(), RecoveryError> {
+        let file = &survey.files[self.file];
+        self.totals.segments += 1;
+        self.segments.push(RecoveredSegment {
+            file: file.file,
+            epoch: file.epoch,
+            segment: file.segment,
+            generation: self.head.generation,
+            size: self.head.size,
+            used_bytes: SEGMENT_HEAD_SIZE as u64,
+            first_lsn: self.expected.lsn,
+            next_lsn: self.expected.lsn,
+            first_block: self.expected.number,
+        });
+        let seal = self.legs[self.leg].seal;
+        if seal.is_some_and(|seal| seal.block < self.expected.number) {
+            let rule = "an epoch's seal lies before its first block";
+            return Err(self.fail(survey, Problem::Contradiction { rule }));
+        }
+        Ok(())
+    }
+
+    /// Segments are prepared in order: a missing one before one that is there was lost.
+    fn check_gap(&self, survey: &Survey) -> Result<(), RecoveryError> {
+        let next = self.head.segment.next();
+        let is_last = survey.files_of(self.head.epoch).end == self.file + 1;
+        if is_last || survey.find(self.head.epoch, next).is_some() {
+            return Ok(());
+        }
+        Err(survey.missing(self.head.epoch, next, self.expected.lsn))
+    }
+
+    /// `cause`: what is wrong where the next block should be, if something is there.
+    fn before_seal(&self, survey: &Survey, cause: Option<Problem>) -> RecoveryError {
+        let next = self.head.segment.next();
+        let used_upto = survey
+            .opened(self.head.epoch)
+            .map_or(self.file, |(_, last)| last);
+        let error = match (cause, survey.find(self.head.epoch, next)) {
+            (Some(problem), _) => self.fail(survey, problem),
+            (None, Some(index)) if survey.files[index].first.is_none() => RecoveryError {
+                lsn_from: self.expected.lsn,
+                ..survey.fail(index, survey.head_problem(index))
+            },
+            (None, None) if used_upto > self.file || self.stream.offset() >= self.head.size => {
+                survey.missing(self.head.epoch, next, self.expected.lsn)
+            }
+            (None, _) => self.fail(survey, Problem::BeforeSeal { cause: None }),
+        };
+        RecoveryError {
+            lsn_upto: self.legs[self.leg].seal.map(|seal| seal.lsn),
+            ..error
+        }
+    }
+
+    fn fail(&self, survey: &Survey, problem: Problem) -> RecoveryError {
+        RecoveryError {
+            offset: self.stream.offset(),
+            lsn_from: self.expected.lsn,
+            ..survey.fail(self.file, problem)
+        }
+    }
+}
+
+fn open(survey: &Survey, index: usize) -> Result<(SegmentHead, Stream), RecoveryError> {
+    let file = &survey.files[index];
+    let Head::Sound(head) = file.head else {
+        return Err(survey.fail(index, survey.head_problem(index)));
+    };
+    if file.size < head.size {
+        let problem = Problem::Truncated {
+            expected: head.size,
+            found: file.size,
+        };
+        return Err(RecoveryError {
+            offset: file.size,
+            ..survey.fail(index, problem)
+        });
+    }
+    let stream = Stream::new(
+        file.file,
+        SEGMENT_HEAD_SIZE as u64,
+        head.size,
+        survey.read_size,
+    );
+    Ok((head, stream))
+}

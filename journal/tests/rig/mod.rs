@@ -1,0 +1,465 @@
+//! A writer on a simulated disk beside a model of what it was given.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
+
+use std::collections::BTreeMap;
+
+use forebay_journal::format::{
+    Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
+};
+use forebay_journal::reader::ReadError;
+use forebay_journal::recovery::file_name::{
+    epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+};
+use forebay_journal::recovery::{
+    Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, Seal, SegmentFile,
+};
+use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
+use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+
+mod writer;
+pub use writer::{TestWriter, Write};
+
+pub const JOURNAL: JournalId = JournalId(*b"a test's journal");
+pub const SHARD: ShardId = ShardId(3);
+const SECTOR: u64 = 4096;
+
+pub fn path(epoch: Epoch, segment: SegmentId) -> String {
+    format!(
+        "{}/{}",
+        epoch_folder_name(epoch),
+        segment_file_name(SHARD, segment)
+    )
+}
+
+pub fn parse_path(path: &str) -> Option<(Epoch, SegmentId)> {
+    let (folder, file) = path.split_once('/')?;
+    Some((
+        parse_epoch_folder_name(folder)?,
+        parse_segment_file_name(file)?.1,
+    ))
+}
+
+pub fn head(epoch: Epoch, segment: SegmentId, generation: u64, size: u64) -> SegmentHead {
+    let (journal, shard) = (JOURNAL, SHARD);
+    SegmentHead {
+        journal,
+        shard,
+        segment,
+        generation,
+        epoch,
+        size,
+        inflight_blocks_max: 2,
+    }
+}
+
+pub fn encoded(record: &Record<'_>) -> Vec<u8> {
+    let mut bytes = vec![0; encoded_size(record)];
+    encode_record(record, &mut bytes);
+    bytes
+}
+
+/// What recovery gave: its outcome and the records.
+pub struct Opened {
+    pub result: Result<Recovered, RecoveryError>,
+    pub records: Vec<(u64, Location, Vec<u8>)>,
+}
+
+/// Runs recovery on a disk as it is.
+pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) -> Opened {
+    let mut ids = BTreeMap::new();
+    let mut segments = Vec::new();
+    for (id, name, size) in disk.files() {
+        let Some((epoch, segment)) = parse_path(name) else {
+            continue;
+        };
+        let mut sector = [0; SEGMENT_HEAD_SIZE];
+        let is_read = disk.peek(id, 0, &mut sector).is_ok();
+        let live = disk.live(id).expect("listed");
+        let bytes = if is_read {
+            Ok(&live[..SEGMENT_HEAD_SIZE])
+        } else {
+            Err(ReadError::Io { code: 5 })
+        };
+        segments.push(SegmentFile {
+            file: id.index(),
+            epoch,
+            segment,
+            size,
+            head: bytes,
+        });
+        ids.insert(id.index(), id);
+    }
+    let input = RecoveryInput {
+        journal: JOURNAL,
+        shard: SHARD,
+        segments,
+        evidence,
+        read_size_bytes,
+    };
+    let mut records = Vec::new();
+    let mut sink = |lsn: Lsn, location: Location, record: &Record<'_>| {
+        records.push((lsn.get(), location, encoded(record)));
+    };
+    let result = Recovery::new(&input).run(
+        |request, bytes| {
+            bytes.resize(request.len as usize, 0);
+            let read = disk.peek(ids[&request.file], request.offset, bytes);
+            read.map_err(|_| ReadError::Io { code: 5 })
+        },
+        &mut sink,
+    );
+    Opened { result, records }
+}
+
+pub fn open(disk: &MemoryDisk) -> Opened {
+    open_with(disk, Evidence::default(), 1 << 20)
+}
+
+/// What the writer was given, and what it may have told others.
+#[derive(Clone, Default)]
+pub struct Model {
+    /// LSN to record bytes, of all records that were submitted and not cut by a crash.
+    pub records: BTreeMap<u64, Vec<u8>>,
+    pub acked_upto: u64,
+    /// LSN to what the record says is the oldest segment.
+    pub oldest: BTreeMap<u64, SegmentId>,
+    /// Segment to its first LSN.
+    pub first_lsn: BTreeMap<SegmentId, u64>,
+    /// LSNs of clean shutdowns.
+    pub stops: Vec<u64>,
+}
+
+impl Model {
+    pub fn enter(&mut self, lsn: Lsn, record: &Record<'_>) {
+        self.records.insert(lsn.get(), encoded(record));
+        match *record {
+            Record::EpochStart { oldest_segment, .. } | Record::Retained { oldest_segment, .. } => {
+                self.oldest.insert(lsn.get(), oldest_segment);
+            }
+            Record::CleanShutdown { .. } => self.stops.push(lsn.get()),
+            _ => {}
+        }
+    }
+
+    /// What a crash cut never happened.
+    pub fn cut(&mut self, next_lsn: u64) {
+        assert!(self.acked_upto < next_lsn);
+        self.records.split_off(&next_lsn);
+        self.oldest.split_off(&next_lsn);
+        self.first_lsn.retain(|_, first| *first < next_lsn);
+        self.stops.retain(|&lsn| lsn < next_lsn);
+    }
+
+    /// Compares what was found with what was given.
+    pub fn check(&self, opened: &Opened) -> Result<(), String> {
+        let recovered = match &opened.result {
+            Ok(recovered) => recovered,
+            Err(error) => return Err(format!("does not open: {error} ({error:?})")),
+        };
+        let end = recovered.next_lsn.get();
+        if end <= self.acked_upto {
+            return Err(format!(
+                "lost: acknowledged {}, found up to {}",
+                self.acked_upto,
+                end - 1
+            ));
+        }
+        let oldest = self
+            .oldest
+            .range(..end)
+            .next_back()
+            .map(|(_, &oldest)| oldest);
+        if recovered.oldest_segment != oldest.unwrap_or(SegmentId::ZERO) {
+            return Err(format!(
+                "oldest {:?}, not {oldest:?}",
+                recovered.oldest_segment
+            ));
+        }
+        let first = oldest.map_or(1, |oldest| self.first_lsn[&oldest]);
+        let mut expected = self.records.range(first..end);
+        for (lsn, location, bytes) in &opened.records {
+            if expected.next() != Some((lsn, bytes)) {
+                return Err(format!(
+                    "record {lsn} at {location:?} is not what was written"
+                ));
+            }
+        }
+        if let Some((lsn, _)) = expected.next() {
+            return Err(format!(
+                "record {lsn} was not found, but the log ends at {end}"
+            ));
+        }
+        let is_stopped = self.stops.iter().any(|&lsn| lsn + 1 == end);
+        if recovered.is_clean_shutdown != is_stopped {
+            return Err(format!(
+                "clean shutdown: found {}",
+                recovered.is_clean_shutdown
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The writer, its disk and its model.
+pub struct Rig {
+    pub disk: MemoryDisk,
+    pub random: Random,
+    pub model: Model,
+    pub writer: TestWriter,
+    pub epoch: Epoch,
+    files: BTreeMap<SegmentId, (FileId, u64)>,
+    /// Files that nothing needs: may be recycled once this epoch serves.
+    freed: Vec<(FileId, u64)>,
+    tickets: BTreeMap<Ticket, u64>,
+    next_segment: SegmentId,
+    serves_from: Lsn,
+    segment_size: u64,
+    pending: Vec<(Lsn, Vec<u8>)>,
+}
+
+impl Rig {
+    pub fn new(seed: u64, segment_sectors: u64) -> Self {
+        let disk = MemoryDisk::new(seed);
+        let nothing = Model::default();
+        Self::start(
+            disk,
+            Random::new(seed ^ 0x5EED),
+            nothing,
+            None,
+            segment_sectors * SECTOR,
+        )
+    }
+
+    fn start(
+        disk: MemoryDisk,
+        random: Random,
+        model: Model,
+        recovered: Option<&Recovered>,
+        segment_size: u64,
+    ) -> Self {
+        let epoch = recovered.map_or(Epoch::ZERO, |r| r.epoch_max).next();
+        let seal = recovered.map_or(Seal::NONE, |r| r.seal);
+        let next_segment = recovered.map_or(SegmentId::ZERO, |r| r.segment_max).next();
+        let kept = recovered.map_or(SegmentId::ZERO, |r| r.oldest_segment);
+        let oldest = if kept == SegmentId::ZERO {
+            next_segment
+        } else {
+            kept
+        };
+        let ids: BTreeMap<u32, FileId> = disk.files().map(|(id, ..)| (id.index(), id)).collect();
+        let mut files = BTreeMap::new();
+        let mut freed = Vec::new();
+        for segment in recovered.map(|r| r.segments.as_slice()).unwrap_or_default() {
+            files.insert(segment.segment, (ids[&segment.file], segment.generation));
+        }
+        for spare in recovered.map(|r| r.spares.as_slice()).unwrap_or_default() {
+            freed.push((ids[&spare.file], spare.generation.unwrap_or(0)));
+        }
+        Self {
+            disk,
+            random,
+            model,
+            writer: TestWriter::new(epoch, seal, oldest),
+            epoch,
+            files,
+            freed,
+            tickets: BTreeMap::new(),
+            next_segment,
+            serves_from: seal.lsn.next(),
+            segment_size,
+            pending: Vec::new(),
+        }
+    }
+
+    /// The next start, on a disk as a crash left it.
+    pub fn restart(self, disk: MemoryDisk) -> Self {
+        let opened = open(&disk);
+        let mut model = self.model;
+        model
+            .check(&opened)
+            .expect("checked when the image was made");
+        let recovered = opened.result.expect("checked just before");
+        model.cut(recovered.next_lsn.get());
+        // What was found is in front of the users now.
+        model.acked_upto = model.acked_upto.max(recovered.next_lsn.get() - 1);
+        Self::start(
+            disk,
+            self.random,
+            model,
+            Some(&recovered),
+            self.segment_size,
+        )
+    }
+
+    fn serves(&self) -> bool {
+        self.writer.durable_end() > self.serves_from
+    }
+
+    /// Prepares one more segment; `at_step` sees the disk between the steps.
+    pub fn prepare(&mut self, at_step: &mut dyn FnMut(&Self)) {
+        let segment = self.next_segment;
+        self.next_segment = segment.next();
+        let name = path(self.epoch, segment);
+        let recycled = if self.serves() {
+            self.freed.pop()
+        } else {
+            None
+        };
+        let (file, generation) = match recycled {
+            Some((file, generation)) => {
+                self.disk.rename(file, &name).expect("exists");
+                (file, generation + 1)
+            }
+            None => (
+                self.disk
+                    .create(&name, self.segment_size)
+                    .expect("no limit"),
+                0,
+            ),
+        };
+        at_step(self);
+        let head = head(self.epoch, segment, generation, self.segment_size);
+        let bytes = head.encode();
+        let torn = 512 * (1 + self.random.below(7) as usize);
+        self.disk.put(file, 0, &bytes[..torn]).expect("fits");
+        at_step(self);
+        self.disk.put(file, 0, &bytes).expect("fits");
+        self.files.insert(segment, (file, generation));
+        self.writer.add_segment(head);
+        at_step(self);
+    }
+
+    /// Keeps two segments prepared.
+    pub fn prepare_all(&mut self, at_step: &mut dyn FnMut(&Self)) {
+        while self.writer.segments_ready() < 3 {
+            self.prepare(at_step);
+        }
+    }
+
+    /// Appends one record; false when the open block is full.
+    pub fn append(&mut self, record: &Record<'_>) -> bool {
+        self.writer.append(record).is_some()
+    }
+
+    /// Appends something of `size` bytes.
+    pub fn append_body(&mut self, size: usize) -> bool {
+        let mut body = vec![0; size];
+        self.random.fill(&mut body);
+        let upload = self.random.draw();
+        self.append(&Record::Fragment {
+            upload,
+            offset: 0,
+            body: Parts::One(&body),
+        })
+    }
+
+    /// Starts the next write, if there is one.
+    pub fn pump(&mut self) -> bool {
+        let Some(write) = self.writer.poll_write() else {
+            return false;
+        };
+        self.submit(&write);
+        true
+    }
+
+    pub fn seal_idle(&mut self) -> bool {
+        let Some(write) = self.writer.seal_idle() else {
+            return false;
+        };
+        self.submit(&write);
+        true
+    }
+
+    fn submit(&mut self, write: &Write) {
+        let block = forebay_journal::format::Block::decode(&write.bytes).expect("just sealed");
+        if write.offset == SEGMENT_HEAD_SIZE as u64 {
+            self.model
+                .first_lsn
+                .insert(write.segment, block.header.first_lsn.get());
+        }
+        for record in block.records() {
+            let (lsn, _, record) = record.expect("just written");
+            self.model.enter(lsn, &record);
+        }
+        let (file, _) = self.files[&write.segment];
+        let ticket = self
+            .disk
+            .submit(file, write.offset, &write.bytes)
+            .expect("in range");
+        self.tickets.insert(ticket, write.ticket);
+    }
+
+    /// Completes a write, drawn by seed.
+    pub fn complete(&mut self) -> bool {
+        let Some(ticket) = self.disk.draw() else {
+            return false;
+        };
+        let done = self.disk.complete(ticket);
+        assert!(done.result.is_ok(), "no faults were asked for");
+        let ticket = self.tickets.remove(&ticket).expect("submitted");
+        self.writer.handle_write_done(ticket);
+        let acked = self.writer.durable_end().get() - 1;
+        assert!(
+            acked >= self.model.acked_upto,
+            "acknowledged positions never go back"
+        );
+        self.model.acked_upto = acked;
+        self.free();
+        true
+    }
+
+    /// Frees what the last acknowledged record about it allows.
+    fn free(&mut self) {
+        if !self.serves() {
+            return;
+        }
+        let acked = self.model.acked_upto;
+        let Some((_, &oldest)) = self.model.oldest.range(..=acked).next_back() else {
+            return;
+        };
+        while let Some((&segment, &file)) = self.files.first_key_value()
+            && segment < oldest
+        {
+            self.files.remove(&segment);
+            self.freed.push(file);
+        }
+    }
+
+    /// Lets the next segment say that one more segment, if there is one, is not needed.
+    pub fn advance_oldest(&mut self) {
+        let current = self.writer.segment().unwrap_or(SegmentId::ZERO);
+        let next = self.files.range(self.writer.oldest_segment.next()..).next();
+        if let Some((&segment, _)) = next
+            && segment <= current
+            && self.model.first_lsn.contains_key(&segment)
+        {
+            self.writer.oldest_segment = segment;
+        }
+    }
+
+    /// Writes all that is open and waits for it.
+    pub fn drain(&mut self) {
+        while self.pump() || self.complete() {}
+        assert!(self.writer.is_drained());
+    }
+
+    /// Appends `count` records in blocks of their own and waits for each.
+    pub fn write_blocks(&mut self, count: usize, size: usize) {
+        for _ in 0..count {
+            self.prepare_all(&mut |_| {});
+            assert!(self.append_body(size), "an empty block takes a record");
+            self.drain();
+        }
+    }
+
+    pub fn stop(&mut self) {
+        self.prepare_all(&mut |_| {});
+        self.drain();
+        assert!(self.append(&Record::CleanShutdown {
+            unix_ms: 1_700_000_000_001
+        }));
+        self.drain();
+        self.seal_idle();
+        self.drain();
+    }
+}
