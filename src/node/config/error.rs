@@ -128,12 +128,13 @@ impl fmt::Display for ConfigError {
                 key,
                 nearest,
             } => {
-                write!(f, "{place}: unknown key {key}")?;
-                if let Some(nearest) = nearest {
-                    write!(f, "\n  nearest known key: {nearest}")?;
-                }
-                f.write_str(
-                    "\n  remedy: correct or remove it; docs/configuration.md lists every key",
+                let hint = nearest.map_or_else(String::new, |nearest| {
+                    format!("\n  nearest known key: {nearest}")
+                });
+                write!(
+                    f,
+                    "{place}: unknown key {key}{hint}\n  remedy: correct or remove it; \
+                     docs/configuration.md lists every key"
                 )
             }
             Self::WrongValue {
@@ -143,18 +144,14 @@ impl fmt::Display for ConfigError {
                 allowed,
                 default,
             } => {
+                let or_default = default.map_or_else(String::new, |default| {
+                    format!(", or remove the line for the default {default}")
+                });
                 write!(
                     f,
-                    "{place}: {key} = {found} is not allowed\n  allowed: {allowed}"
-                )?;
-                match default {
-                    Some(default) => write!(
-                        f,
-                        "\n  remedy: write such a value, or remove the line for the default \
-                         {default}"
-                    ),
-                    None => f.write_str("\n  remedy: write such a value"),
-                }
+                    "{place}: {key} = {found} is not allowed\n  allowed: {allowed}\n  \
+                     remedy: write such a value{or_default}"
+                )
             }
             Self::Missing {
                 place,
