@@ -21,16 +21,16 @@ need_rust() {
 # apt_install PACKAGE...: installs by apt when this user may; status 1 when not.
 apt_install() {
     command -v apt-get >/dev/null || return 1
-    local root=()
+    local as_root=()
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null && sudo -n true 2>/dev/null || return 1
-        root=(sudo -n)
+        as_root=(sudo -n)
     fi
     say "installing $*"
-    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
         >/dev/null && return 0
-    "${root[@]}" apt-get update >/dev/null &&
-        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
+    "${as_root[@]}" apt-get update >/dev/null &&
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
             >/dev/null
 }
 

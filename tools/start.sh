@@ -7,18 +7,13 @@
 # Installs a C compiler and make by apt when they are missing and it may (root or sudo without a
 # password); else says what to install. Changes nothing else on the machine.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=tools/machine.sh
-. tools/machine.sh
+. "$root/tools/machine.sh"
 
 need_rust
 need cc:gcc make:make
-say "building forebay (release)"
-cargo build --release --locked --quiet --bin forebay
-
-for argument in "$@"; do
-    case "$argument" in
-        --data | --data=* | --config | --config=* | -h | --help) exec target/release/forebay serve "$@" ;;
-    esac
-done
-exec target/release/forebay serve --data ./forebay-data "$@"
+say "building forebay (release; the first time takes some minutes)" >&2
+# From the folder of the checkout, so that rust-toolchain.toml is found; paths of flags stay as given.
+(cd "$root" && cargo build --release --locked --quiet --target-dir "$root/target" --bin forebay)
+exec "$root/target/release/forebay" serve "$@"

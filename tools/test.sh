@@ -95,6 +95,11 @@ step "tests" env FOREBAY_PROGRAM="$PWD/target/release/forebay" \
 step "stock clients: raw ${clients[*]}" \
     python3 tests/interop/run.py --clients "$(IFS=,; printf '%s' "${clients[*]}")"
 
+case " ${clients[*]} " in
+    *" stomp.py "*) step "stock clients: two shards" \
+        python3 tests/interop/run.py --shards 2 --clients stomp.py ;;
+esac
+
 say "summary ($((SECONDS - started)) s)"
 printf '%s\n' "${summary[@]}"
 if [ ${#not_run[@]} -gt 0 ]; then

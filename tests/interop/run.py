@@ -1,6 +1,6 @@
 """Stock STOMP clients against the real broker, with restarts in the middle.
 
-Usage: run.py [--program FILE] [--clients LIST] [--address HOST:PORT]
+Usage: run.py [--program FILE] [--clients LIST] [--shards N] [--address HOST:PORT]
 Starts `PROGRAM serve`, runs every client's checks and the raw ones below, then for each client:
 messages are left in all states, the broker is ended by SIGTERM or SIGKILL, started again, and the
 client looks for what must be there. `--address` tries the checks on another broker that runs
@@ -37,18 +37,18 @@ CLIENT_S = 300
 class Broker:
     """The broker's process; keeps its port over restarts."""
 
-    def __init__(self, program):
+    def __init__(self, program, shards):
         shutil.rmtree(WORK, ignore_errors=True)
         WORK.mkdir(parents=True)
         (WORK / "forebay.toml").write_text(CONFIG)
-        self.program = program
+        self.command = [program, "serve", "--shards", str(shards)]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.process = None
 
     def start(self):
-        command = [self.program, "serve", "--config", str(WORK / "forebay.toml")]
+        command = [*self.command, "--config", str(WORK / "forebay.toml")]
         command += ["--data", str(WORK / "data"), "--stomp", self.address]
         log = open(WORK / "broker.log", "ab")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
@@ -251,12 +251,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", default=str(ROOT / "target/release/forebay"))
     parser.add_argument("--clients", default=",".join(CLIENTS))
+    parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--address", help="another broker that runs already")
     given = parser.parse_args()
     names = [name for name in given.clients.split(",") if name]
     broker = None
     if not given.address:
-        broker = Broker(given.program)
+        broker = Broker(given.program, given.shards)
         broker.start()
     address = given.address or broker.address
     totals = {"raw": raw_checks(address)}
