@@ -109,84 +109,89 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl ConfigError {
+    /// Says where and what is wrong, and what is allowed there.
+    fn problem(&self) -> String {
         match self {
-            Self::Unreadable { file, source } => write!(
-                f,
-                "{}: cannot be read: {source}\n  remedy: name a readable file, or leave --config \
-                 away to run with the defaults",
-                file.display()
-            ),
-            Self::Syntax { place, problem } => write!(
-                f,
-                "{place}: not TOML: {problem}\n  remedy: a line is `key = value` under a \
-                 `[section]`; text and sizes stand in quotes"
-            ),
+            Self::Unreadable { file, source } => {
+                format!("{}: cannot be read: {source}", file.display())
+            }
+            Self::Syntax { place, problem } => format!("{place}: not TOML: {problem}"),
             Self::UnknownKey {
                 place,
                 key,
                 nearest,
             } => {
-                write!(f, "{place}: unknown key {key}")?;
-                if let Some(nearest) = nearest {
-                    write!(f, "\n  nearest known key: {nearest}")?;
-                }
-                f.write_str(
-                    "\n  remedy: correct or remove it; docs/configuration.md lists every key",
-                )
+                let hint = nearest.map_or_else(String::new, |nearest| {
+                    format!("\n  nearest known key: {nearest}")
+                });
+                format!("{place}: unknown key {key}{hint}")
             }
             Self::WrongValue {
                 place,
                 key,
                 found,
                 allowed,
-                default,
+                ..
             } => {
-                write!(
-                    f,
-                    "{place}: {key} = {found} is not allowed\n  allowed: {allowed}"
-                )?;
-                match default {
-                    Some(default) => write!(
-                        f,
-                        "\n  remedy: write such a value, or remove the line for the default \
-                         {default}"
-                    ),
-                    None => f.write_str("\n  remedy: write such a value"),
-                }
+                format!("{place}: {key} = {found} is not allowed\n  allowed: {allowed}")
             }
             Self::Missing {
                 place,
                 key,
                 allowed,
             } => {
-                write!(
-                    f,
-                    "{place}: {key} is missing\n  allowed: {allowed}\n  remedy: add it"
-                )
+                format!("{place}: {key} is missing\n  allowed: {allowed}")
             }
-            Self::DuplicateUser { place, name } => write!(
-                f,
-                "{place}: user {name:?} is there twice\n  remedy: remove one of the two [[user]]"
-            ),
+            Self::DuplicateUser { place, name } => format!("{place}: user {name:?} is there twice"),
             Self::Relation {
                 place,
                 key,
                 problem,
-                remedy,
-            } => {
-                write!(f, "{place}: {key}: {problem}\n  remedy: {remedy}")
-            }
-            Self::OpenToNetwork { place, address } => write!(
-                f,
+                ..
+            } => format!("{place}: {key}: {problem}"),
+            Self::OpenToNetwork { place, address } => format!(
                 "{place}: listen.stomp = \"{address}\" is not a loopback address and no user is \
-                 configured, so anybody on the network could read, send and remove messages\n  \
-                 remedy: add a [[user]] with name and password; or, to let everybody in, set \
-                 listen.allow_anonymous_remote = true (--allow-anonymous-remote); or listen on \
-                 127.0.0.1"
+                 configured, so anybody on the network could read, send and remove messages"
             ),
         }
+    }
+
+    /// Says what to do about it.
+    fn remedy(&self) -> String {
+        let text = match self {
+            Self::Unreadable { .. } => {
+                "name a readable file, or leave --config away to run with the defaults"
+            }
+            Self::Syntax { .. } => {
+                "a line is `key = value` under a `[section]`; text and sizes stand in quotes"
+            }
+            Self::UnknownKey { .. } => {
+                "correct or remove it; docs/configuration.md lists every key"
+            }
+            Self::WrongValue { default: None, .. } => "write such a value",
+            Self::WrongValue {
+                default: Some(default),
+                ..
+            } => {
+                return format!("write such a value, or remove the line for the default {default}");
+            }
+            Self::Missing { .. } => "add it",
+            Self::DuplicateUser { .. } => "remove one of the two [[user]]",
+            Self::Relation { remedy, .. } => remedy,
+            Self::OpenToNetwork { .. } => {
+                "add a [[user]] with name and password; or, to let everybody in, set \
+                 listen.allow_anonymous_remote = true (--allow-anonymous-remote); or listen on \
+                 127.0.0.1"
+            }
+        };
+        text.to_string()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  remedy: {}", self.problem(), self.remedy())
     }
 }
 

@@ -139,7 +139,7 @@ impl Key {
 
     /// Writes the value in force as TOML. Empty for keys of users: there may be many.
     pub(super) fn show(&self, config: &Config) -> String {
-        // The slots lend mutably, so the value is read from a copy; this runs in `config check` only.
+        // The slots lend mutably, so the value is read from a copy: `config check` can afford it.
         let config = &mut config.clone();
         match self.kind {
             Kind::Name { slot } => format!("{:?}", slot(config)),

@@ -270,9 +270,10 @@ proptest! {
     /// No text makes the reader panic, and every refusal has a remedy.
     #[test]
     fn any_text_is_answered(
-        text in "(\\[(node|journal|limits|user|\\[user\\])\\]\n)?([a-z_]{1,12} = [-0-9a-zA-Z\"\\[\\],. ]{0,12}\n){0,4}"
+        section in "(\\[(node|journal|limits|user|\\[user\\])\\]\n)?",
+        lines in "([a-z_]{1,12} = [-0-9a-zA-Z\"\\[\\],. ]{0,12}\n){0,4}",
     ) {
-        if let Err(error) = load(&text) {
+        if let Err(error) = load(&format!("{section}{lines}")) {
             prop_assert!(error.to_string().contains("remedy: "), "{}", error);
         }
     }
