@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use forebay::runtime::reactor::{ArenaUse, Completion, Ring, RingSize, Token};
+use forebay::runtime::reactor::{Completion, Ring, RingSize, Token};
 use forebay_journal::format::{Record, SegmentHead};
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Budget, Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
@@ -58,7 +58,7 @@ fn echo_more_than_the_receive_buffers_hold() {
     let (mut waiting, mut is_sending) = (Vec::new(), false);
     turn_until(&mut ring, |ring, completion| {
         match completion {
-            Completion::Accepted { result } => {
+            Completion::Accepted { result, .. } => {
                 let accepted = result.expect("accepts");
                 ring.receive(Token(1), accepted.as_raw_fd());
                 socket = Some(accepted);

@@ -2,4 +2,9 @@
 
 pub mod bell;
 pub mod clock;
+pub mod driver;
+pub mod listener;
+pub mod mailboxes;
+pub mod placement;
 pub mod reactor;
+mod socket;

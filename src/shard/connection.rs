@@ -69,6 +69,8 @@ pub(super) struct Connection {
     /// Whether the list of connections with something to do has it.
     pub(super) is_dirty: bool,
     pub(super) is_waiting: bool,
+    /// Whether the client will send no more.
+    pub(super) is_ended: bool,
 }
 
 impl Connection {
@@ -89,6 +91,7 @@ impl Connection {
             timer_us: None,
             is_dirty: false,
             is_waiting: false,
+            is_ended: false,
         }
     }
 

@@ -308,6 +308,9 @@ impl Shard {
                 connection.is_reading_stopped = false;
                 connection.frontend.set_reading(true, now);
                 self.actions.push_back(Action::Read(id));
+                if connection.is_ended && connection.phase == Phase::Open {
+                    self.leave(id, Vec::new(), now);
+                }
             }
         }
     }
@@ -358,6 +361,17 @@ impl Shard {
                 // Behind what was asked before, in the lane that messages travel in.
                 outgoing.push_command(Lane::Message, id, Command::Detach);
             }
+        }
+    }
+
+    /// The client will send no more: answer what it asked for, then close.
+    pub fn handle_end_of_input(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.is_ended = true;
+        if connection.pause.is_none() && connection.phase == Phase::Open {
+            self.leave(id, Vec::new(), now);
         }
     }
 

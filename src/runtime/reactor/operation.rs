@@ -39,10 +39,12 @@ pub(super) enum Operation {
 
 /// The end, or one step, of an operation. Failures are errno values.
 pub enum Completion {
-    /// A connection came in. After a failure the listener is armed again by itself.
+    /// A connection came in, or accepting failed.
     Accepted {
         /// The socket.
         result: Result<OwnedFd, i32>,
+        /// Whether more can come; otherwise the listener has to be armed again.
+        is_armed: bool,
     },
     /// Bytes came in.
     Received {

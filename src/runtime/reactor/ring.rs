@@ -219,12 +219,28 @@ impl Ring {
         Ok(())
     }
 
-    /// Accepts connections from `listener` until the ring is dropped.
+    /// Accepts connections from `listener` until it fails or [`Self::cancel_accepts`].
     pub fn accept(&mut self, listener: RawFd) {
         let entry = opcode::AcceptMulti::new(Fd(listener))
             .flags(libc::SOCK_CLOEXEC)
             .build();
-        self.push(Operation::Accept { listener }, entry);
+        self.push(Operation::Accept, entry);
+    }
+
+    /// Accepts no more.
+    pub fn cancel_accepts(&mut self) {
+        let is_accept =
+            |(_, op): &(usize, &Option<Operation>)| matches!(op, Some(Operation::Accept));
+        let accepts: Vec<_> = self
+            .operations
+            .iter()
+            .enumerate()
+            .filter(is_accept)
+            .collect();
+        let indices: Vec<_> = accepts.into_iter().map(|(index, _)| index as u64).collect();
+        for index in indices {
+            self.push(Operation::Cancel, opcode::AsyncCancel::new(index).build());
+        }
     }
 
     /// Receives from `socket` until the end, a failure or [`Self::cancel_receive`].
@@ -406,10 +422,7 @@ impl Ring {
         self.free.push(index);
         self.in_flight -= 1;
         match operation.expect("each operation completes once") {
-            Operation::Accept { listener } => {
-                self.accept(listener);
-                Some(accepted(result))
-            }
+            Operation::Accept => Some(accepted(result, false)),
             Operation::Receive { token } if result > 0 => {
                 let bytes = self.received(result, flags)?;
                 Some(Completion::Received {
@@ -450,7 +463,7 @@ impl Ring {
             .as_ref()
             .expect("an armed operation is kept")
         {
-            Operation::Accept { .. } => Some(accepted(result)),
+            Operation::Accept => Some(accepted(result, true)),
             Operation::Receive { token } => {
                 let token = *token;
                 let bytes = self.received(result, flags)?;
@@ -548,15 +561,19 @@ impl Ring {
     }
 }
 
-fn accepted(result: i32) -> Completion {
+fn accepted(result: i32, is_armed: bool) -> Completion {
     if result < 0 {
         return Completion::Accepted {
             result: Err(-result),
+            is_armed,
         };
     }
     // SAFETY: a non-negative result of accept is a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(result) };
-    Completion::Accepted { result: Ok(socket) }
+    Completion::Accepted {
+        result: Ok(socket),
+        is_armed,
+    }
 }
 
 /// MSG_WAITALL lets the kernel go on after a short send by itself.
@@ -591,7 +608,7 @@ impl Drop for Ring {
 
 /// Multishot operations must not arm themselves again.
 fn disarm(operation: &mut Option<Operation>) {
-    if matches!(operation, Some(Operation::Accept { .. } | Operation::Wake)) {
+    if matches!(operation, Some(Operation::Accept | Operation::Wake)) {
         *operation = Some(Operation::Cancel);
     }
 }
@@ -608,9 +625,7 @@ impl Ring {
             if is_cancelled && cqueue::more(flags) {
                 continue;
             }
-            if let Some(Operation::Accept { .. } | Operation::Wake) =
-                self.operations[index as usize]
-            {
+            if let Some(Operation::Accept | Operation::Wake) = self.operations[index as usize] {
                 self.operations[index as usize] = Some(Operation::Cancel);
             }
             completions.extend(self.complete(index as u32, result, flags));
