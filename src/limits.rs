@@ -47,7 +47,7 @@ pub const CONNECTION_OUTPUT_WINDOW_BYTES: u64 = 256 * KIB;
 /// Bytes of a frame's command and headers, before any body: refused above it.
 pub const FRAME_HEADERS_SIZE_MAX_BYTES: u64 = 64 * KIB;
 /// Header lines of one frame: refused above it.
-pub const FRAME_HEADERS_COUNT_MAX: u32 = 256;
+pub const FRAME_HEADERS_COUNT_MAX: u32 = 512;
 /// Bytes of a destination's name: it is stored in records and compared as a whole.
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.
