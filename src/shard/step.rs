@@ -470,7 +470,8 @@ impl Shard {
 
     /// When to turn again if nothing happens, in monotonic microseconds.
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
-        if self.host.has_work() || !self.dirty.is_empty() {
+        let has_work = self.host.has_work() && !self.is_stopping();
+        if has_work || !self.dirty.is_empty() {
             return Some(now.monotonic_us);
         }
         let timers = [
@@ -487,13 +488,14 @@ impl Shard {
         self.host.writer.handle_timeout(now.monotonic_us);
         self.peers.work(&mut self.host, now);
         self.resume_waiting(now);
+        let is_stopping = self.is_stopping();
         let mut outbox = Outbox {
             own: self.id,
             connections: &mut self.connections,
             dirty: &mut self.dirty,
             peers: &mut self.peers,
         };
-        self.host.finish_turn(&mut outbox);
+        self.host.finish_turn(is_stopping, &mut outbox);
         self.go_on_stopping(now);
         self.flush();
     }

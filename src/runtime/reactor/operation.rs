@@ -13,9 +13,7 @@ pub struct Token(pub u64);
 
 /// An operation in flight, with the memory it may touch.
 pub(super) enum Operation {
-    Accept {
-        listener: RawFd,
-    },
+    Accept,
     Receive {
         token: Token,
     },

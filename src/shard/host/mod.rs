@@ -449,9 +449,14 @@ impl Host {
     }
 
     /// The end of a turn: dispatch, free space, release, pass deliveries on.
-    pub(super) fn finish_turn(&mut self, replies: &mut impl Replies) {
+    ///
+    /// `is_stopping`: nothing is handed out any more, so that what one connection gives back is
+    /// not delivered to another that closes next.
+    pub(super) fn finish_turn(&mut self, is_stopping: bool, replies: &mut impl Replies) {
         self.run_deferred();
-        self.dispatch();
+        if !is_stopping {
+            self.dispatch();
+        }
         self.reclaim();
         self.release(replies);
         self.pump(replies);

@@ -1,0 +1,109 @@
+//! What a node says while it starts: plain words on standard error, one `ready` line on standard
+//! output.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use forebay_journal::ShardId;
+
+use super::config::Config;
+use crate::housekeeping::Scanned;
+use crate::runtime::placement::Device;
+use crate::runtime::reactor::ArenaUse;
+
+/// What recovery found.
+pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
+    let total = |count: fn(&Scanned) -> u64| scans.iter().map(count).sum::<u64>();
+    let clean = scans
+        .iter()
+        .all(|scanned| scanned.recovered.is_clean_shutdown);
+    let is_new = total(|scanned| scanned.recovered.totals.blocks) == 0;
+    let state = match (is_new, clean) {
+        (true, _) => "new journal",
+        (false, true) => "stopped in order",
+        (false, false) => "not stopped in order",
+    };
+    eprintln!(
+        "data folder {}: {state}; {} segments, {} blocks, {} records read in {:.3} s; \
+         {} queues, {} messages",
+        folder.display(),
+        total(|scanned| scanned.recovered.totals.segments),
+        total(|scanned| scanned.recovered.totals.blocks),
+        total(|scanned| scanned.recovered.totals.records),
+        elapsed.as_secs_f64(),
+        total(|scanned| scanned.replayed.queues),
+        total(|scanned| scanned.replayed.messages),
+    );
+    for (shard, scanned) in scans.iter().enumerate() {
+        let Some(cut) = &scanned.recovered.cut else {
+            continue;
+        };
+        let bytes: u64 = cut.ranges.iter().map(|range| range.bytes).sum();
+        eprintln!(
+            "shard {shard}: cut {bytes} bytes from record {} on ({}); nothing of it was \
+             acknowledged; copied to {}",
+            cut.lsn_from,
+            cut.row,
+            scanned
+                .quarantined
+                .iter()
+                .map(|p| p.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
+    }
+}
+
+/// Where the shards run and how they write.
+pub(super) fn placed(
+    shards: &[(ShardId, ArenaUse, Option<usize>)],
+    config: &Config,
+    device: Option<&Device>,
+) {
+    let disk = device.map_or_else(
+        || "disk unknown".to_owned(),
+        |device| {
+            let fua = match device.has_fua {
+                Some(true) => "FUA",
+                Some(false) => "no FUA",
+                None => "FUA unknown",
+            };
+            format!(
+                "disk {} ({fua}, interrupts on core {:?})",
+                device.name, device.interrupt_cores
+            )
+        },
+    );
+    let places = shards.iter().map(|(shard, _, core)| match core {
+        Some(core) => format!("shard {shard} on core {core}"),
+        None => format!("shard {shard} not pinned"),
+    });
+    let slice = match config.runtime.scheduling_slice_ms {
+        0 => "scheduling slice left as it is".to_owned(),
+        ms => format!("scheduling slice {ms} ms"),
+    };
+    eprintln!("{disk}; {}; {slice}", places.collect::<Vec<_>>().join(", "));
+    if shards
+        .iter()
+        .any(|(_, arena_use, _)| *arena_use == ArenaUse::Unregistered)
+    {
+        eprintln!(
+            "locked memory is too small to register the block cache: writes go unregistered, a \
+             little slower. Remedy: `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit"
+        );
+    }
+}
+
+/// Clients can connect.
+pub(super) fn ready(address: SocketAddr, folder: &Path) {
+    println!("ready: stomp {address}");
+    eprintln!(
+        "STOMP clients connect to {address}; the data lies in {}. To try it:\n  \
+         printf 'CONNECT\\naccept-version:1.2\\nhost:/\\n\\n\\0SEND\\ndestination:/queue/hello\\n\
+         persistent:true\\nreceipt:1\\n\\nHello\\0' | timeout 1 nc {} {}",
+        folder.display(),
+        address.ip(),
+        address.port()
+    );
+}
