@@ -309,7 +309,7 @@ impl Machine {
             let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
             queue.delivered.insert(entry.delivered_again(), holder);
         }
-        queue.touch(dirty);
+        queue.touch_last(dirty);
     }
 
     /// Delivered or ready, the messages leave the queue.

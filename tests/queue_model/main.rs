@@ -173,7 +173,9 @@ fn run(rig: &mut Rig, op: &Op) {
 #[test]
 fn live_replay_and_model_agree_over_random_histories() {
     let histories = std::env::var("FOREBAY_QUEUE_HISTORIES");
-    let cases = histories.map_or(4000, |count| count.parse().expect("a number of histories"));
+    let cases = histories.map_or(20_000, |count| {
+        count.parse().expect("a number of histories")
+    });
     let (steps, restarts) = (Cell::new(0_u64), Cell::new(0_u64));
     let mut runner = TestRunner::new(Config {
         cases,

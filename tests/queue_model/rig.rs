@@ -501,6 +501,11 @@ impl Rig {
             let Some(queue) = self.machine.poll_dispatch() else {
                 return;
             };
+            assert_eq!(
+                self.machine.poll_dispatch(),
+                Some(queue),
+                "a poll changes nothing"
+            );
             let due = self.model.due(queue.0, LIMITS.dispatch_max);
             let fact = self
                 .machine
