@@ -22,8 +22,8 @@ impl Machine {
     /// Shape: `at` is where the record lies, if it is journaled, or the slot of the body, if it
     /// is a message that is not, or else [`Place::NONE`].
     /// Cost: no allocation once lists have grown, but for fragments, definitions and transactions.
-    /// Panics: on facts that contradict earlier ones (a message that comes twice, an epoch that
-    /// starts under attached consumers): our own mistake. Records of an unknown queue or message
+    /// Panics: on facts that contradict earlier ones (a message that comes twice, a record in a
+    /// prepared transaction, an epoch that starts under attached consumers): our own mistake. Records of an unknown queue or message
     /// are ignored: what they were about is gone.
     pub fn evolve(&mut self, fact: &Fact<'_>, at: Place, effects: &mut Vec<Effect>) {
         match fact.record {
@@ -251,7 +251,7 @@ impl Machine {
             ids.for_each(|id| self.insert(entry, id, effects));
         } else {
             let queues = ids.collect();
-            let staged = self.transactions.open(fields.transaction);
+            let staged = self.transactions.add(fields.transaction);
             staged.steps.push(Step::Enter { entry, queues });
         }
     }
@@ -344,7 +344,7 @@ impl Machine {
     }
 
     fn stage_settle(&mut self, transaction: u64, queue: QueueId, messages: IdList<'_>, at: Place) {
-        let staged = self.transactions.open(transaction);
+        let staged = self.transactions.add(transaction);
         staged.steps.push(Step::Settle {
             queue: queue.0,
             messages: messages.messages().map(|id| id.0).collect(),

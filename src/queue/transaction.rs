@@ -33,6 +33,16 @@ impl Transactions {
         self.staged.entry(transaction).or_default()
     }
 
+    /// The transaction, to stage one more record in it.
+    ///
+    /// Panics: if it is prepared (our own mistake). Nothing may follow that promise: when its
+    /// segment is freed, a replay would take the rest for a transaction nobody prepared.
+    pub(super) fn add(&mut self, transaction: u64) -> &mut Staged {
+        let staged = self.open(transaction);
+        assert!(!staged.is_prepared, "transaction {transaction} is prepared");
+        staged
+    }
+
     pub(super) fn close(&mut self, transaction: u64) -> Option<Staged> {
         self.staged.remove(&transaction)
     }

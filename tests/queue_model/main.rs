@@ -33,6 +33,10 @@ enum Op {
     Dispatch {
         rounds: u8,
     },
+    DispatchMiddle {
+        which: u8,
+        skip: u8,
+    },
     Ack(Pick),
     Nack(Pick),
     AddCredit {
@@ -62,6 +66,11 @@ enum Op {
     Transact {
         transaction: u64,
         state: TransactionState,
+    },
+    /// A restart while a prepared transaction holds a settlement.
+    Doubt {
+        pick: Pick,
+        transaction: u64,
     },
     Seal,
     Reclaim,
@@ -122,6 +131,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<(u8, u8)>().prop_map(|(which, credit)| Op::Join { which, credit: credit % 12 }),
         2 => any::<u8>().prop_map(|who| Op::Detach { who }),
         20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),
+        3 => any::<(u8, u8)>()
+            .prop_map(|(which, skip)| Op::DispatchMiddle { which, skip: skip % 6 }),
         14 => pick().prop_map(Op::Ack),
         8 => pick().prop_map(Op::Nack),
         2 => any::<(u8, u8)>().prop_map(|(who, n)| Op::AddCredit { who, messages: n % 4 }),
@@ -134,6 +145,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, transaction)| Op::StageSettle { pick, transaction }),
         3 => (1..4_u64, transaction_state())
             .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
+        2 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
         1 => Just(Op::CompareWithReplay),
@@ -152,6 +164,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Join { which, credit } => rig.join(*which, *credit),
         Op::Detach { who } => rig.detach(*who),
         Op::Dispatch { rounds } => rig.dispatch(*rounds),
+        Op::DispatchMiddle { which, skip } => rig.dispatch_middle(*which, *skip),
         Op::Ack(pick) => rig.answer(pick, false),
         Op::Nack(pick) => rig.answer(pick, true),
         Op::AddCredit { who, messages } => rig.add_credit(*who, *messages),
@@ -162,6 +175,11 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Abandon { which } => rig.abandon(*which),
         Op::StageSettle { pick, transaction } => rig.stage_settle(pick, *transaction),
         Op::Transact { transaction, state } => rig.transact(*transaction, *state),
+        Op::Doubt { pick, transaction } => {
+            rig.stage_settle(pick, *transaction);
+            rig.transact(*transaction, TransactionState::Prepared);
+            rig.restart();
+        }
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
         Op::CompareWithReplay => rig.compare_with_replay(),

@@ -238,7 +238,15 @@ impl Rig {
 
     // ---- messages ----
 
+    fn is_prepared(&self, transaction: u64) -> bool {
+        let staged = self.model.transactions.get(&transaction);
+        staged.is_some_and(|staged| staged.is_prepared)
+    }
+
     pub(crate) fn send(&mut self, sending: &Sending) {
+        if self.is_prepared(sending.transaction) {
+            return;
+        }
         let address = address_of(sending.to);
         let routing = sending.routing;
         if routing == Routing::Anycast && self.open(routing, &address).is_none() {
@@ -511,14 +519,52 @@ impl Rig {
                 .machine
                 .decide_dispatch(queue)
                 .expect("polled queues have work");
-            let (first, last) = (due[0], *due.last().expect("has work"));
-            let (first, last) = (MessageId(first), MessageId(last));
-            assert_eq!(fact.record, Record::Delivery { queue, first, last });
-            let (_, effects) = self.apply(&fact, Place::NONE);
-            assert_eq!(effects.len(), due.len());
-            for (effect, id) in effects.iter().zip(due) {
-                self.deliver(queue.0, id, effect);
-            }
+            self.deliver_all(queue, &due, &fact);
+        }
+    }
+
+    /// Delivers from the middle of a queue, as selectors and priorities will.
+    pub(crate) fn dispatch_middle(&mut self, which: u8, skip: u8) {
+        let Some(queue) = nth(self.model.queues.keys(), which) else {
+            return;
+        };
+        let demand = self.model.due(queue, usize::MAX).len();
+        let ready = self.model.ready(queue);
+        let skip = usize::from(skip).min(ready.len());
+        let due = &ready[skip..ready.len().min(skip + demand.min(3))];
+        let (Some(first), Some(last)) = (due.first(), due.last()) else {
+            return;
+        };
+        let (first, last) = (MessageId(*first), MessageId(*last));
+        let queue_id = QueueId(queue);
+        let is_journaled = self.is_worth_a_record(queue, due);
+        let record = Record::Delivery {
+            queue: queue_id,
+            first,
+            last,
+        };
+        let fact = Fact {
+            is_journaled,
+            ..Fact::from(record)
+        };
+        self.deliver_all(queue_id, due, &fact);
+    }
+
+    fn is_worth_a_record(&self, queue: u64, messages: &[u64]) -> bool {
+        let queue = &self.model.queues[&queue];
+        let has_durable = messages.iter().any(|id| queue.messages[id].is_durable());
+        queue.defined_in.is_some() && has_durable
+    }
+
+    fn deliver_all(&mut self, queue: QueueId, due: &[u64], fact: &Fact<'_>) {
+        let (first, last) = (due[0], *due.last().expect("has work"));
+        let (first, last) = (MessageId(first), MessageId(last));
+        assert_eq!(fact.record, Record::Delivery { queue, first, last });
+        assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, due));
+        let (_, effects) = self.apply(fact, Place::NONE);
+        assert_eq!(effects.len(), due.len());
+        for (effect, id) in effects.iter().zip(due) {
+            self.deliver(queue.0, *id, effect);
         }
     }
 
@@ -577,11 +623,11 @@ impl Rig {
         let held = nth(consumer.held.iter().map(|(_, id)| id), pick.which);
         let message = MessageId(
             held.filter(|_| pick.which < 200)
-                .unwrap_or(pick.which.into()),
+                .unwrap_or_else(|| pick.which.into()),
         );
         // Mostly what is held; now and then anything.
         let tag = match nth(consumer.held.iter().map(|(tag, _)| tag), pick.which) {
-            Some(held) if pick.which % 4 != 0 => held,
+            Some(held) if !pick.which.is_multiple_of(4) => held,
             _ => tag,
         };
         match (pick.by_message, pick.is_cumulative) {
@@ -617,6 +663,7 @@ impl Rig {
             return assert!(self.decision.is_empty());
         }
         decided.expect("something is selected");
+        self.check_facts(number, &positions);
         self.apply_decision();
         let taken = self.model.take(number, &positions);
         if is_release {
@@ -628,9 +675,31 @@ impl Rig {
         }
     }
 
+    /// The decided facts name just these messages, and journal just those a restart must know.
+    fn check_facts(&self, number: usize, positions: &[usize]) {
+        let consumer = &self.model.consumers[&number];
+        let queue = &self.model.queues[&consumer.queue];
+        let expected = positions.iter().map(|at| consumer.held[*at].1).map(|id| {
+            let is_durable = queue.defined_in.is_some() && queue.messages[&id].is_durable();
+            (id, is_durable)
+        });
+        let mut found = BTreeMap::new();
+        for fact in self.decision.facts() {
+            let (Record::Settle { messages, .. } | Record::Release { messages, .. }) = fact.record
+            else {
+                panic!("not about messages: {:?}", fact.record);
+            };
+            found.extend(messages.messages().map(|id| (id.0, fact.is_journaled)));
+        }
+        assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
+    }
+
     // ---- transactions ----
 
     pub(crate) fn stage_settle(&mut self, pick: &Pick, transaction: u64) {
+        if self.is_prepared(transaction) {
+            return;
+        }
         let Some((number, _, true)) = self.consumer(pick.who) else {
             return;
         };
@@ -692,7 +761,7 @@ impl Rig {
         let oldest = self
             .machine
             .oldest_live_segment()
-            .unwrap_or(self.journal.current());
+            .unwrap_or_else(|| self.journal.current());
         if oldest <= self.journal.oldest() {
             return;
         }
