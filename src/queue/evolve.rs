@@ -135,6 +135,7 @@ impl Machine {
                 effects,
             );
         }
+        // Those that are left are prepared.
         let locked = self.transactions.locked();
         for queue in self.queues.iter_mut() {
             let id = queue.id.0;

@@ -568,6 +568,15 @@ fn floors_come_due_before_ids_could_come_twice() {
         .machine
         .evolve(&Fact::from(floors), at, &mut shard.effects);
     assert!(!shard.machine.needs_floor());
+
+    shard.machine.next_message += 1 << 31;
+    assert!(shard.machine.needs_floor());
+    shard.queue(b"q");
+    shard.sends(b"q", 1);
+    assert!(
+        !shard.machine.needs_floor(),
+        "the message itself is a floor"
+    );
 }
 
 #[test]

@@ -59,10 +59,10 @@ impl Transactions {
         numbers
     }
 
-    /// Queue and message of everything that prepared transactions settle.
+    /// Queue and message of everything that the transactions settle.
     pub(super) fn locked(&self) -> FxHashSet<(u64, u64)> {
         let mut locked = FxHashSet::default();
-        for staged in self.staged.values().filter(|staged| staged.is_prepared) {
+        for staged in self.staged.values() {
             for step in &staged.steps {
                 if let Step::Settle { queue, messages } = step {
                     locked.extend(messages.iter().map(|message| (*queue, *message)));

@@ -17,7 +17,7 @@ use rig::{Pick, Rig, Sending};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Send(Sending),
+    Send(Sending, u8),
     Subscribe {
         to: u8,
         routing: Routing,
@@ -125,7 +125,8 @@ fn transaction_state() -> impl Strategy<Value = TransactionState> {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        20 => sending().prop_map(Op::Send),
+        20 => (sending(), prop_oneof![3 => Just(1_u8), 1 => 2..15_u8])
+            .prop_map(|(sending, count)| Op::Send(sending, count)),
         6 => (any::<u8>(), routing(), 0..12_u8)
             .prop_map(|(to, routing, credit)| Op::Subscribe { to, routing, credit }),
         2 => any::<(u8, u8)>().prop_map(|(which, credit)| Op::Join { which, credit: credit % 12 }),
@@ -145,7 +146,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, transaction)| Op::StageSettle { pick, transaction }),
         3 => (1..4_u64, transaction_state())
             .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
-        2 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
+        1 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
         1 => Just(Op::CompareWithReplay),
@@ -155,7 +156,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 fn run(rig: &mut Rig, op: &Op) {
     match op {
-        Op::Send(sending) => rig.send(sending),
+        Op::Send(sending, count) => (0..*count).for_each(|_| rig.send(sending)),
         Op::Subscribe {
             to,
             routing,
@@ -200,7 +201,7 @@ fn live_replay_and_model_agree_over_random_histories() {
         failure_persistence: None,
         ..Config::default()
     });
-    let outcome = runner.run(&proptest::collection::vec(op(), 1..120), |ops| {
+    let outcome = runner.run(&proptest::collection::vec(op(), 1..160), |ops| {
         let mut rig = Rig::new();
         for op in &ops {
             run(&mut rig, op);
