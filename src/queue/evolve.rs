@@ -89,7 +89,7 @@ impl Machine {
                 self.release(queue, messages.messages().map(|id| id.0));
             }
             Record::Transaction { transaction, state } => {
-                self.decide_transaction(transaction, state, at, effects);
+                self.transact(transaction, state, at, effects);
             }
         }
     }
@@ -128,7 +128,7 @@ impl Machine {
         assert_eq!(self.consumers.len(), 0, "an epoch ends under its consumers");
         self.bodies.abandon_all();
         for transaction in self.transactions.unprepared() {
-            self.decide_transaction(
+            self.transact(
                 transaction,
                 TransactionState::RolledBack,
                 Place::NONE,
@@ -365,7 +365,7 @@ impl Machine {
     }
 
     #[cold]
-    fn decide_transaction(
+    fn transact(
         &mut self,
         transaction: u64,
         state: TransactionState,

@@ -5,6 +5,7 @@
 
 mod journal;
 mod model;
+mod replay;
 mod rig;
 
 use std::cell::Cell;
