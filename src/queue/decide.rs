@@ -22,7 +22,9 @@ impl Machine {
         out.clear();
         let found = self.resolve(Routing::Anycast, address);
         let destination = found.and_then(|id| self.destinations.get(id));
-        if let Some(queue) = destination.and_then(|d| d.durable.first().or(d.volatile.first())) {
+        if let Some(queue) =
+            destination.and_then(|d| d.durable.first().or_else(|| d.volatile.first()))
+        {
             return Ok(QueueId(queue.get()));
         }
         self.decide_define(Routing::Anycast, address, true, out)
@@ -139,7 +141,8 @@ impl Machine {
         match destination.routing {
             Routing::Anycast => {
                 out.durable_count = durable.len().min(1);
-                out.queues.extend(durable.first().or(volatile.first()));
+                out.queues
+                    .extend(durable.first().or_else(|| volatile.first()));
             }
             Routing::Multicast => {
                 out.durable_count = durable.len();

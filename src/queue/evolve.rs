@@ -22,8 +22,8 @@ impl Machine {
     /// Shape: `at` is where the record lies, if it is journaled, or the slot of the body, if it
     /// is a message that is not, or else [`Place::NONE`].
     /// Cost: no allocation once lists have grown, but for fragments, definitions and transactions.
-    /// Panics: on facts that contradict earlier ones (a message that comes twice, an epoch that
-    /// starts under attached consumers): our own mistake. Records of an unknown queue or message
+    /// Panics: on facts that contradict earlier ones (a message that comes twice, a record in a
+    /// prepared transaction, an epoch that starts under attached consumers): our own mistake. Records of an unknown queue or message
     /// are ignored: what they were about is gone.
     pub fn evolve(&mut self, fact: &Fact<'_>, at: Place, effects: &mut Vec<Effect>) {
         match fact.record {
@@ -89,7 +89,7 @@ impl Machine {
                 self.release(queue, messages.messages().map(|id| id.0));
             }
             Record::Transaction { transaction, state } => {
-                self.decide_transaction(transaction, state, at, effects);
+                self.transact(transaction, state, at, effects);
             }
         }
     }
@@ -128,13 +128,14 @@ impl Machine {
         assert_eq!(self.consumers.len(), 0, "an epoch ends under its consumers");
         self.bodies.abandon_all();
         for transaction in self.transactions.unprepared() {
-            self.decide_transaction(
+            self.transact(
                 transaction,
                 TransactionState::RolledBack,
                 Place::NONE,
                 effects,
             );
         }
+        // Those that are left are prepared.
         let locked = self.transactions.locked();
         for queue in self.queues.iter_mut() {
             let id = queue.id.0;
@@ -251,7 +252,7 @@ impl Machine {
             ids.for_each(|id| self.insert(entry, id, effects));
         } else {
             let queues = ids.collect();
-            let staged = self.transactions.open(fields.transaction);
+            let staged = self.transactions.add(fields.transaction);
             staged.steps.push(Step::Enter { entry, queues });
         }
     }
@@ -309,7 +310,7 @@ impl Machine {
             let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
             queue.delivered.insert(entry.delivered_again(), holder);
         }
-        queue.touch(dirty);
+        queue.touch_last(dirty);
     }
 
     /// Delivered or ready, the messages leave the queue.
@@ -344,7 +345,7 @@ impl Machine {
     }
 
     fn stage_settle(&mut self, transaction: u64, queue: QueueId, messages: IdList<'_>, at: Place) {
-        let staged = self.transactions.open(transaction);
+        let staged = self.transactions.add(transaction);
         staged.steps.push(Step::Settle {
             queue: queue.0,
             messages: messages.messages().map(|id| id.0).collect(),
@@ -364,7 +365,7 @@ impl Machine {
     }
 
     #[cold]
-    fn decide_transaction(
+    fn transact(
         &mut self,
         transaction: u64,
         state: TransactionState,

@@ -21,9 +21,14 @@ impl Machine {
         self.check_consumers();
         self.check_destinations();
         self.check_messages();
-        for queue in self.queues.dirty() {
-            let is_noted = self.queues.get(queue).is_none_or(|queue| queue.is_dirty);
-            assert!(is_noted, "queue {} is listed but not dirty", queue.0);
+        let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
+        for queue in self.queues.iter() {
+            let is_listed = listed.contains(&queue.id);
+            assert_eq!(
+                queue.is_dirty, is_listed,
+                "queue {} and the list",
+                queue.id.0
+            );
         }
     }
 

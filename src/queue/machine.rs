@@ -194,8 +194,9 @@ impl Machine {
         }
     }
 
-    /// The next queue with messages and takers; [`Self::decide_dispatch`] is due for it. A queue
-    /// with more work than one decision holds comes again at the end.
+    /// The next queue with messages and takers; [`Self::decide_dispatch`] is due for it. It stays
+    /// the next until that fact came true, so a turn may end here when the journal is full. A
+    /// queue with more work than one decision holds comes again after the others.
     pub fn poll_dispatch(&mut self) -> Option<QueueId> {
         self.queues.poll_dirty(&mut self.consumers)
     }

@@ -78,10 +78,10 @@ impl SegmentRing {
         if self.uses.is_empty() {
             self.oldest = segment;
         }
-        while segment < self.oldest {
-            self.uses.push_front(SegmentUse::default());
-            self.oldest = SegmentId::ZERO.plus(self.oldest.get() - 1);
-        }
+        assert!(
+            segment >= self.oldest,
+            "records come in the order of segments"
+        );
         let index = (segment.get() - self.oldest.get()) as usize;
         while self.uses.len() <= index {
             self.uses.push_back(SegmentUse::default());

@@ -89,6 +89,15 @@ impl QueueState {
         }
     }
 
+    /// Dispatched: what is left to do waits until the other queues had their turn.
+    pub(super) fn touch_last(&mut self, dirty: &mut VecDeque<u64>) {
+        if dirty.front() == Some(&self.id.0) {
+            dirty.pop_front();
+            self.is_dirty = false;
+        }
+        self.touch(dirty);
+    }
+
     /// How many messages, up to `max`, consumers take now.
     pub(super) fn demand(&self, consumers: &Consumers, max: usize) -> usize {
         let mut demand = 0;
@@ -162,16 +171,16 @@ impl Queues {
         self.dirty.len()
     }
 
-    /// The next queue that has both messages and takers.
+    /// The first queue that has both messages and takers. It stays first until it is dispatched.
     pub(super) fn poll_dirty(&mut self, consumers: &mut Consumers) -> Option<QueueId> {
-        while let Some(id) = self.dirty.pop_front().map(QueueId) {
-            let Some(queue) = self.get_mut(id) else {
-                continue;
-            };
-            queue.is_dirty = false;
-            if !queue.ready.is_empty() && queue.next_willing(consumers).is_some() {
-                return Some(id);
+        while let Some(id) = self.dirty.front().copied().map(QueueId) {
+            if let Some(queue) = self.get_mut(id) {
+                if !queue.ready.is_empty() && queue.next_willing(consumers).is_some() {
+                    return Some(id);
+                }
+                queue.is_dirty = false;
             }
+            self.dirty.pop_front();
         }
         None
     }

@@ -33,6 +33,16 @@ impl Transactions {
         self.staged.entry(transaction).or_default()
     }
 
+    /// The transaction, to stage one more record in it.
+    ///
+    /// Panics: if it is prepared (our own mistake). Nothing may follow that promise: when its
+    /// segment is freed, a replay would take the rest for a transaction nobody prepared.
+    pub(super) fn add(&mut self, transaction: u64) -> &mut Staged {
+        let staged = self.open(transaction);
+        assert!(!staged.is_prepared, "transaction {transaction} is prepared");
+        staged
+    }
+
     pub(super) fn close(&mut self, transaction: u64) -> Option<Staged> {
         self.staged.remove(&transaction)
     }
@@ -49,10 +59,10 @@ impl Transactions {
         numbers
     }
 
-    /// Queue and message of everything that prepared transactions settle.
+    /// Queue and message of everything that the transactions settle.
     pub(super) fn locked(&self) -> FxHashSet<(u64, u64)> {
         let mut locked = FxHashSet::default();
-        for staged in self.staged.values().filter(|staged| staged.is_prepared) {
+        for staged in self.staged.values() {
             for step in &staged.steps {
                 if let Step::Settle { queue, messages } = step {
                     locked.extend(messages.iter().map(|message| (*queue, *message)));

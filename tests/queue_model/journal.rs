@@ -1,0 +1,147 @@
+//! Real blocks in memory: what the model test journals goes through encoding, sealing and
+//! decoding, and comes back as a restart would find it.
+
+use std::collections::BTreeMap;
+
+use forebay_journal::format::{
+    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockSeal, Checksum, Record, SEGMENT_HEAD_SIZE,
+    SegmentHead, encode_record, encoded_size, seal_block,
+};
+use forebay_journal::{BlockNumber, Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+
+/// Blocks per segment: few, so that histories cross many segments.
+const SEGMENT_BLOCKS: usize = 3;
+/// Payload from which a block is sealed.
+const PAYLOAD_ENOUGH: usize = 4096;
+
+pub(crate) struct Journal {
+    segments: BTreeMap<SegmentId, Vec<Vec<u8>>>,
+    current: SegmentId,
+    open: Vec<u8>,
+    open_count: u32,
+    offset: u64,
+    next_lsn: Lsn,
+    next_block: BlockNumber,
+    previous: Checksum,
+}
+
+impl Journal {
+    pub(crate) fn new() -> Self {
+        let current = SegmentId::ZERO.next();
+        Self {
+            segments: BTreeMap::from([(current, Vec::new())]),
+            current,
+            open: vec![0; BLOCK_HEADER_SIZE],
+            open_count: 0,
+            offset: SEGMENT_HEAD_SIZE as u64,
+            next_lsn: Lsn::ZERO.next(),
+            next_block: BlockNumber::ZERO.next(),
+            previous: Checksum::NONE,
+        }
+    }
+
+    pub(crate) fn current(&self) -> SegmentId {
+        self.current
+    }
+
+    pub(crate) fn oldest(&self) -> SegmentId {
+        *self
+            .segments
+            .keys()
+            .next()
+            .expect("the current one is there")
+    }
+
+    /// Whether nothing was written to the current segment: `Retained` goes first.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.segments[&self.current].is_empty() && self.open_count == 0
+    }
+
+    /// Makes room, so that the next `append` of this record stays in the segment it finds now.
+    pub(crate) fn make_room(&mut self) {
+        if self.open.len() >= PAYLOAD_ENOUGH {
+            self.seal();
+        }
+    }
+
+    pub(crate) fn append(&mut self, record: &Record<'_>) -> Location {
+        let start = self.open.len();
+        let size = encoded_size(record);
+        assert!(start + size <= BLOCK_SIZE_MAX, "test records are small");
+        self.open.resize(start + size, 0xAA);
+        assert_eq!(encode_record(record, &mut self.open[start..]), size);
+        self.open_count += 1;
+        self.next_lsn = self.next_lsn.next();
+        Location::new(self.current, self.offset, start as u32)
+    }
+
+    pub(crate) fn seal(&mut self) {
+        if self.open_count == 0 {
+            return;
+        }
+        let payload_size = (self.open.len() - BLOCK_HEADER_SIZE) as u32;
+        let first_lsn = Lsn::ZERO.plus(self.next_lsn.get() - u64::from(self.open_count));
+        let seal = BlockSeal {
+            number: self.next_block,
+            first_lsn,
+            record_count: self.open_count,
+            durable_upto: Lsn::ZERO.plus(first_lsn.get() - 1),
+            offset: self.offset,
+            payload_size,
+            sealed_unix_ms: 0,
+            previous: self.previous,
+        };
+        let mut bytes = core::mem::take(&mut self.open);
+        bytes.resize(bytes.len().next_multiple_of(4096), 0xAA);
+        let (size, identity) = seal_block(&mut bytes, &head_of(self.current), &seal);
+        assert_eq!(size, bytes.len());
+        self.previous = identity;
+        self.offset += size as u64;
+        self.next_block = self.next_block.next();
+        self.open = vec![0; BLOCK_HEADER_SIZE];
+        self.open_count = 0;
+        let blocks = self.segments.entry(self.current).or_default();
+        blocks.push(bytes);
+        if blocks.len() >= SEGMENT_BLOCKS {
+            self.current = self.current.next();
+            self.segments.insert(self.current, Vec::new());
+            self.offset = SEGMENT_HEAD_SIZE as u64;
+        }
+    }
+
+    pub(crate) fn free_before(&mut self, oldest: SegmentId) {
+        self.segments = self.segments.split_off(&oldest);
+    }
+
+    /// Every record in order, decoded from its block, with its place.
+    pub(crate) fn replay(&self, mut take: impl FnMut(&Record<'_>, Location)) {
+        assert_eq!(self.open_count, 0, "seal first");
+        for (segment, blocks) in &self.segments {
+            let mut offset = SEGMENT_HEAD_SIZE as u64;
+            for bytes in blocks {
+                let block = Block::decode(bytes).expect("sealed by this test");
+                block
+                    .header
+                    .check_place(&head_of(*segment), offset)
+                    .expect("where it was put");
+                for found in block.records() {
+                    let (_, at, record) = found.expect("encoded by this test");
+                    take(&record, Location::new(*segment, offset, at));
+                }
+                offset += bytes.len() as u64;
+            }
+        }
+    }
+}
+
+fn head_of(segment: SegmentId) -> SegmentHead {
+    SegmentHead {
+        journal: JournalId([7; 16]),
+        shard: ShardId(0),
+        segment,
+        generation: 0,
+        epoch: Epoch::ZERO.next(),
+        size: 1 << 24,
+        inflight_blocks_max: 2,
+    }
+}

@@ -1,0 +1,223 @@
+//! Random histories of a shard's queues, with restarts: the machine that lived, the machine that
+//! replayed the same records from real blocks, and a naive model agree after every step.
+//!
+//! `FOREBAY_QUEUE_HISTORIES=100000 cargo test --test queue_model` runs longer.
+
+mod journal;
+mod model;
+mod replay;
+mod rig;
+
+use std::cell::Cell;
+
+use forebay_journal::format::{Routing, TransactionState};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use rig::{Pick, Rig, Sending};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Send(Sending, u8),
+    Subscribe {
+        to: u8,
+        routing: Routing,
+        credit: u8,
+    },
+    Join {
+        which: u8,
+        credit: u8,
+    },
+    Detach {
+        who: u8,
+    },
+    Dispatch {
+        rounds: u8,
+    },
+    DispatchMiddle {
+        which: u8,
+        skip: u8,
+    },
+    Ack(Pick),
+    Nack(Pick),
+    AddCredit {
+        who: u8,
+        messages: u8,
+    },
+    SetBlocked {
+        who: u8,
+        is_blocked: bool,
+    },
+    Delete {
+        which: u8,
+    },
+    DefineDurableTopicQueue {
+        to: u8,
+    },
+    Upload {
+        fragments: u8,
+    },
+    Abandon {
+        which: u8,
+    },
+    StageSettle {
+        pick: Pick,
+        transaction: u64,
+    },
+    Transact {
+        transaction: u64,
+        state: TransactionState,
+    },
+    /// A restart while a prepared transaction holds a settlement.
+    Doubt {
+        pick: Pick,
+        transaction: u64,
+    },
+    Seal,
+    Reclaim,
+    CompareWithReplay,
+    Restart,
+}
+
+fn routing() -> impl Strategy<Value = Routing> {
+    prop_oneof![2 => Just(Routing::Anycast), 1 => Just(Routing::Multicast)]
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    any::<(u8, u8, bool, bool)>().prop_map(|(who, which, by_message, is_cumulative)| Pick {
+        who,
+        which,
+        by_message,
+        is_cumulative,
+    })
+}
+
+fn sending() -> impl Strategy<Value = Sending> {
+    let fragments = prop_oneof![6 => Just(0), 1 => 1..4_u8];
+    let transaction = prop_oneof![6 => Just(0), 1 => 1..4_u64];
+    let is_persistent = prop_oneof![3 => Just(true), 1 => Just(false)];
+    (
+        any::<u8>(),
+        routing(),
+        is_persistent,
+        0..1500_u16,
+        fragments,
+        transaction,
+    )
+        .prop_map(
+            |(to, routing, is_persistent, size, fragments, transaction)| Sending {
+                to,
+                routing,
+                is_persistent,
+                size,
+                fragments,
+                transaction,
+            },
+        )
+}
+
+fn transaction_state() -> impl Strategy<Value = TransactionState> {
+    prop_oneof![
+        Just(TransactionState::Prepared),
+        Just(TransactionState::Committed),
+        Just(TransactionState::RolledBack),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        20 => (sending(), prop_oneof![3 => Just(1_u8), 1 => 2..15_u8])
+            .prop_map(|(sending, count)| Op::Send(sending, count)),
+        6 => (any::<u8>(), routing(), 0..12_u8)
+            .prop_map(|(to, routing, credit)| Op::Subscribe { to, routing, credit }),
+        2 => any::<(u8, u8)>().prop_map(|(which, credit)| Op::Join { which, credit: credit % 12 }),
+        2 => any::<u8>().prop_map(|who| Op::Detach { who }),
+        20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),
+        3 => any::<(u8, u8)>()
+            .prop_map(|(which, skip)| Op::DispatchMiddle { which, skip: skip % 6 }),
+        14 => pick().prop_map(Op::Ack),
+        8 => pick().prop_map(Op::Nack),
+        2 => any::<(u8, u8)>().prop_map(|(who, n)| Op::AddCredit { who, messages: n % 4 }),
+        3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
+        1 => any::<u8>().prop_map(|which| Op::Delete { which }),
+        1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
+        1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
+        1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
+        3 => (pick(), 1..4_u64)
+            .prop_map(|(pick, transaction)| Op::StageSettle { pick, transaction }),
+        3 => (1..4_u64, transaction_state())
+            .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
+        1 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
+        2 => Just(Op::Seal),
+        3 => Just(Op::Reclaim),
+        1 => Just(Op::CompareWithReplay),
+        2 => Just(Op::Restart),
+    ]
+}
+
+fn run(rig: &mut Rig, op: &Op) {
+    match op {
+        Op::Send(sending, count) => (0..*count).for_each(|_| rig.send(sending)),
+        Op::Subscribe {
+            to,
+            routing,
+            credit,
+        } => rig.subscribe(*to, *routing, *credit),
+        Op::Join { which, credit } => rig.join(*which, *credit),
+        Op::Detach { who } => rig.detach(*who),
+        Op::Dispatch { rounds } => rig.dispatch(*rounds),
+        Op::DispatchMiddle { which, skip } => rig.dispatch_middle(*which, *skip),
+        Op::Ack(pick) => rig.answer(pick, false),
+        Op::Nack(pick) => rig.answer(pick, true),
+        Op::AddCredit { who, messages } => rig.add_credit(*who, *messages),
+        Op::SetBlocked { who, is_blocked } => rig.set_blocked(*who, *is_blocked),
+        Op::Delete { which } => rig.delete(*which),
+        Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
+        Op::Upload { fragments } => drop(rig.upload(*fragments)),
+        Op::Abandon { which } => rig.abandon(*which),
+        Op::StageSettle { pick, transaction } => rig.stage_settle(pick, *transaction),
+        Op::Transact { transaction, state } => rig.transact(*transaction, *state),
+        Op::Doubt { pick, transaction } => {
+            rig.stage_settle(pick, *transaction);
+            rig.transact(*transaction, TransactionState::Prepared);
+            rig.restart();
+        }
+        Op::Seal => rig.seal(),
+        Op::Reclaim => rig.reclaim(),
+        Op::CompareWithReplay => rig.compare_with_replay(),
+        Op::Restart => rig.restart(),
+    }
+    rig.compare();
+}
+
+#[test]
+fn live_replay_and_model_agree_over_random_histories() {
+    let histories = std::env::var("FOREBAY_QUEUE_HISTORIES");
+    let cases = histories.map_or(20_000, |count| {
+        count.parse().expect("a number of histories")
+    });
+    let (steps, restarts) = (Cell::new(0_u64), Cell::new(0_u64));
+    let mut runner = TestRunner::new(Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&proptest::collection::vec(op(), 1..160), |ops| {
+        let mut rig = Rig::new();
+        for op in &ops {
+            run(&mut rig, op);
+        }
+        rig.compare_with_replay();
+        rig.compare();
+        rig.restart();
+        steps.set(steps.get() + ops.len() as u64);
+        restarts.set(restarts.get() + rig.restarts);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+    println!(
+        "{cases} histories, {} steps, {} restarts",
+        steps.get(),
+        restarts.get()
+    );
+}

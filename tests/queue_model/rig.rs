@@ -1,0 +1,763 @@
+//! The machine under test, its journal and the model, driven in step and compared after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay::queue::{
+    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Refused,
+    Routed, Selection, Settlement,
+};
+use forebay_journal::format::{
+    IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
+    TransactionState,
+};
+use forebay_journal::{MessageId, QueueId};
+
+use super::journal::Journal;
+use super::model::{Consumer, Message, Model, Queue, State, Step};
+
+pub(crate) const LIMITS: Limits = Limits {
+    queues_max: 9,
+    consumers_max: 7,
+    unsettled_max: 12,
+    dispatch_max: 4,
+};
+
+pub(crate) struct Rig {
+    pub(crate) machine: Machine,
+    pub(crate) model: Model,
+    pub(crate) journal: Journal,
+    pub(crate) decision: Decision,
+    pub(crate) routed: Routed,
+    /// Consumers by the model's number; those that left stay, to be refused.
+    pub(crate) ids: BTreeMap<usize, ConsumerId>,
+    pub(crate) slots: BTreeMap<u32, usize>,
+    pub(crate) next_slot: u32,
+    /// Queue and message of all that was settled durably.
+    pub(crate) settled: BTreeSet<(u64, u64)>,
+    pub(crate) restarts: u64,
+}
+
+/// Which messages an operation is about, as drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pick {
+    pub(crate) who: u8,
+    pub(crate) which: u8,
+    pub(crate) by_message: bool,
+    pub(crate) is_cumulative: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) to: u8,
+    pub(crate) routing: Routing,
+    pub(crate) is_persistent: bool,
+    pub(crate) size: u16,
+    pub(crate) fragments: u8,
+    pub(crate) transaction: u64,
+}
+
+fn address_of(number: u8) -> String {
+    format!("address.{}", number % 3)
+}
+
+impl Rig {
+    pub(crate) fn new() -> Self {
+        let mut rig = Self {
+            machine: Machine::new(LIMITS),
+            model: Model::new(),
+            journal: Journal::new(),
+            decision: Decision::new(),
+            routed: Routed::new(),
+            ids: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            next_slot: 0,
+            settled: BTreeSet::new(),
+            restarts: 0,
+        };
+        rig.start_epoch();
+        rig
+    }
+
+    /// Appends a record, behind `Retained` where a segment begins, and makes it true.
+    pub(crate) fn apply(&mut self, fact: &Fact<'_>, slot: Place) -> (Place, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let place = if fact.is_journaled {
+            self.journal.make_room();
+            if self.journal.is_fresh() {
+                let retained = Fact::from(Record::Retained {
+                    oldest_segment: self.journal.oldest(),
+                    message_floor: self.machine.message_floor(),
+                    queue_floor: self.machine.queue_floor(),
+                });
+                self.append(&retained, &mut effects);
+            }
+            self.append(fact, &mut effects)
+        } else {
+            self.machine.evolve(fact, slot, &mut effects);
+            slot
+        };
+        for effect in &effects {
+            if let Effect::Forget { slot } = effect {
+                let left = self.slots.get_mut(slot).expect("forgot more than it had");
+                *left -= 1;
+                if *left == 0 {
+                    self.slots.remove(slot);
+                }
+            }
+        }
+        (place, effects)
+    }
+
+    pub(crate) fn append(&mut self, fact: &Fact<'_>, effects: &mut Vec<Effect>) -> Place {
+        let place = Place::Journal(self.journal.append(&fact.record));
+        self.machine.evolve(fact, place, effects);
+        let model = &mut self.model;
+        let (message, queue) = match fact.record {
+            Record::Message { fields, .. } => (fields.message.0 + 1, 0),
+            Record::Fragment { upload, .. } => (upload + 1, 0),
+            Record::QueueDefine { queue, .. } => (0, queue.0 + 1),
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            }
+            | Record::Retained {
+                message_floor,
+                queue_floor,
+                ..
+            } => (message_floor.0, queue_floor.0),
+            _ => (0, 0),
+        };
+        model.recorded_message = model.recorded_message.max(message);
+        model.recorded_queue = model.recorded_queue.max(queue);
+        place
+    }
+
+    fn apply_decision(&mut self) -> Vec<(Place, Vec<Effect>)> {
+        let decision = core::mem::take(&mut self.decision);
+        let done = decision
+            .facts()
+            .map(|fact| self.apply(&fact, Place::NONE))
+            .collect();
+        self.decision = decision;
+        done
+    }
+
+    // ---- queues ----
+
+    fn define(&mut self, queue: QueueId, routing: Routing, address: &str, place: Place) {
+        let defined_in = match place {
+            Place::Journal(location) => Some(location.segment()),
+            Place::Volatile(_) => None,
+        };
+        assert_eq!(queue.0, self.model.next_queue, "queue ids are dense");
+        self.model.next_queue += 1;
+        let messages = BTreeMap::new();
+        let address = address.to_owned();
+        let queue_model = Queue {
+            routing,
+            address,
+            defined_in,
+            messages,
+        };
+        self.model.queues.insert(queue.0, queue_model);
+    }
+
+    fn open(&mut self, routing: Routing, address: &str) -> Option<QueueId> {
+        let known = self.model.routed(routing, address).0.first().copied();
+        let opened = match routing {
+            Routing::Anycast => self
+                .machine
+                .decide_queue(address.as_bytes(), &mut self.decision),
+            Routing::Multicast => self
+                .machine
+                .decide_subscription(address.as_bytes(), &mut self.decision),
+        };
+        if let (Routing::Anycast, Some(known)) = (routing, known) {
+            assert_eq!(opened, Ok(QueueId(known)));
+            assert!(self.decision.is_empty());
+            return Some(QueueId(known));
+        }
+        if self.model.queues.len() >= LIMITS.queues_max {
+            assert_eq!(
+                opened,
+                Err(Refused::QueuesFull {
+                    max: LIMITS.queues_max
+                })
+            );
+            return None;
+        }
+        let queue = opened.expect("there is room");
+        let done = self.apply_decision();
+        assert_eq!(done.len(), 1);
+        self.define(queue, routing, address, done[0].0);
+        Some(queue)
+    }
+
+    /// A durable queue at a multicast address: a durable subscription, one day.
+    pub(crate) fn define_durable_topic_queue(&mut self, to: u8) {
+        let address = address_of(to);
+        let queue = self.machine.queue_floor();
+        let fact = Fact::from(Record::QueueDefine {
+            queue,
+            routing: Routing::Multicast,
+            flags: QueueFlags {
+                is_auto_created: false,
+            },
+            address: address.as_bytes(),
+            name: b"durable",
+        });
+        if self.model.queues.len() < LIMITS.queues_max {
+            let (place, _) = self.apply(&fact, Place::NONE);
+            self.define(queue, Routing::Multicast, &address, place);
+        }
+    }
+
+    pub(crate) fn delete(&mut self, which: u8) {
+        let Some(queue) = nth(self.model.queues.keys(), which) else {
+            return;
+        };
+        self.machine
+            .decide_delete(QueueId(queue), &mut self.decision)
+            .expect("it is there");
+        let done = self.apply_decision();
+        let consumers = self
+            .model
+            .consumers
+            .values()
+            .filter(|c| c.queue == queue)
+            .count();
+        let detached = |effect: &&Effect| matches!(effect, Effect::Detached { .. });
+        assert_eq!(done[0].1.iter().filter(detached).count(), consumers);
+        self.model.delete(queue);
+        let gone = self
+            .machine
+            .decide_delete(QueueId(queue), &mut self.decision);
+        assert_eq!(gone, Err(Refused::UnknownQueue));
+    }
+
+    // ---- messages ----
+
+    fn is_prepared(&self, transaction: u64) -> bool {
+        let staged = self.model.transactions.get(&transaction);
+        staged.is_some_and(|staged| staged.is_prepared)
+    }
+
+    pub(crate) fn send(&mut self, sending: &Sending) {
+        if self.is_prepared(sending.transaction) {
+            return;
+        }
+        let address = address_of(sending.to);
+        let routing = sending.routing;
+        if routing == Routing::Anycast && self.open(routing, &address).is_none() {
+            return;
+        }
+        let (durable, volatile) = self.model.routed(routing, &address);
+        let is_journaled = sending.is_persistent && !durable.is_empty();
+        let destination = self.machine.resolve(routing, address.as_bytes());
+        let Some(destination) = destination else {
+            assert!(durable.is_empty() && volatile.is_empty());
+            return;
+        };
+        let fragments = if is_journaled { sending.fragments } else { 0 };
+        let upload = self.upload(fragments);
+        let mut routed = core::mem::take(&mut self.routed);
+        let decided = self
+            .machine
+            .decide_enqueue(destination, sending.is_persistent, &mut routed);
+        assert_eq!(decided, Ok(()));
+        assert_eq!(routed.message().0, self.model.next_message);
+        assert_eq!(routed.is_journaled(), is_journaled);
+        assert_eq!(routed.queue_count(), durable.len() + volatile.len());
+        let (head, body) = (b"head:er\n", vec![b'x'; sending.size.into()]);
+        let before: u64 = self.upload_bytes(upload);
+        let fields = MessageFields {
+            transaction: sending.transaction,
+            upload,
+            body_size: before + body.len() as u64,
+            flags: MessageFlags {
+                is_durable: sending.is_persistent,
+                ..MessageFlags::default()
+            },
+            ..MessageFields::default()
+        };
+        let fact = routed.fact(fields, Parts::One(head), Parts::One(&body));
+        if !is_journaled {
+            self.next_slot += 1;
+            self.slots.insert(self.next_slot, routed.queue_count());
+        }
+        let (place, _) = self.apply(&fact, Place::Volatile(self.next_slot));
+        let own = (head.len() + body.len()) as u32;
+        let message = Message {
+            attempts: 0,
+            size: own + before as u32,
+            place,
+            state: State::Ready,
+        };
+        self.enter(
+            routed.message().0,
+            upload,
+            own,
+            [durable, volatile],
+            message,
+            sending.transaction,
+        );
+        self.routed = routed;
+    }
+
+    fn enter(
+        &mut self,
+        id: u64,
+        upload: u64,
+        own: u32,
+        [mut queues, volatile]: [Vec<u64>; 2],
+        message: Message,
+        transaction: u64,
+    ) {
+        let model = &mut self.model;
+        model.next_message = id + 1;
+        if let Place::Journal(location) = message.place {
+            let mut records = model.uploads.remove(&upload).unwrap_or_default();
+            records.push((location.segment(), own));
+            model.records.insert(id, records);
+        }
+        let named = queues.len();
+        queues.extend(volatile);
+        if transaction == 0 {
+            model.insert(id, &queues, &message);
+        } else {
+            let staged = model.transactions.entry(transaction).or_default();
+            staged.steps.push(Step::Enter {
+                id,
+                queues,
+                named,
+                message,
+            });
+        }
+    }
+
+    /// Begins an upload of so many fragments; returns its number, or zero for no fragments.
+    pub(crate) fn upload(&mut self, fragments: u8) -> u64 {
+        if fragments == 0 {
+            return 0;
+        }
+        let upload = self.machine.next_upload();
+        assert_eq!(upload, self.model.next_message);
+        self.model.next_message += 1;
+        for number in 1..=u64::from(fragments) {
+            let body = vec![b'f'; 100 * number as usize];
+            let offset = self.upload_bytes(upload);
+            let body = Parts::One(&body);
+            let fact = Fact::from(Record::Fragment {
+                upload,
+                offset,
+                body,
+            });
+            let (place, _) = self.apply(&fact, Place::NONE);
+            let Place::Journal(location) = place else {
+                panic!("journaled")
+            };
+            let parts = self.model.uploads.entry(upload).or_default();
+            parts.push((location.segment(), body.size() as u32));
+        }
+        upload
+    }
+
+    fn upload_bytes(&self, upload: u64) -> u64 {
+        let parts = self.model.uploads.get(&upload);
+        parts
+            .into_iter()
+            .flatten()
+            .map(|(_, bytes)| u64::from(*bytes))
+            .sum()
+    }
+
+    pub(crate) fn abandon(&mut self, which: u8) {
+        if let Some(upload) = nth(self.model.uploads.keys(), which) {
+            self.apply(&Fact::from(Record::UploadAbandoned { upload }), Place::NONE);
+            self.model.uploads.remove(&upload);
+        }
+    }
+
+    // ---- consumers ----
+
+    pub(crate) fn subscribe(&mut self, to: u8, routing: Routing, credit: u8) {
+        if let Some(queue) = self.open(routing, &address_of(to)) {
+            self.attach(queue, credit);
+        }
+    }
+
+    /// Attaches to a queue that is there, whatever it is.
+    pub(crate) fn join(&mut self, which: u8, credit: u8) {
+        if let Some(queue) = nth(self.model.queues.keys(), which) {
+            self.attach(QueueId(queue), credit);
+        }
+    }
+
+    fn attach(&mut self, queue: QueueId, credit: u8) {
+        let number = self.model.next_consumer;
+        let attached = self.machine.attach(&Attachment {
+            queue,
+            link: number as u64,
+            tag: 7,
+            credit: if credit > 9 {
+                Credit::Unlimited
+            } else {
+                Credit::Messages(credit.into())
+            },
+            settlement: Settlement::ByConsumer,
+        });
+        if self.model.consumers.len() >= LIMITS.consumers_max {
+            assert_eq!(
+                attached,
+                Err(Refused::ConsumersFull {
+                    max: LIMITS.consumers_max
+                })
+            );
+            return;
+        }
+        let id = attached.expect("there is room");
+        let credit = if credit > 9 {
+            LIMITS.unsettled_max
+        } else {
+            credit.into()
+        };
+        let consumer = Consumer {
+            queue: queue.0,
+            credit,
+            is_blocked: false,
+            next_tag: 1,
+            held: Vec::new(),
+        };
+        self.model.consumers.insert(number, consumer);
+        self.ids.insert(number, id);
+        self.model.next_consumer += 1;
+    }
+
+    /// Any consumer that ever was in this run, with whether it still is.
+    fn consumer(&self, who: u8) -> Option<(usize, ConsumerId, bool)> {
+        let number = match nth(self.model.consumers.keys(), who) {
+            Some(number) if who < 240 => number,
+            _ => nth(self.ids.keys(), who)?,
+        };
+        Some((
+            number,
+            self.ids[&number],
+            self.model.consumers.contains_key(&number),
+        ))
+    }
+
+    pub(crate) fn add_credit(&mut self, who: u8, messages: u8) {
+        let Some((number, id, is_there)) = self.consumer(who) else {
+            return;
+        };
+        let added = self.machine.add_credit(id, messages.into());
+        assert_eq!(added.is_ok(), is_there);
+        if let Some(consumer) = self.model.consumers.get_mut(&number) {
+            consumer.credit = (consumer.credit + u32::from(messages)).min(LIMITS.unsettled_max);
+        }
+    }
+
+    pub(crate) fn set_blocked(&mut self, who: u8, is_blocked: bool) {
+        let Some((number, id, is_there)) = self.consumer(who) else {
+            return;
+        };
+        let done = if is_blocked {
+            self.machine.block(id)
+        } else {
+            self.machine.unblock(id)
+        };
+        assert_eq!(done.is_ok(), is_there);
+        if let Some(consumer) = self.model.consumers.get_mut(&number) {
+            consumer.is_blocked = is_blocked;
+        }
+    }
+
+    pub(crate) fn detach(&mut self, who: u8) {
+        let Some((number, id, is_there)) = self.consumer(who) else {
+            return;
+        };
+        let decided = self.machine.decide_detach(id, &mut self.decision);
+        if !is_there {
+            assert_eq!(decided, Err(Refused::UnknownConsumer));
+            return self.machine.detach(id);
+        }
+        decided.expect("it is there");
+        self.apply_decision();
+        self.machine.detach(id);
+        let queue = self.model.consumers[&number].queue;
+        let is_alone = self
+            .model
+            .consumers
+            .values()
+            .filter(|c| c.queue == queue)
+            .count()
+            == 1;
+        if self.model.queues[&queue].defined_in.is_none() && is_alone {
+            return self.model.delete(queue);
+        }
+        let all: Vec<usize> = (0..self.model.consumers[&number].held.len()).collect();
+        let taken = self.model.take(number, &all);
+        self.model.release(queue, &taken);
+        self.model.consumers.remove(&number);
+    }
+
+    // ---- deliveries ----
+
+    pub(crate) fn dispatch(&mut self, rounds: u8) {
+        for _ in 0..rounds {
+            let Some(queue) = self.machine.poll_dispatch() else {
+                return;
+            };
+            assert_eq!(
+                self.machine.poll_dispatch(),
+                Some(queue),
+                "a poll changes nothing"
+            );
+            let due = self.model.due(queue.0, LIMITS.dispatch_max);
+            let fact = self
+                .machine
+                .decide_dispatch(queue)
+                .expect("polled queues have work");
+            self.deliver_all(queue, &due, &fact);
+        }
+    }
+
+    /// Delivers from the middle of a queue, as selectors and priorities will.
+    pub(crate) fn dispatch_middle(&mut self, which: u8, skip: u8) {
+        let Some(queue) = nth(self.model.queues.keys(), which) else {
+            return;
+        };
+        let demand = self.model.due(queue, usize::MAX).len();
+        let ready = self.model.ready(queue);
+        let skip = usize::from(skip).min(ready.len());
+        let due = &ready[skip..ready.len().min(skip + demand.min(3))];
+        let (Some(first), Some(last)) = (due.first(), due.last()) else {
+            return;
+        };
+        let (first, last) = (MessageId(*first), MessageId(*last));
+        let queue_id = QueueId(queue);
+        let is_journaled = self.is_worth_a_record(queue, due);
+        let record = Record::Delivery {
+            queue: queue_id,
+            first,
+            last,
+        };
+        let fact = Fact {
+            is_journaled,
+            ..Fact::from(record)
+        };
+        self.deliver_all(queue_id, due, &fact);
+    }
+
+    fn is_worth_a_record(&self, queue: u64, messages: &[u64]) -> bool {
+        let queue = &self.model.queues[&queue];
+        let has_durable = messages.iter().any(|id| queue.messages[id].is_durable());
+        queue.defined_in.is_some() && has_durable
+    }
+
+    fn deliver_all(&mut self, queue: QueueId, due: &[u64], fact: &Fact<'_>) {
+        let (first, last) = (due[0], *due.last().expect("has work"));
+        let (first, last) = (MessageId(first), MessageId(last));
+        assert_eq!(fact.record, Record::Delivery { queue, first, last });
+        assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, due));
+        let (_, effects) = self.apply(fact, Place::NONE);
+        assert_eq!(effects.len(), due.len());
+        for (effect, id) in effects.iter().zip(due) {
+            self.deliver(queue.0, *id, effect);
+        }
+    }
+
+    fn deliver(&mut self, expected_queue: u64, id: u64, effect: &Effect) {
+        let Effect::Deliver {
+            link,
+            consumer,
+            consumer_tag,
+            delivery_tag,
+            queue,
+            message,
+            place,
+            size_bytes,
+            attempts,
+            is_redelivered,
+            is_fragmented,
+            settlement,
+        } = *effect
+        else {
+            panic!("a delivery has one effect per message, not {effect:?}");
+        };
+        assert!(
+            !self.settled.contains(&(queue.0, message.0)),
+            "a settled message came back"
+        );
+        let number = link as usize;
+        assert_eq!((queue.0, message.0, consumer_tag), (expected_queue, id, 7));
+        assert_eq!(consumer, self.ids[&number]);
+        assert_eq!(settlement, Settlement::ByConsumer);
+        let holder = self.model.consumers.get_mut(&number).expect("attached");
+        assert_eq!(holder.queue, queue.0);
+        assert!(holder.available() > 0, "credit exceeded, or blocked");
+        assert_eq!(delivery_tag, holder.next_tag);
+        holder.next_tag += 1;
+        holder.held.push((delivery_tag, id));
+        let records = self.model.records.get(&id).map_or(0, Vec::len);
+        let found = self
+            .model
+            .queues
+            .get_mut(&queue.0)
+            .and_then(|q| q.messages.get_mut(&id));
+        let found = found.expect("in its queue");
+        assert_eq!(found.state, State::Ready, "delivered twice at once");
+        assert_eq!(
+            (place, size_bytes, attempts),
+            (found.place, found.size, found.attempts)
+        );
+        assert_eq!(is_redelivered, found.attempts > 0);
+        assert_eq!(is_fragmented, records > 1);
+        found.attempts += 1;
+        found.state = State::Held { consumer: number };
+    }
+
+    fn selection(&self, consumer: &Consumer, pick: &Pick) -> Selection {
+        let tag = u64::from(pick.which) % (consumer.next_tag + 2);
+        let held = nth(consumer.held.iter().map(|(_, id)| id), pick.which);
+        let message = MessageId(
+            held.filter(|_| pick.which < 200)
+                .unwrap_or_else(|| pick.which.into()),
+        );
+        // Mostly what is held; now and then anything.
+        let tag = match nth(consumer.held.iter().map(|(tag, _)| tag), pick.which) {
+            Some(held) if !pick.which.is_multiple_of(4) => held,
+            _ => tag,
+        };
+        match (pick.by_message, pick.is_cumulative) {
+            (false, false) => Selection::One(tag),
+            (false, true) => Selection::Upto(tag),
+            (true, false) => Selection::Message(message),
+            (true, true) => Selection::UptoMessage(message),
+        }
+    }
+
+    /// Acknowledges or, if `is_release`, gives back.
+    pub(crate) fn answer(&mut self, pick: &Pick, is_release: bool) {
+        let Some((number, id, is_there)) = self.consumer(pick.who) else {
+            return;
+        };
+        if !is_there {
+            let one = Selection::One(1);
+            let refused = self.machine.decide_release(id, one, &mut self.decision);
+            return assert_eq!(refused, Err(Refused::UnknownConsumer));
+        }
+        let consumer = &self.model.consumers[&number];
+        let (queue, selection) = (consumer.queue, self.selection(consumer, pick));
+        let positions = consumer.select(selection);
+        let decided = if is_release {
+            self.machine
+                .decide_release(id, selection, &mut self.decision)
+        } else {
+            self.machine
+                .decide_settle(id, selection, Outcome::Accepted, &mut self.decision)
+        };
+        if positions.is_empty() {
+            assert_eq!(decided, Err(Refused::UnknownDelivery));
+            return assert!(self.decision.is_empty());
+        }
+        decided.expect("something is selected");
+        self.check_facts(number, &positions);
+        self.apply_decision();
+        let taken = self.model.take(number, &positions);
+        if is_release {
+            return self.model.release(queue, &taken);
+        }
+        for message in taken {
+            self.model.settle(queue, message);
+            self.settled.insert((queue, message));
+        }
+    }
+
+    /// The decided facts name just these messages, and journal just those a restart must know.
+    fn check_facts(&self, number: usize, positions: &[usize]) {
+        let consumer = &self.model.consumers[&number];
+        let queue = &self.model.queues[&consumer.queue];
+        let expected = positions.iter().map(|at| consumer.held[*at].1).map(|id| {
+            let is_durable = queue.defined_in.is_some() && queue.messages[&id].is_durable();
+            (id, is_durable)
+        });
+        let mut found = BTreeMap::new();
+        for fact in self.decision.facts() {
+            let (Record::Settle { messages, .. } | Record::Release { messages, .. }) = fact.record
+            else {
+                panic!("not about messages: {:?}", fact.record);
+            };
+            found.extend(messages.messages().map(|id| (id.0, fact.is_journaled)));
+        }
+        assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
+    }
+
+    // ---- transactions ----
+
+    pub(crate) fn stage_settle(&mut self, pick: &Pick, transaction: u64) {
+        if self.is_prepared(transaction) {
+            return;
+        }
+        let Some((number, _, true)) = self.consumer(pick.who) else {
+            return;
+        };
+        let consumer = &self.model.consumers[&number];
+        let Some(id) = nth(consumer.held.iter().map(|(_, id)| id), pick.which) else {
+            return;
+        };
+        let queue = consumer.queue;
+        let state = &self.model.queues[&queue];
+        let is_journaled = state.defined_in.is_some() && state.messages[&id].is_durable();
+        let ids = [zerocopy::little_endian::U64::new(id)];
+        let fact = Fact {
+            is_journaled,
+            ..Fact::from(Record::Settle {
+                queue: QueueId(queue),
+                transaction,
+                outcome: Outcome::Accepted,
+                messages: IdList(&ids),
+            })
+        };
+        let (place, _) = self.apply(&fact, Place::NONE);
+        let staged = self.model.transactions.entry(transaction).or_default();
+        staged.steps.push(Step::Settle {
+            queue,
+            id,
+            is_journaled,
+        });
+        if let Place::Journal(location) = place {
+            staged.pins.push(location.segment());
+        }
+    }
+
+    pub(crate) fn transact(&mut self, transaction: u64, state: TransactionState) {
+        let fact = Fact::from(Record::Transaction { transaction, state });
+        let (place, _) = self.apply(&fact, Place::NONE);
+        let is_committed = match state {
+            TransactionState::Committed => true,
+            TransactionState::RolledBack => false,
+            TransactionState::Prepared => {
+                let staged = self.model.transactions.entry(transaction).or_default();
+                staged.is_prepared = true;
+                let Place::Journal(location) = place else {
+                    panic!("journaled")
+                };
+                return staged.pins.push(location.segment());
+            }
+        };
+        self.model.end_transaction(transaction, is_committed);
+    }
+}
+
+pub(crate) fn nth<'a, T: Copy + 'a>(
+    items: impl ExactSizeIterator<Item = &'a T>,
+    which: u8,
+) -> Option<T> {
+    let mut items = items;
+    let count = items.len();
+    (count > 0)
+        .then(|| items.nth(usize::from(which) % count).copied())
+        .flatten()
+}
