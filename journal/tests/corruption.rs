@@ -4,7 +4,8 @@
 mod rig;
 
 use forebay_journal::format::{
-    BLOCK_HEADER_SIZE, Block, BlockHeader, FormatError, Parts, Record, SegmentHead, Superblock,
+    BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, FormatError, Parts, Record, SegmentHead,
+    Superblock, seal_block,
 };
 use forebay_journal::recovery::{Evidence, Problem, Recovered, RecoveryError, Seal};
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random};
@@ -115,8 +116,14 @@ fn scenes() -> Vec<Scene> {
     let mut late = late.restart(disk);
     late.write_blocks(1, 100);
 
+    // Sealed long before they were written: only their numbers prove anything.
+    let mut silent = Rig::new(9, 8);
+    silent.writer.says_durable_upto = Some(Lsn::ZERO);
+    silent.write_blocks(12, 3_000);
+
     vec![
         Scene::new("busy", busy, false),
+        Scene::new("silent", silent, false),
         Scene::new("idle", idle, true),
         Scene::new("stopped", stopped, true),
         Scene::new("several epochs", epochs, false),
@@ -245,8 +252,14 @@ fn stale_copy(disk: &MemoryDisk, place: &Place, sound: &[u8]) -> Vec<u8> {
         generation: place.header.place.generation.wrapping_sub(1) % (1 << 62),
         ..head(place.header.place.epoch, place.segment, 0, size)
     };
-    let header = &place.header;
-    let seal = forebay_journal::format::BlockSeal {
+    let seal = seal_of(&place.header);
+    let mut bytes = sound.to_vec();
+    seal_block(&mut bytes, &former, &seal);
+    bytes
+}
+
+fn seal_of(header: &BlockHeader) -> BlockSeal {
+    BlockSeal {
         number: header.number,
         first_lsn: header.first_lsn,
         record_count: header.record_count,
@@ -255,10 +268,7 @@ fn stale_copy(disk: &MemoryDisk, place: &Place, sound: &[u8]) -> Vec<u8> {
         payload_size: header.payload_size,
         sealed_unix_ms: header.sealed_unix_ms,
         previous: header.previous,
-    };
-    let mut bytes = sound.to_vec();
-    forebay_journal::format::seal_block(&mut bytes, &former, &seal);
-    bytes
+    }
 }
 
 /// An error names the segment that was damaged and the first record that may be lost.
@@ -429,6 +439,15 @@ fn a_fault_of_one_file_is_never_a_silent_loss() {
                     .filter(|_| is_forgotten)
                     .map(|b| b.header.first_lsn);
                 let outcome = judge(&scene.rig.model, &open(&disk), first, &name);
+                let is_cut = fault.starts_with("cut to");
+                if is_cut && !blocks.is_empty() && !fault.ends_with(" 0") && !fault.ends_with("100")
+                {
+                    let error = open(&disk).result.expect_err("shorter than its head says");
+                    assert!(
+                        matches!(error.problem, Problem::Truncated { .. }),
+                        "{name}: {error}"
+                    );
+                }
                 if blocks.is_empty() && fault == "missing" {
                     continue;
                 }
@@ -438,6 +457,109 @@ fn a_fault_of_one_file_is_never_a_silent_loss() {
     }
     eprintln!("faults of files: {tally:?}");
     assert!(tally.refused > 500 && tally.whole > 100, "{tally:?}");
+}
+
+/// A journal whose last segment has no prepared one behind it.
+fn without_spares(seed: u64) -> Scene {
+    let mut rig = Rig::new(seed, 8);
+    rig.write_blocks(10, 3_000);
+    let last = rig.writer.segment().expect("begun");
+    let spares: Vec<FileId> = rig
+        .disk
+        .files()
+        .filter(|(_, name, _)| rig::parse_path(name).is_some_and(|(_, segment)| segment > last))
+        .map(|(id, ..)| id)
+        .collect();
+    assert!(spares.len() > 1);
+    for spare in &spares[1..] {
+        rig.disk.remove(*spare).expect("exists");
+    }
+    Scene::new("one spare", rig, false)
+}
+
+/// The last segment's head is damaged, or it changes names with the one spare.
+#[test]
+fn a_damaged_head_hides_nothing() {
+    let scene = without_spares(11);
+    let last = scene.blocks.last().expect("some");
+    let epoch = last.header.place.epoch;
+    let spare = scene
+        .rig
+        .disk
+        .find(&path(epoch, last.segment.next()))
+        .expect("one is left");
+
+    let mut disk = scene.rig.disk.clone();
+    disk.rename(spare, &path(epoch, last.segment))
+        .expect("exists");
+    disk.rename(last.file, &path(epoch, last.segment.next()))
+        .expect("exists");
+    let error = open(&disk).result.expect_err("names changed");
+    assert!(
+        matches!(error.problem, Problem::Head(FormatError::Foreign { .. })),
+        "{error}"
+    );
+
+    let mut disk = scene.rig.disk.clone();
+    disk.remove(spare).expect("exists");
+    disk.put(last.file, 100, &[1]).expect("fits");
+    let error = open(&disk).result.expect_err("the head is damaged");
+    assert!(matches!(error.problem, Problem::Head(_)), "{error}");
+    assert_eq!((error.segment, error.offset), (last.segment, 0));
+
+    // Without blocks behind it, such a head is a preparation that was not finished.
+    let mut disk = scene.rig.disk.clone();
+    disk.put(spare, 100, &[1]).expect("fits");
+    scene
+        .rig
+        .model
+        .check(&open(&disk))
+        .expect("the spare holds nothing");
+}
+
+/// Another history in the same place: all fields fit but the chain of identities.
+#[test]
+fn a_block_of_another_history_is_refused() {
+    let scene = without_spares(12);
+    for pair in scene.blocks.windows(2) {
+        let [place, next] = pair else {
+            unreachable!("windows of two")
+        };
+        let mut disk = scene.rig.disk.clone();
+        let bytes = disk.live(place.file).expect("exists");
+        let mut bytes = bytes[place.header.offset as usize..][..place.size()].to_vec();
+        let own = SegmentHead {
+            size: 8 * 4096,
+            inflight_blocks_max: 2,
+            ..place.header.place
+        };
+        let seal = BlockSeal {
+            sealed_unix_ms: 1,
+            ..seal_of(&place.header)
+        };
+        seal_block(&mut bytes, &own, &seal);
+        disk.put(place.file, place.header.offset, &bytes)
+            .expect("fits");
+        let error = open(&disk)
+            .result
+            .expect_err("the next block follows another one");
+        let is_last_segment = next.segment == scene.blocks.last().expect("some").segment;
+        if place.segment == next.segment {
+            assert!(
+                matches!(error.problem, Problem::Chain { field: "previous" }),
+                "{error}"
+            );
+            assert_eq!(
+                (error.segment, error.offset),
+                (next.segment, next.header.offset)
+            );
+        } else {
+            assert!(
+                is_last_segment || matches!(error.problem, Problem::Table { .. }),
+                "{error}"
+            );
+        }
+    }
 }
 
 /// J04: what a recycled file held before never counts, and the tail is found exactly.
