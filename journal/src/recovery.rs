@@ -368,12 +368,12 @@ impl Recovery {
                 broken,
             } => {
                 let result = conclude(survey, walk.as_deref(), ahead, *broken, &self.evidence);
-                Ok(Phase::Done(result.map(Box::new)))
+                result.map(|recovered| Phase::Done(Ok(Box::new(recovered))))
             }
             // A walk ends where its bytes end, so it never comes here.
             Phase::Rehearse { .. } | Phase::Walk(_) | Phase::Done(_) => return,
         };
-        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(error)));
+        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
     }
 
     /// Walks over what has been read.
@@ -414,7 +414,7 @@ impl Recovery {
             },
             Phase::Survey | Phase::Ahead { .. } | Phase::Done(_) => return,
         };
-        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(error)));
+        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
     }
 }
 
@@ -502,6 +502,7 @@ fn conclude(
         }
     };
     let recovered = recovered(survey, walk, row, cut);
+    survey.check_first_files(recovered.seal.epoch, recovered.next_lsn)?;
     survey.check_renamed(recovered.seal.epoch, recovered.oldest_segment)?;
     match recovered.segments.first() {
         Some(first) if first.segment > recovered.oldest_segment => {

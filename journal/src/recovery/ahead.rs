@@ -1,7 +1,7 @@
 //! Looking ahead from where the chain broke, to gather the facts that the table decides on.
 //!
-//! Looked at: the rest of the segment, the whole segment behind it, and the files of newer epochs
-//! that left no sound first block. At each 4 KiB: is there a sound block that belongs there?
+//! Looked at: the rest of the segment, the whole segment behind it, the first blocks of those
+//! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is there a sound block that belongs there?
 
 use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Survey};
@@ -24,6 +24,8 @@ struct Region {
     is_candidate: bool,
     /// What is there, if it is a candidate.
     place: Place,
+    /// Whether a sound later block lies at its very start, so that the missing one does not.
+    is_taken: bool,
     /// Whether a newer epoch owns it and may have written to it.
     is_begun: bool,
     /// Behind the last byte that must go to quarantine if the tail is cut.
@@ -37,8 +39,10 @@ pub(super) struct Ahead {
     expected: Expected,
     window: u64,
     later: Later,
-    /// First of the blocks that made `later` what it is: index of its region, LSN.
-    proof: Option<(usize, Lsn)>,
+    /// Region of the block that made `later` what it is.
+    proof: Option<usize>,
+    /// LSN of the first later block: what is missing ends before it.
+    later_lsn: Option<Lsn>,
 }
 
 impl Ahead {
@@ -57,6 +61,7 @@ impl Ahead {
             window: INFLIGHT_BLOCKS_MAX,
             later: Later::None,
             proof: None,
+            later_lsn: None,
         };
         if let Some(index) = broken.file {
             let file = &survey.files[index];
@@ -67,13 +72,17 @@ impl Ahead {
                 ahead.add(survey, next, from, left < BLOCK_SIZE_MAX as u64)?;
             }
         }
+        // Segments further ahead are not read, but the survey saw how they begin.
+        let epoch_files = survey
+            .files_of(epoch)
+            .filter(|&index| broken.file < Some(index));
+        for (header, _) in epoch_files.filter_map(|index| survey.files[index].first) {
+            ahead.weigh(&header, None);
+        }
         let newer = survey.files.partition_point(|file| file.epoch <= epoch);
         for index in newer..survey.files.len() {
             let is_first =
                 index == newer || survey.files[index - 1].epoch != survey.files[index].epoch;
-            if is_first {
-                check_first_of_epoch(survey, index, expected.lsn)?;
-            }
             ahead.add(survey, index, SEGMENT_HEAD_SIZE as u64, is_first)?;
         }
         Ok(ahead)
@@ -86,6 +95,7 @@ impl Ahead {
         from: u64,
         is_candidate: bool,
     ) -> Result<(), RecoveryError> {
+        survey.check_prepared(index, self.expected.lsn)?;
         let file = &survey.files[index];
         let mut is_begun = false;
         let end = match file.head {
@@ -124,6 +134,7 @@ impl Ahead {
                 } else {
                     Place::None
                 },
+                is_taken: false,
                 is_begun,
                 keep_upto: from,
             });
@@ -131,11 +142,28 @@ impl Ahead {
         Ok(())
     }
 
-    fn note(&mut self, later: Later, proof: Option<(usize, Lsn)>) {
-        if later > self.later {
+    fn note(&mut self, later: Later, proof: Option<usize>) {
+        if later > self.later || later == self.later && self.proof.is_none() {
             self.later = later;
-            self.proof = proof.or(self.proof);
+            self.proof = proof;
         }
+    }
+
+    /// Weighs a sound block in its place behind the break.
+    fn weigh(&mut self, header: &BlockHeader, region: Option<usize>) {
+        let first = self.expected.number;
+        let later = if header.durable_upto >= self.expected.lsn {
+            Later::ProvesDurable
+        } else if header.number > first && header.number < first.plus(self.window) {
+            Later::InWindow
+        } else {
+            Later::BeyondWindow
+        };
+        self.note(later, region);
+        let lsn = self
+            .later_lsn
+            .map_or(header.first_lsn, |lsn| lsn.min(header.first_lsn));
+        self.later_lsn = Some(lsn);
     }
 
     pub(super) fn request(&mut self, survey: &Survey) -> Option<ReadRequest> {
@@ -233,20 +261,13 @@ impl Ahead {
         let end = header.offset + u64::from(header.block_size);
         region.keep_upto = region.keep_upto.max(end);
         region.is_begun = true;
+        region.is_taken |= header.offset == region.from;
         if !matches!(survey.files[region.file].head, Head::Sound(_)) {
             let lsn_from = self.expected.lsn;
             let error = survey.fail(region.file, survey.head_problem(region.file));
             return Err(RecoveryError { lsn_from, ..error });
         }
-        let first = self.expected.number;
-        let later = if header.durable_upto >= self.expected.lsn {
-            Later::ProvesDurable
-        } else if header.number > first && header.number < first.plus(self.window) {
-            Later::InWindow
-        } else {
-            Later::BeyondWindow
-        };
-        self.note(later, Some((self.region, header.first_lsn)));
+        self.weigh(header, Some(self.region));
         Ok(())
     }
 
@@ -305,20 +326,21 @@ impl Ahead {
         problem: Problem,
         acked: Option<Lsn>,
     ) -> RecoveryError {
+        let is_possible = |region: &Region| region.is_candidate && !region.is_taken;
         let proof = self
             .proof
-            .filter(|&(region, _)| self.regions[region].is_candidate);
+            .filter(|&region| is_possible(&self.regions[region]));
         // Of equals, the last in this order is taken: the earliest place.
         let worst = self
             .regions
             .iter()
             .rev()
-            .filter(|region| region.is_candidate);
+            .filter(|region| is_possible(region));
         let at = match proof {
-            Some((region, _)) => Some(&self.regions[region]),
+            Some(region) => Some(&self.regions[region]),
             None => worst.max_by_key(|region| region.place),
         };
-        let behind = self.proof.map(|(_, lsn)| Lsn::from_raw(lsn.get() - 1));
+        let behind = self.later_lsn.map(|lsn| Lsn::from_raw(lsn.get() - 1));
         let error = match (at, broken.file) {
             (Some(region), _) => RecoveryError {
                 offset: region.from,
@@ -339,21 +361,6 @@ impl Ahead {
             ..error
         }
     }
-}
-
-/// An epoch that has not served yet leaves older files alone and numbers on behind them: a gap
-/// is a file that was lost, perhaps with the epoch's first blocks.
-fn check_first_of_epoch(survey: &Survey, index: usize, lsn: Lsn) -> Result<(), RecoveryError> {
-    let file = &survey.files[index];
-    let older = survey.files[..index]
-        .iter()
-        .map(|file| file.segment)
-        .max()
-        .unwrap_or_default();
-    if file.segment > older.next() {
-        return Err(survey.missing(file.epoch, older.next(), lsn));
-    }
-    Ok(())
 }
 
 /// The head of a segment whose head sector is lost: the file's name says all but the generation,

@@ -36,6 +36,8 @@ pub enum Problem {
         /// The header field that differs.
         field: &'static str,
     },
+    /// A block whose checksums hold has illegal content: a mistake of its writer.
+    Illegal(FormatError),
     /// A sound block holds an unsound record: a mistake of its writer.
     Record(FormatError),
     /// Sound blocks and records contradict each other.
@@ -133,6 +135,7 @@ impl fmt::Display for Problem {
                     "the block there does not follow the one before: {field} differs"
                 )
             }
+            Self::Illegal(error) => write!(f, "a block is whole but illegal ({error})"),
             Self::Record(error) => write!(f, "a record in a sound block is unsound ({error})"),
             Self::Contradiction { rule } => write!(f, "the journal contradicts itself: {rule}"),
             Self::FirstBlock => write!(f, "the first block of the segment is damaged"),
@@ -161,7 +164,10 @@ impl Problem {
             Self::Unreadable(_) => {
                 "Copy the data folder to a sound disk and restore this file from the backup node."
             }
-            Self::Record(_) | Self::Contradiction { .. } | Self::Chain { .. } => {
+            Self::Illegal(_)
+            | Self::Record(_)
+            | Self::Contradiction { .. }
+            | Self::Chain { .. } => {
                 "Keep the folder for analysis and report this; start from the backup node."
             }
             Self::Exhausted { .. } => "Move the messages to a new data folder.",

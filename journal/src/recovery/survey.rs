@@ -150,6 +150,21 @@ impl Survey {
                 let opening = opening.map_err(|problem| self.fail(self.next, problem))?;
                 self.files[self.next].first = opening.map(|opening| (block.header, opening));
             }
+            // Old blocks begin here too, so this is no message's body: a writer's mistake.
+            Look::Damage {
+                cause: FormatError::Field { name, value },
+                ..
+            } => {
+                let is_position = name == "number" || name == "first_lsn";
+                return Err(self.fail(
+                    self.next,
+                    if is_position && value != 0 {
+                        Problem::Exhausted { field: name, value }
+                    } else {
+                        Problem::Illegal(FormatError::Field { name, value })
+                    },
+                ));
+            }
             _ => {}
         }
         self.next += 1;
@@ -317,13 +332,63 @@ impl Survey {
                 return false;
             };
             let is_ours = head.journal == self.journal && head.shard == self.shard;
-            !is_ours || head.epoch >= newest && head.segment >= oldest
+            let is_recent = if is_ours {
+                head.epoch
+            } else {
+                self.files[index].epoch
+            } >= newest;
+            is_recent && (!is_ours || head.segment >= oldest)
         };
-        let from = self.files.partition_point(|file| file.epoch < newest);
-        match (from..self.files.len()).find(is_misplaced) {
+        match (0..self.files.len()).find(is_misplaced) {
             Some(index) => Err(self.fail(index, self.head_problem(index))),
             None => Ok(()),
         }
+    }
+
+    /// Segments are prepared one after the other: only the last of an epoch may have no sound head
+    /// because that was not finished.
+    pub(super) fn check_prepared(&self, index: usize, lsn: Lsn) -> Result<(), RecoveryError> {
+        let is_sound = |index: usize| matches!(self.files[index].head, Head::Sound(_));
+        let mut later = index + 1..self.files_of(self.files[index].epoch).end;
+        if is_sound(index) || !later.any(is_sound) {
+            return Ok(());
+        }
+        Err(RecoveryError {
+            lsn_from: lsn,
+            ..self.fail(index, self.head_problem(index))
+        })
+    }
+
+    /// An epoch that has not served yet leaves older files alone and numbers on behind them: a
+    /// gap is a file that was lost, perhaps with the epoch's first blocks.
+    pub(super) fn check_first_files(&self, newest: Epoch, lsn: Lsn) -> Result<(), RecoveryError> {
+        let mut older = SegmentId::ZERO;
+        for (index, file) in self.files.iter().enumerate() {
+            let is_first = index == 0 || self.files[index - 1].epoch != file.epoch;
+            if is_first && file.epoch > newest && file.segment > older.next() {
+                return Err(self.missing(file.epoch, older.next(), lsn));
+            }
+            older = older.max(file.segment);
+        }
+        Ok(())
+    }
+
+    /// Names the damage behind an error: what seems to be missing may seem so only because the
+    /// first block of a newer epoch's oldest segment is damaged and says no more that it is freed.
+    pub(super) fn explain(&self, error: RecoveryError) -> RecoveryError {
+        if !matches!(
+            error.problem,
+            Problem::SegmentMissing | Problem::EpochMissing
+        ) {
+            return error;
+        }
+        let newest = self.newest().unwrap_or_default();
+        let hiding = self.files.iter().position(|file| {
+            let mut others = self.files_of(file.epoch);
+            let is_headless = file.epoch > newest && file.first.is_none();
+            is_headless && others.any(|other| self.files[other].first.is_some())
+        });
+        hiding.map_or(error, |index| self.fail(index, self.head_problem(index)))
     }
 
     /// What is wrong with a segment whose first block is needed and not sound.

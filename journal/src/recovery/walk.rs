@@ -7,7 +7,9 @@
 use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Leg, Survey};
 use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
-use crate::format::{Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::format::{
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+};
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
 
@@ -252,7 +254,8 @@ impl Walk {
             _ => return Ok(()),
         };
         let is_new_epoch = self.head.epoch != self.epoch_of_standing;
-        if standing.is_stopped && !(is_first && is_new_epoch) {
+        // A block behind it may need a new segment, which says again what is retained.
+        if standing.is_stopped && !is_first {
             return Err("records follow a clean shutdown");
         }
         if matches!(record, Record::EpochStart { .. }) && self.totals.blocks > 0 && !is_new_epoch {
@@ -268,7 +271,7 @@ impl Walk {
             oldest_segment: oldest,
             message_floor: messages,
             queue_floor: queues,
-            is_stopped: false,
+            is_stopped: standing.is_stopped && !is_new_epoch,
         };
         Ok(())
     }
@@ -381,12 +384,15 @@ impl Walk {
         let used_upto = survey
             .opened(self.head.epoch)
             .map_or(self.file, |(_, last)| last);
+        let could_be_next = self.head.size - self.stream.offset() < BLOCK_SIZE_MAX as u64;
         let error = match (cause, survey.find(self.head.epoch, next)) {
             (Some(problem), _) => self.fail(survey, problem),
-            (None, Some(index)) if survey.files[index].first.is_none() => RecoveryError {
-                lsn_from: self.expected.lsn,
-                ..survey.fail(index, survey.head_problem(index))
-            },
+            (None, Some(index)) if could_be_next && survey.files[index].first.is_none() => {
+                RecoveryError {
+                    lsn_from: self.expected.lsn,
+                    ..survey.fail(index, survey.head_problem(index))
+                }
+            }
             (None, None) if used_upto > self.file || self.stream.offset() >= self.head.size => {
                 survey.missing(self.head.epoch, next, self.expected.lsn)
             }

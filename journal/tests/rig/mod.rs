@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use forebay_journal::format::{
-    Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
+    Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -189,7 +189,14 @@ impl Model {
                 "record {lsn} was not found, but the log ends at {end}"
             ));
         }
-        let is_stopped = self.stops.iter().any(|&lsn| lsn + 1 == end);
+        // An idle seal behind the shutdown may have needed a segment, with its retained record.
+        let is_retained = |bytes: &Vec<u8>| bytes[0] == Kind::Retained as u8;
+        let is_last = |&stop: &u64| {
+            self.records
+                .range(stop + 1..end)
+                .all(|(_, r)| is_retained(r))
+        };
+        let is_stopped = self.stops.iter().any(|stop| *stop < end && is_last(stop));
         if recovered.is_clean_shutdown != is_stopped {
             return Err(format!(
                 "clean shutdown: found {}",

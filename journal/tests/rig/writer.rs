@@ -34,6 +34,8 @@ pub struct TestWriter {
     next_ticket: u64,
     durable_end: Lsn,
     was_idle_seal: bool,
+    /// Blocks say no more about what is durable than when this was set: sealed long ago.
+    pub says_durable_upto: Option<Lsn>,
 }
 
 impl TestWriter {
@@ -52,6 +54,7 @@ impl TestWriter {
             next_ticket: 0,
             durable_end: seal.lsn.next(),
             was_idle_seal: true,
+            says_durable_upto: None,
         }
     }
 
@@ -151,6 +154,7 @@ impl TestWriter {
     }
 
     fn seal(&mut self) -> Write {
+        let known_durable = Lsn::ZERO.plus(self.durable_end.get() - 1);
         let (head, at) = self
             .segment
             .as_mut()
@@ -159,7 +163,7 @@ impl TestWriter {
             number: self.next_number,
             first_lsn: Lsn::ZERO.plus(self.next_lsn.get() - u64::from(self.record_count)),
             record_count: self.record_count,
-            durable_upto: Lsn::ZERO.plus(self.durable_end.get() - 1),
+            durable_upto: self.says_durable_upto.unwrap_or(known_durable),
             offset: *at,
             payload_size: self.payload.len() as u32,
             sealed_unix_ms: 1_700_000_000_000,
