@@ -60,6 +60,12 @@ pub const MAILBOX_ENTRY_SIZE_BYTES: u64 = 512;
 pub const SHARDS_MAX: u32 = 256;
 /// Connections of one node: a descriptor each, and the kernel's table is seldom larger.
 pub const CONNECTIONS_MAX: u32 = 65_536;
+/// Queues of one shard, subscriptions to topics included.
+pub const QUEUES_MAX: u32 = 1_000_000;
+/// Consumers of one shard.
+pub const CONSUMERS_MAX: u32 = 1_000_000;
+/// Deliveries of one queue handed out in one batch: bounds a turn.
+pub const DISPATCH_MAX: u32 = 256;
 /// Credit of one subscription, in messages.
 pub const PREFETCH_MAX: u32 = 1_000_000;
 /// Smallest value that `message_size_max` may take.

@@ -38,7 +38,7 @@ pub enum ScanError {
     /// The journal is damaged.
     Damaged {
         /// What and where.
-        error: RecoveryError,
+        error: Box<RecoveryError>,
         /// The file, if it is there.
         path: Option<PathBuf>,
     },
@@ -138,7 +138,10 @@ async fn scan_files(
     }
     let recovered = recovery.finish().map_err(|error| {
         let path = error.file.map(|file| names[file as usize].path.clone());
-        ScanError::Damaged { error, path }
+        ScanError::Damaged {
+            error: Box::new(error),
+            path,
+        }
     })?;
     let replayed = machine
         .finish_replay()

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead, Superblock};
+use forebay_journal::recovery::SpareFile;
 use forebay_journal::{Epoch, JournalId, Retained, SegmentId, ShardId, Writer};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -23,8 +23,9 @@ use crate::housekeeping::lock::{FolderLock, LockError};
 use crate::housekeeping::{
     Housekeeper, HousekeeperError, ScanError, Scanned, ShardFiles, ShardPort, open_segment, scan,
 };
-use crate::limits::{self, Limits};
+use crate::limits;
 use crate::protocol::stomp::{HeartBeatOffer, Limits as StompLimits};
+use crate::queue::Limits as QueueLimits;
 use crate::runtime::bell::Bell;
 use crate::runtime::clock;
 use crate::runtime::driver::{Driver, DriverParts};
@@ -102,7 +103,7 @@ impl std::error::Error for NodeError {}
 enum Event {
     Signal(Signal),
     Ready(ShardId, ArenaUse, Option<usize>),
-    Ended(ShardId, Result<(), NodeError>),
+    Ended(Result<(), NodeError>),
 }
 
 /// Runs a node until it is told to stop.
@@ -115,7 +116,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         .thread_block()
         .map_err(|errno| NodeError::Machine(format!("signals: {errno}")))?;
     probe_ring()?;
-    let started = Instant::now();
+    let started_us = clock::monotonic_us();
     let folder = Folder::new(&config.node.data);
     folder.make().map_err(NodeError::Folder)?;
     let holder = format!(
@@ -127,8 +128,12 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
     let superblock = open_folder(&folder, config)?;
     check_direct_io(&folder)?;
-    let scans = scan_all(&folder, &superblock, config)?;
-    report::recovered(folder.root(), &scans, started.elapsed());
+    let scans = scan_all(&folder, &superblock)?;
+    report::recovered(
+        folder.root(),
+        &scans,
+        Duration::from_micros(clock::monotonic_us() - started_us),
+    );
     // Opened before the epoch is claimed: a start that cannot listen leaves no trace.
     let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
         .map_err(NodeError::Listen)?;
@@ -190,15 +195,16 @@ fn check_direct_io(folder: &Folder) -> Result<(), NodeError> {
     })
 }
 
-fn queue_limits() -> crate::queue::Limits {
-    crate::queue::Limits::default()
+fn queue_limits() -> QueueLimits {
+    QueueLimits {
+        queues_max: limits::QUEUES_MAX as usize,
+        consumers_max: limits::CONSUMERS_MAX as usize,
+        unsettled_max: limits::PREFETCH_MAX,
+        dispatch_max: limits::DISPATCH_MAX as usize,
+    }
 }
 
-fn scan_all(
-    folder: &Folder,
-    superblock: &Superblock,
-    _config: &Config,
-) -> Result<Vec<Scanned>, NodeError> {
+fn scan_all(folder: &Folder, superblock: &Superblock) -> Result<Vec<Scanned>, NodeError> {
     (0..superblock.shard_count)
         .map(|shard| {
             scan(folder, superblock.journal, ShardId(shard), queue_limits())
@@ -261,7 +267,13 @@ impl Starting<'_> {
         let files = scans
             .iter()
             .zip(&bells)
-            .map(|(scanned, bell)| (self.shard_files(scanned), bell.clone()));
+            .enumerate()
+            .map(|(shard, (scanned, bell))| {
+                (
+                    self.shard_files(ShardId(shard as u16), scanned),
+                    bell.clone(),
+                )
+            });
         let (housekeeper, ports) =
             Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)?;
         let mailboxes = Mailboxes::new(&bells);
@@ -298,7 +310,7 @@ impl Starting<'_> {
                 .spawn(move || {
                     let result = run_shard(shard, start, &sender);
                     // The main thread may be gone already; then nobody wants to know.
-                    let _ = sender.send(Event::Ended(shard, result));
+                    let _ = sender.send(Event::Ended(result));
                 })
                 .map_err(|error| NodeError::Machine(format!("cannot start a thread: {error}")))?;
             threads.push(thread);
@@ -331,7 +343,7 @@ impl Starting<'_> {
         }
     }
 
-    fn shard_files(&self, scanned: &Scanned) -> ShardFiles {
+    fn shard_files(&self, shard: ShardId, scanned: &Scanned) -> ShardFiles {
         let recovered = &scanned.recovered;
         let path = |file: u32| scanned.files[file as usize].path.clone();
         let size = self.config.journal.segment_size;
@@ -340,7 +352,7 @@ impl Starting<'_> {
             .iter()
             .map(|segment| (segment.segment, (path(segment.file), segment.generation)))
             .collect();
-        let (fitting, others): (Vec<_>, Vec<_>) = recovered
+        let (fitting, others): (Vec<&SpareFile>, Vec<&SpareFile>) = recovered
             .spares
             .iter()
             .partition(|spare| spare.size == size && spare.generation.is_some());
@@ -358,7 +370,7 @@ impl Starting<'_> {
         ShardFiles {
             head: SegmentHead {
                 journal: self.superblock.journal,
-                shard: ShardId(scanned.files.first().map_or(0, |name| name.shard.0)),
+                shard,
                 segment: SegmentId::ZERO,
                 generation: 0,
                 epoch: self.epoch,
@@ -499,9 +511,9 @@ impl Running {
         while ready.len() < self.threads.len() {
             match self.events.recv() {
                 Ok(Event::Ready(shard, arena_use, core)) => ready.push((shard, arena_use, core)),
-                Ok(Event::Ended(_, Err(error))) => return Err(error),
+                Ok(Event::Ended(Err(error))) => return Err(error),
                 Ok(Event::Signal(_)) => self.tell_stop(),
-                Ok(Event::Ended(..)) | Err(_) => break,
+                Ok(Event::Ended(Ok(()))) | Err(_) => break,
             }
         }
         ready.sort_by_key(|(shard, ..)| *shard);
@@ -523,8 +535,8 @@ impl Running {
                     tracing::info!("{signal}: stopping");
                     self.tell_stop();
                 }
-                Ok(Event::Ended(_, Ok(()))) => running -= 1,
-                Ok(Event::Ended(_, Err(error))) => return Err(error),
+                Ok(Event::Ended(Ok(()))) => running -= 1,
+                Ok(Event::Ended(Err(error))) => return Err(error),
                 Ok(Event::Ready(..)) => {}
                 Err(_) => return Ok(()),
             }
@@ -550,7 +562,3 @@ const _: () = {
     assert!(limits::INFLIGHT_BLOCKS_MAX as u64 == INFLIGHT_BLOCKS_MAX);
     assert!(limits::SEALED_BLOCKS_MAX as usize == forebay_journal::SEALED_BLOCKS_MAX);
 };
-
-/// Names used in signatures only.
-type _Limits = Limits;
-type _Path = Path;

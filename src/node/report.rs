@@ -44,7 +44,7 @@ pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
             "shard {shard}: cut {bytes} bytes from record {} on ({}); nothing of it was \
              acknowledged; copied to {}",
             cut.lsn_from,
-            cut.row,
+            cut.row.reason,
             scanned
                 .quarantined
                 .iter()

@@ -208,6 +208,7 @@ impl Host {
 
     /// Hands ready messages to consumers with credit, as far as records of it fit.
     pub(super) fn dispatch(&mut self) {
+        self.has_more_to_dispatch = false;
         for _ in 0..DISPATCHES_PER_TURN_MAX {
             let is_fitting = self.writer.check(CONTROL_ROOM, Budget::Control).is_ok();
             if !is_fitting || self.failure.is_some() {
@@ -221,5 +222,6 @@ impl Host {
                 assert!(committed.is_ok(), "room was there: {committed:?}");
             }
         }
+        self.has_more_to_dispatch = true;
     }
 }

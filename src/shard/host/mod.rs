@@ -123,6 +123,8 @@ pub(super) struct Host {
     pumping: VecDeque<ConnectionId>,
     waiting_for_disk: Vec<ConnectionId>,
     deferred: VecDeque<Deferred>,
+    /// Whether the last turn handed out as much as a turn may.
+    has_more_to_dispatch: bool,
     window_bytes: u64,
     decision: Decision,
     routed: Routed,
@@ -171,6 +173,7 @@ impl Host {
             pumping: VecDeque::new(),
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
+            has_more_to_dispatch: false,
             window_bytes: limits.window_bytes,
             decision: Decision::new(),
             routed: Routed::new(),
@@ -464,9 +467,7 @@ impl Host {
 
     /// Whether the next turn has work without any input.
     pub(super) fn has_work(&self) -> bool {
-        let can_dispatch = self.machine.dirty_count() > 0
-            && self.writer.check(CONTROL_ROOM, Budget::Control).is_ok();
-        can_dispatch || !self.answers.is_empty()
+        self.has_more_to_dispatch || !self.answers.is_empty() || !self.pumping.is_empty()
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {

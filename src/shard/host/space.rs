@@ -8,11 +8,11 @@ use crate::queue::{Fact, Place};
 
 /// What is known of a shard's segments at start.
 #[derive(Clone, Copy, Debug)]
-pub struct Segments {
+pub(in crate::shard) struct Segments {
     /// Oldest that is needed.
-    pub oldest: SegmentId,
+    pub(in crate::shard) oldest: SegmentId,
     /// Next number to prepare.
-    pub next: SegmentId,
+    pub(in crate::shard) next: SegmentId,
 }
 
 #[derive(Debug)]
