@@ -99,9 +99,10 @@ pub(super) fn placed(
 pub(super) fn ready(address: SocketAddr, folder: &Path) {
     println!("ready: stomp {address}");
     eprintln!(
-        "STOMP clients connect to {address}; the data lies in {}. To try it:\n  \
-         printf 'CONNECT\\naccept-version:1.2\\nhost:/\\n\\n\\0SEND\\ndestination:/queue/hello\\n\
-         persistent:true\\nreceipt:1\\n\\nHello\\0' | timeout 1 nc {} {}",
+        "STOMP clients connect to {address}; the data lies in {}. To try it, in bash:\n  \
+         exec 3<>/dev/tcp/{}/{}; printf 'CONNECT\\naccept-version:1.2\\nhost:/\\n\\n\\0SEND\\n\
+         destination:/queue/hello\\npersistent:true\\nreceipt:1\\n\\nHello\\0' >&3; \
+         timeout 1 cat <&3",
         folder.display(),
         address.ip(),
         address.port()

@@ -85,6 +85,11 @@ impl Driver {
     ///
     /// Errors: as [`Self::run`].
     pub fn prepare(&mut self) -> Result<(), Failure> {
+        // Nothing has happened yet; this asks for the first segment.
+        let now = clock::now();
+        self.parts.shard.finish_turn(now);
+        self.act(now);
+        self.say_pace();
         let mut completions = Vec::new();
         while self.parts.shard.is_waiting_for_segment() && !self.parts.shard.is_disk_full() {
             self.turn(&mut completions)?;
@@ -126,16 +131,18 @@ impl Driver {
         }
         self.parts.shard.finish_turn(now);
         self.act(now);
-        let shard = &self.parts.shard;
-        self.parts.port.pace.set_ingested(shard.ingested_bytes());
-        self.parts
-            .port
-            .pace
-            .set_waiting(shard.is_waiting_for_segment());
-        match shard.failure() {
+        self.say_pace();
+        match self.parts.shard.failure() {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Tells housekeeping how fast it has to be.
+    fn say_pace(&self) {
+        let DriverParts { shard, port, .. } = &self.parts;
+        port.pace.set_ingested(shard.ingested_bytes());
+        port.pace.set_waiting(shard.is_waiting_for_segment());
     }
 
     fn timeout_us(&self, now: Now) -> Option<u64> {
