@@ -100,6 +100,13 @@ impl Frontend {
         }
     }
 
+    /// Bytes of output that the front end holds back for now.
+    pub fn held_len(&self) -> usize {
+        match self {
+            Self::Stomp(session) => session.held_len(),
+        }
+    }
+
     /// Writes what a reply means to the client; false if the connection has to close after it.
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
         match self {

@@ -149,6 +149,8 @@ pub enum Reply<B> {
     Deliver(Deliver<B>),
     /// More of the body of the message begun last on this connection by the same shard.
     DeliverPart {
+        /// The shard it comes from.
+        shard: u16,
         /// The bytes.
         bytes: B,
         /// Whether the message is whole now.
@@ -273,7 +275,12 @@ impl<B> Reply<B> {
                 body: hold(deliver.body),
                 is_complete: deliver.is_complete,
             }),
-            Self::DeliverPart { bytes, is_last } => Reply::DeliverPart {
+            Self::DeliverPart {
+                shard,
+                bytes,
+                is_last,
+            } => Reply::DeliverPart {
+                shard,
                 bytes: hold(bytes),
                 is_last,
             },

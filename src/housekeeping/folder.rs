@@ -161,11 +161,13 @@ impl Folder {
         self.journal().join(SUPERBLOCK_FILE_NAME)
     }
 
-    /// Makes the folder itself, so that it can be locked. A folder that is not ours stays as it is.
+    /// Makes the folder itself, so that it can be locked, and from now on names it by its absolute
+    /// path. A folder that is not ours stays as it is.
     ///
     /// Errors: the system's, or the folder holds something else.
-    pub fn make(&self) -> Result<(), FolderError> {
+    pub fn make(&mut self) -> Result<(), FolderError> {
         fs::create_dir_all(&self.root).map_err(io("create", &self.root))?;
+        self.root = fs::canonicalize(&self.root).map_err(io("resolve", &self.root))?;
         if self.superblock().exists() {
             return Ok(());
         }
@@ -342,7 +344,7 @@ mod tests {
     #[test]
     fn a_new_folder_is_made_once_and_read_later() {
         let root = tempfile::tempdir().expect("a folder");
-        let folder = Folder::new(root.path().join("data"));
+        let mut folder = Folder::new(root.path().join("data"));
         folder.make().expect("makes it");
         let made = folder.open(2, ID, 5).expect("creates");
         assert_eq!(folder.open(0, JournalId([1; 16]), 6).expect("reads"), made);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use forebay_journal::format::SegmentHead;
-use glommio::io::{Directory, DmaFile, OpenOptions, rename};
+use glommio::io::{DmaFile, OpenOptions, rename};
 use glommio::timer::Timer;
 
 use super::pace::{Pace, may_fill};
@@ -87,7 +87,7 @@ pub(super) async fn prepare(
                 .await
                 .map_err(at("rename", &spare.path))?;
             if let Some(former) = spare.path.parent() {
-                sync_folder(former).await?;
+                sync_folder(former)?;
             }
             open(&aside).await?
         }
@@ -97,7 +97,7 @@ pub(super) async fn prepare(
     file.close().await.map_err(at("close", &aside))?;
     rename(&aside, path).await.map_err(at("rename", &aside))?;
     if let Some(folder) = path.parent() {
-        sync_folder(folder).await?;
+        sync_folder(folder)?;
     }
     Ok((head, open_direct(path).map_err(at("open", path))?))
 }
@@ -183,8 +183,9 @@ async fn write_head(file: &DmaFile, path: &Path, head: &SegmentHead) -> Result<(
     file.fdatasync().await.map_err(at("sync", path))
 }
 
-async fn sync_folder(folder: &Path) -> Result<(), PrepareError> {
-    let directory = Directory::open(folder).await.map_err(at("open", folder))?;
-    directory.sync().await.map_err(at("sync", folder))?;
-    directory.close().await.map_err(at("close", folder))
+/// Makes the names in a folder durable. Blocks this executor for one small sync.
+fn sync_folder(folder: &Path) -> Result<(), PrepareError> {
+    std::fs::File::open(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(at("sync", folder))
 }

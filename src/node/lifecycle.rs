@@ -117,7 +117,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         .map_err(|errno| NodeError::Machine(format!("signals: {errno}")))?;
     probe_ring()?;
     let started_us = clock::monotonic_us();
-    let folder = Folder::new(&config.node.data);
+    let mut folder = Folder::new(&config.node.data);
     folder.make().map_err(NodeError::Folder)?;
     let holder = format!(
         "process {}, node {}, STOMP on {}",

@@ -91,7 +91,10 @@ impl Driver {
         self.act(now);
         self.say_pace();
         let mut completions = Vec::new();
-        while self.parts.shard.is_waiting_for_segment() && !self.parts.shard.is_disk_full() {
+        while self.parts.shard.is_waiting_for_segment()
+            && !self.parts.shard.is_disk_full()
+            && !self.is_stopping
+        {
             self.turn(&mut completions)?;
         }
         Ok(())
@@ -306,6 +309,9 @@ impl Driver {
             match response {
                 Response::Prepared { head, file } => {
                     self.parts.files.insert(head.segment, file.try_clone()?);
+                    if let Some(current) = self.parts.shard.current_segment() {
+                        self.parts.ring.drop_segments_before(current)?;
+                    }
                     self.parts.ring.add_segment(head.segment, file)?;
                     self.parts.shard.handle_segment(head);
                 }
@@ -337,7 +343,7 @@ impl Driver {
     }
 
     fn act(&mut self, now: Now) {
-        let mut returned = Vec::new();
+        self.has_returned_parcels = false;
         while let Some(action) = self.parts.shard.poll_action(now) {
             match action {
                 Action::Send { connection, bytes } => self.send(connection, bytes, now),
@@ -373,23 +379,16 @@ impl Driver {
                 }
                 Action::Free(oldest) => {
                     self.parts.files = self.parts.files.split_off(&oldest);
-                    let dropped = self.parts.ring.drop_segments_before(oldest);
                     let asked = self.parts.port.ask(Request::Free(oldest));
-                    assert!(
-                        asked.is_ok() && dropped.is_ok(),
-                        "few segments are freed at a time"
-                    );
+                    assert!(asked.is_ok(), "few segments are freed at a time");
                 }
                 Action::Pass(to, parcel) => {
                     if let Err(parcel) = self.parts.mailboxes.put(self.parts.id, to, parcel) {
-                        returned.push((to, parcel));
+                        self.has_returned_parcels = true;
+                        self.parts.shard.give_back(to, parcel);
                     }
                 }
             }
-        }
-        self.has_returned_parcels = !returned.is_empty();
-        for (to, parcel) in returned {
-            self.parts.shard.give_back(to, parcel);
         }
     }
 

@@ -95,6 +95,11 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be sent.
+    pub(super) fn pending_output(&self) -> usize {
+        self.output.len() + self.frontend.held_len()
+    }
+
     pub(super) fn count_delivered(&mut self, shard: ShardId, bytes: u64) {
         if bytes == 0 {
             return;

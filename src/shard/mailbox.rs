@@ -129,9 +129,20 @@ pub(super) struct Outgoing {
     control: Load<Command<Span>>,
     replies: Load<(Reply<Span>, u64)>,
     returned: [Option<Parcel>; 3],
+    /// Lanes whose mailbox had no room in this turn.
+    is_blocked: [bool; 3],
 }
 
 impl Outgoing {
+    /// A new turn: the mailboxes may have room again.
+    pub(super) fn begin_turn(&mut self) {
+        self.is_blocked = [false; 3];
+    }
+
+    fn may_leave(&self, lane: ParcelLane) -> bool {
+        !self.is_blocked[lane as usize]
+    }
+
     /// Whether a command of this lane may be added.
     pub(super) fn admits(&self, lane: Lane) -> bool {
         match lane {
@@ -157,23 +168,29 @@ impl Outgoing {
 
     /// The next parcel to put into the peer's mailbox.
     pub(super) fn poll(&mut self) -> Option<Parcel> {
-        for lane in ParcelLane::ALL {
-            if let Some(parcel) = self.returned[lane as usize].take() {
-                return Some(parcel);
+        let lane = ParcelLane::ALL.into_iter().find(|&lane| {
+            self.may_leave(lane) && (self.returned[lane as usize].is_some() || self.has_load(lane))
+        })?;
+        if let Some(parcel) = self.returned[lane as usize].take() {
+            return Some(parcel);
+        }
+        Some(match lane {
+            ParcelLane::Messages => {
+                Parcel::Commands(Lane::Message, std::mem::take(&mut self.messages))
             }
+            ParcelLane::Control => {
+                Parcel::Commands(Lane::Control, std::mem::take(&mut self.control))
+            }
+            ParcelLane::Replies => Parcel::Replies(std::mem::take(&mut self.replies)),
+        })
+    }
+
+    fn has_load(&self, lane: ParcelLane) -> bool {
+        match lane {
+            ParcelLane::Messages => !self.messages.is_empty(),
+            ParcelLane::Control => !self.control.is_empty(),
+            ParcelLane::Replies => !self.replies.is_empty(),
         }
-        if !self.replies.is_empty() {
-            return Some(Parcel::Replies(std::mem::take(&mut self.replies)));
-        }
-        if !self.control.is_empty() {
-            let load = std::mem::take(&mut self.control);
-            return Some(Parcel::Commands(Lane::Control, load));
-        }
-        if !self.messages.is_empty() {
-            let load = std::mem::take(&mut self.messages);
-            return Some(Parcel::Commands(Lane::Message, load));
-        }
-        None
     }
 
     /// The mailbox had no room: keep the parcel; its senders wait.
@@ -183,6 +200,7 @@ impl Outgoing {
             place.is_none(),
             "one parcel of a lane is under way at a time"
         );
+        self.is_blocked[parcel.lane() as usize] = true;
         *place = Some(parcel);
     }
 }

@@ -157,6 +157,14 @@ impl Shard {
         self.host.writer.stats().bytes
     }
 
+    /// The segment being written.
+    pub fn current_segment(&self) -> Option<SegmentId> {
+        self.host
+            .writer
+            .segment_used()
+            .map(|(head, _)| head.segment)
+    }
+
     /// Whether messages wait for a segment to be prepared.
     pub fn is_waiting_for_segment(&self) -> bool {
         self.host.is_waiting_for_segment()

@@ -48,6 +48,12 @@ impl Peers {
         self.peers.iter().all(|peer| peer.outgoing.admits(lane))
     }
 
+    pub(super) fn begin_turn(&mut self) {
+        self.peers
+            .iter_mut()
+            .for_each(|peer| peer.outgoing.begin_turn());
+    }
+
     pub(super) fn poll(&mut self) -> Option<(ShardId, Parcel)> {
         self.peers.iter_mut().enumerate().find_map(|(index, peer)| {
             peer.outgoing

@@ -185,7 +185,7 @@ impl Shard {
         if input.is_empty() {
             return Progress::Starved(0);
         }
-        if connection.output.len() > *window_bytes {
+        if connection.pending_output() > *window_bytes {
             return Progress::Paused(0, Pause::Output);
         }
         let is_message = connection.frontend.is_message_next(input);
@@ -288,7 +288,7 @@ impl Shard {
             };
             let can_go_on = match connection.pause {
                 None => true,
-                Some(Pause::Output) => connection.output.len() <= self.window_bytes,
+                Some(Pause::Output) => connection.pending_output() <= self.window_bytes,
                 Some(Pause::Memory) => !self.host.is_memory_full(),
                 Some(Pause::Space) => {
                     self.host.admits(Lane::Control) && self.peers.admits(Lane::Control)
@@ -484,6 +484,7 @@ impl Shard {
 
     /// The end of a turn: all that came in takes effect; take the actions now.
     pub fn finish_turn(&mut self, now: Now) {
+        self.peers.begin_turn();
         self.run_timers(now);
         self.host.writer.handle_timeout(now.monotonic_us);
         self.peers.work(&mut self.host, now);

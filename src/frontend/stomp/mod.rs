@@ -4,6 +4,7 @@
 //! policy. What the messaging model does not have yet is refused here, clearly (`features.md` 3.4).
 
 mod acknowledge;
+mod output;
 mod session;
 mod subscribe;
 

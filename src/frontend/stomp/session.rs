@@ -6,6 +6,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
+use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
 use super::{ENCODING, Unusable, resolve};
 use crate::frontend::{Command, Deliver, Reply, SendCommand, Step, Timeout, Users, Verdict};
@@ -45,8 +46,7 @@ pub struct Session {
     pub(super) outstanding: Outstanding,
     /// Decoded text and rewritten heads of the event under way.
     scratch: Scratch,
-    /// Whether the parts of the message under way are thrown away: its subscription is gone.
-    is_dropping: bool,
+    interleaving: Interleaving,
 }
 
 /// Bytes of a command that is being made: the client's own, or rewritten ones in the scratch.
@@ -129,7 +129,7 @@ impl Session {
             next_subscription: 0,
             outstanding: Outstanding::default(),
             scratch: Scratch::default(),
-            is_dropping: false,
+            interleaving: Interleaving::default(),
         }
     }
 
@@ -161,7 +161,9 @@ impl Session {
         let parsed = match self.engine.next_event(window, now) {
             Ok(parsed) => parsed,
             Err(error) => {
-                error.encode(self.engine.version(), out);
+                if !self.interleaving.is_busy() {
+                    error.encode(self.engine.version(), out);
+                }
                 return Step::Broken;
             }
         };
@@ -266,14 +268,35 @@ impl Session {
         }))
     }
 
+    /// Bytes that wait for the end of a body under way.
+    pub fn held_len(&self) -> usize {
+        self.interleaving.held_len()
+    }
+
     /// Writes what a reply means; false if the connection has to close after it.
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
+        let version = self.version();
         match reply {
             Reply::Receipt { receipt } => {
-                encode::receipt(out, self.version(), &String::from_utf8_lossy(receipt));
+                self.interleaving.write(Source::Control, true, out, |out| {
+                    encode::receipt(out, version, &String::from_utf8_lossy(receipt));
+                });
             }
             Reply::Deliver(deliver) => self.deliver(deliver, out),
-            Reply::DeliverPart { bytes, is_last } => self.push_body(bytes, *is_last, out),
+            Reply::DeliverPart {
+                shard,
+                bytes,
+                is_last,
+            } => {
+                if self.interleaving.is_dropping(*shard) {
+                    self.interleaving.set_dropping(*shard, !is_last);
+                } else {
+                    self.interleaving
+                        .write(Source::Shard(*shard), *is_last, out, |out| {
+                            push_body(bytes, *is_last, out);
+                        });
+                }
+            }
             Reply::Refused { refusal, receipt } => {
                 let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt));
                 self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
@@ -285,9 +308,11 @@ impl Session {
     }
 
     fn deliver(&mut self, deliver: &Deliver<&[u8]>, out: &mut Vec<u8>) {
+        let version = self.version();
         let Some(subscribed) = self.subscriptions.get(&deliver.subscription.0) else {
-            self.is_dropping = !deliver.is_complete;
-            return;
+            return self
+                .interleaving
+                .set_dropping(deliver.shard, !deliver.is_complete);
         };
         let is_explicit = subscribed.ack != AckMode::Auto;
         let head = MessageHead {
@@ -301,25 +326,20 @@ impl Session {
             content_length: deliver.has_content_length.then_some(deliver.body_size),
             stored_head: deliver.head,
         };
-        encode::message_head(out, self.engine.version(), &head);
-        if is_explicit && self.version() == Version::V1_0 {
+        let source = Source::Shard(deliver.shard);
+        self.interleaving
+            .write(source, deliver.is_complete, out, |out| {
+                encode::message_head(out, version, &head);
+                push_body(deliver.body, deliver.is_complete, out);
+            });
+        if is_explicit && version == Version::V1_0 {
             self.outstanding.push(deliver);
         }
-        self.is_dropping = false;
-        self.push_body(deliver.body, deliver.is_complete, out);
-    }
-
-    fn push_body(&mut self, bytes: &[u8], is_last: bool, out: &mut Vec<u8>) {
-        if !self.is_dropping {
-            out.extend_from_slice(bytes);
-            if is_last {
-                out.extend_from_slice(encode::FRAME_END);
-            }
-        }
-        self.is_dropping &= !is_last;
     }
 
     /// Writes an ERROR frame and accepts nothing any more.
+    ///
+    /// In the middle of a body there is no place for a frame: then the connection only closes.
     pub fn say_error(
         &mut self,
         message: &str,
@@ -327,13 +347,15 @@ impl Session {
         receipt_id: Option<&str>,
         out: &mut Vec<u8>,
     ) {
-        let frame = ErrorFrame {
-            message,
-            details,
-            receipt_id,
-            lists_versions: false,
-        };
-        encode::error(out, self.engine.version(), &frame);
+        if !self.interleaving.is_busy() {
+            let frame = ErrorFrame {
+                message,
+                details,
+                receipt_id,
+                lists_versions: false,
+            };
+            encode::error(out, self.engine.version(), &frame);
+        }
         self.engine.close();
     }
 
@@ -362,16 +384,29 @@ impl Session {
         match self.engine.handle_timeout(now) {
             None => Timeout::None,
             Some(action) => match action.error() {
+                // A body under way is heart-beat enough, and nothing may come between its parts.
+                None if self.interleaving.is_busy() => {
+                    self.engine.note_sent(now);
+                    Timeout::None
+                }
                 None => {
                     out.extend_from_slice(encode::HEART_BEAT);
                     Timeout::Wrote
                 }
+                Some(_) if self.interleaving.is_busy() => Timeout::Broken,
                 Some(error) => {
                     error.encode(self.engine.version(), out);
                     Timeout::Broken
                 }
             },
         }
+    }
+}
+
+fn push_body(bytes: &[u8], is_last: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(bytes);
+    if is_last {
+        out.extend_from_slice(encode::FRAME_END);
     }
 }
 

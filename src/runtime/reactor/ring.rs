@@ -203,13 +203,16 @@ impl Ring {
         Ok(())
     }
 
-    /// Lets go of the files of segments below `segment`; writes in flight keep theirs.
+    /// Lets go of the files of segments below `segment` that no write is under way to.
+    ///
+    /// Errors: the kernel refused.
     pub fn drop_segments_before(&mut self, segment: SegmentId) -> io::Result<()> {
         for slot in 0..self.segments.len() {
-            if self.segments[slot]
-                .as_ref()
-                .is_some_and(|(held, _)| *held < segment)
-            {
+            let Some((held, _)) = self.segments[slot].as_ref() else {
+                continue;
+            };
+            let is_writing = |op: &Option<Operation>| matches!(op, Some(Operation::Write { write, .. }) if write.segment == *held);
+            if *held < segment && !self.operations.iter().any(is_writing) {
                 self.ring
                     .submitter()
                     .register_files_update(slot as u32, &[-1])?;

@@ -182,7 +182,7 @@ impl Host {
 
     /// Passes on the next piece of a body that was begun.
     fn go_on(&mut self, streaming: &Streaming, replies: &mut impl Replies) -> Pumped {
-        let delivery = &streaming.delivery;
+        let (shard, delivery) = (self.shard, &streaming.delivery);
         let location = match delivery.place {
             Place::Journal(location) => location,
             Place::Volatile(slot) => {
@@ -194,7 +194,11 @@ impl Host {
                 let (bytes, is_last) = (&kept.body[start..end], end == kept.body.len());
                 replies.reply(
                     delivery.link,
-                    &Reply::DeliverPart { bytes, is_last },
+                    &Reply::DeliverPart {
+                        shard: self.shard,
+                        bytes,
+                        is_last,
+                    },
                     bytes.len() as u64,
                 );
                 return Pumped::Piece {
@@ -216,7 +220,11 @@ impl Host {
                     ..
                 },
             ) => {
-                let reply = Reply::DeliverPart { bytes, is_last };
+                let reply = Reply::DeliverPart {
+                    shard,
+                    bytes,
+                    is_last,
+                };
                 replies.reply(delivery.link, &reply, bytes.len() as u64);
                 Pumped::Piece {
                     bytes: bytes.len() as u64,
