@@ -87,6 +87,7 @@ fn step(rig: &mut Rig, tally: &mut Tally, name: &str) {
                 return;
             }
         }
+        _ if rig.random.below(2) == 0 => return rig.retain_now(),
         _ => return rig.advance_oldest(),
     }
     let cuts_max = rig.random.below(3) as usize;

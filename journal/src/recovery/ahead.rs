@@ -374,6 +374,7 @@ fn guessed_head(survey: &Survey, file: &super::survey::Surveyed, stream: &Stream
         segment: file.segment,
         generation,
         epoch: file.epoch,
+        first_segment: file.segment,
         size: file.size,
         inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
     }

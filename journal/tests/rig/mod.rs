@@ -14,7 +14,7 @@ use forebay_journal::recovery::{
     Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, Seal, SegmentFile,
 };
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
-use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 mod writer;
 pub use writer::{TestWriter, Write};
@@ -47,6 +47,7 @@ pub fn head(epoch: Epoch, segment: SegmentId, generation: u64, size: u64) -> Seg
         segment,
         generation,
         epoch,
+        first_segment: segment,
         size,
         inflight_blocks_max: 2,
     }
@@ -215,9 +216,10 @@ pub struct Rig {
     pub writer: TestWriter,
     pub epoch: Epoch,
     files: BTreeMap<SegmentId, (FileId, u64)>,
-    /// Files that nothing needs: may be recycled once this epoch serves.
+    /// Files that nothing needs.
     freed: Vec<(FileId, u64)>,
     tickets: BTreeMap<Ticket, u64>,
+    first_segment: SegmentId,
     next_segment: SegmentId,
     serves_from: Lsn,
     segment_size: u64,
@@ -238,7 +240,7 @@ impl Rig {
     }
 
     fn start(
-        disk: MemoryDisk,
+        mut disk: MemoryDisk,
         random: Random,
         model: Model,
         recovered: Option<&Recovered>,
@@ -254,6 +256,11 @@ impl Rig {
             kept
         };
         let ids: BTreeMap<u32, FileId> = disk.files().map(|(id, ..)| (id.index(), id)).collect();
+        let is_unfinished = |name: &str| name.ends_with(".new");
+        let unfinished = disk.files().filter(|(_, name, _)| is_unfinished(name));
+        for file in unfinished.map(|(id, ..)| id).collect::<Vec<_>>() {
+            disk.remove(file).expect("listed");
+        }
         let mut files = BTreeMap::new();
         let mut freed = Vec::new();
         for segment in recovered.map(|r| r.segments.as_slice()).unwrap_or_default() {
@@ -271,6 +278,7 @@ impl Rig {
             files,
             freed,
             tickets: BTreeMap::new(),
+            first_segment: next_segment,
             next_segment,
             serves_from: seal.lsn.next(),
             segment_size,
@@ -307,30 +315,29 @@ impl Rig {
         let segment = self.next_segment;
         self.next_segment = segment.next();
         let name = path(self.epoch, segment);
-        let recycled = if self.serves() {
-            self.freed.pop()
-        } else {
-            None
-        };
-        let (file, generation) = match recycled {
+        let aside = format!("{name}.new");
+        let (file, generation) = match self.freed.pop() {
             Some((file, generation)) => {
-                self.disk.rename(file, &name).expect("exists");
+                self.disk.rename(file, &aside).expect("exists");
                 (file, generation + 1)
             }
             None => (
                 self.disk
-                    .create(&name, self.segment_size)
+                    .create(&aside, self.segment_size)
                     .expect("no limit"),
                 0,
             ),
         };
         at_step(self);
+        let first_segment = self.first_segment;
         let head = head(self.epoch, segment, generation, self.segment_size);
-        let bytes = head.encode();
-        let torn = 512 * (1 + self.random.below(7) as usize);
-        self.disk.put(file, 0, &bytes[..torn]).expect("fits");
+        let head = SegmentHead {
+            first_segment,
+            ..head
+        };
+        self.disk.put(file, 0, &head.encode()).expect("fits");
         at_step(self);
-        self.disk.put(file, 0, &bytes).expect("fits");
+        self.disk.rename(file, &name).expect("exists");
         self.files.insert(segment, (file, generation));
         self.writer.add_segment(head);
         at_step(self);
@@ -441,6 +448,22 @@ impl Rig {
             && self.model.first_lsn.contains_key(&segment)
         {
             self.writer.oldest_segment = segment;
+        }
+    }
+
+    /// Says in the middle of a segment what the oldest one needed is.
+    pub fn retain_now(&mut self) {
+        let before = self.writer.oldest_segment;
+        self.advance_oldest();
+        let oldest_segment = self.writer.oldest_segment;
+        let (message_floor, queue_floor) = (MessageId(0), QueueId(0));
+        let record = Record::Retained {
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        };
+        if oldest_segment == before || !self.append(&record) {
+            self.writer.oldest_segment = before;
         }
     }
 
