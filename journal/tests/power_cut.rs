@@ -4,10 +4,10 @@
 
 mod rig;
 
-use forebay_journal::format::Record;
-use forebay_journal::recovery::Evidence;
+use forebay_journal::format::{Block, Record};
 use forebay_journal::recovery::table::Verdict;
-use forebay_journal::storage::memory::{Landing, landings};
+use forebay_journal::recovery::{Evidence, Recovered};
+use forebay_journal::storage::memory::{Landing, MemoryDisk, landings};
 use rig::{Rig, open, open_with};
 
 const WORKLOADS: u64 = 400;
@@ -40,6 +40,7 @@ fn try_image(rig: &Rig, landing: &[Landing], tally: &mut Tally, name: &str) {
         Verdict::CutTail => {
             let cut = recovered.cut.as_ref().expect("a cut says what it cuts");
             assert_eq!(cut.lsn_from, recovered.next_lsn);
+            check_quarantine(rig, landing, &image, &recovered);
             tally.cuts += 1;
         }
         Verdict::Corrupt => unreachable!("would not have opened"),
@@ -54,6 +55,27 @@ fn try_image(rig: &Rig, landing: &[Landing], tally: &mut Tally, name: &str) {
         let again = again.result.expect("opened before");
         assert_eq!(format!("{again:?}"), format!("{recovered:?}"));
         tally.repeats += 1;
+    }
+}
+
+/// Whatever arrived whole and does not count goes to quarantine whole.
+fn check_quarantine(rig: &Rig, landing: &[Landing], image: &MemoryDisk, recovered: &Recovered) {
+    let ranges = recovered.cut.as_ref().map_or(&[][..], |cut| &cut.ranges);
+    for ((file, offset, size), landing) in rig.disk.in_flight_places().zip(landing) {
+        let bytes = &image.live(file).expect("exists")[offset as usize..];
+        let header = Block::decode(bytes).map(|block| block.header);
+        let is_cut = header.is_ok_and(|header| header.number >= recovered.next_block);
+        if *landing != Landing::Whole || !is_cut {
+            continue;
+        }
+        let is_kept = ranges.iter().any(|range| {
+            let (from, to) = (range.offset, range.offset + range.bytes);
+            range.file == file.index() && from <= offset && offset + size as u64 <= to
+        });
+        assert!(
+            is_kept,
+            "a block of {size} bytes at {offset} is in none of {ranges:?}"
+        );
     }
 }
 

@@ -176,7 +176,9 @@ impl Model {
                 recovered.oldest_segment
             ));
         }
-        let first = oldest.map_or(1, |oldest| self.first_lsn[&oldest]);
+        let first = oldest
+            .and_then(|oldest| self.first_lsn.get(&oldest))
+            .map_or(1, |&first| first);
         let mut expected = self.records.range(first..end);
         for (lsn, location, bytes) in &opened.records {
             if expected.next() != Some((lsn, bytes)) {
@@ -250,11 +252,7 @@ impl Rig {
         let seal = recovered.map_or(Seal::NONE, |r| r.seal);
         let next_segment = recovered.map_or(SegmentId::ZERO, |r| r.segment_max).next();
         let kept = recovered.map_or(SegmentId::ZERO, |r| r.oldest_segment);
-        let oldest = if kept == SegmentId::ZERO {
-            next_segment
-        } else {
-            kept
-        };
+        let oldest = kept.max(SegmentId::ZERO.next());
         let ids: BTreeMap<u32, FileId> = disk.files().map(|(id, ..)| (id.index(), id)).collect();
         let is_unfinished = |name: &str| name.ends_with(".new");
         let unfinished = disk.files().filter(|(_, name, _)| is_unfinished(name));
