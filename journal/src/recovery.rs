@@ -1,8 +1,8 @@
 //! Opening a journal: which records count, where it goes on, or why it must not be opened.
 //!
 //! Sans-IO: [`Recovery`] asks for reads, takes the bytes, hands each record that counts to a
-//! [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`]. It surveys the
-//! first block of each segment (seals), walks the last segments to where the chain of blocks
+//! [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`]. It surveys
+//! the first block of each segment (seals), walks the last segments to where the chain of blocks
 //! breaks, gathers facts for [`table`], and then walks once over all segments still needed.
 //!
 //! Invariants: writes nothing; the same bytes give the same answer; memory is bounded by two reads

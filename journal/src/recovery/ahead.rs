@@ -1,7 +1,8 @@
 //! Looking ahead from where the chain broke, to gather the facts that the table decides on.
 //!
 //! Looked at: the rest of the segment, the whole segment behind it, the first blocks of those
-//! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is there a sound block that belongs there?
+//! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is
+//! there a sound block that belongs there?
 
 use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Survey};
