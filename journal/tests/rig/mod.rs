@@ -17,7 +17,7 @@ use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 mod writer;
-pub use writer::{TestWriter, Write};
+pub use writer::{BlockSource, TestWriter, Write};
 
 pub const JOURNAL: JournalId = JournalId(*b"a test's journal");
 pub const SHARD: ShardId = ShardId(3);
@@ -210,12 +210,15 @@ impl Model {
     }
 }
 
+/// A rig with the plain writer.
+pub type Rig = RigOf<TestWriter>;
+
 /// The writer, its disk and its model.
-pub struct Rig {
+pub struct RigOf<W> {
     pub disk: MemoryDisk,
     pub random: Random,
     pub model: Model,
-    pub writer: TestWriter,
+    pub writer: W,
     pub epoch: Epoch,
     files: BTreeMap<SegmentId, (FileId, u64)>,
     /// Files that nothing needs.
@@ -228,7 +231,7 @@ pub struct Rig {
     pending: Vec<(Lsn, Vec<u8>)>,
 }
 
-impl Rig {
+impl<W: BlockSource> RigOf<W> {
     pub fn new(seed: u64, segment_sectors: u64) -> Self {
         let disk = MemoryDisk::new(seed);
         let nothing = Model::default();
@@ -271,7 +274,7 @@ impl Rig {
             disk,
             random,
             model,
-            writer: TestWriter::new(epoch, seal, oldest),
+            writer: W::new(epoch, seal, oldest),
             epoch,
             files,
             freed,
@@ -440,20 +443,23 @@ impl Rig {
     /// Lets the next segment say that one more segment, if there is one, is not needed.
     pub fn advance_oldest(&mut self) {
         let current = self.writer.segment().unwrap_or(SegmentId::ZERO);
-        let next = self.files.range(self.writer.oldest_segment.next()..).next();
+        let next = self
+            .files
+            .range(self.writer.oldest_segment().next()..)
+            .next();
         if let Some((&segment, _)) = next
             && segment <= current
             && self.model.first_lsn.contains_key(&segment)
         {
-            self.writer.oldest_segment = segment;
+            self.writer.set_oldest_segment(segment);
         }
     }
 
     /// Says in the middle of a segment what the oldest one needed is.
     pub fn retain_now(&mut self) {
-        let before = self.writer.oldest_segment;
+        let before = self.writer.oldest_segment();
         self.advance_oldest();
-        let oldest_segment = self.writer.oldest_segment;
+        let oldest_segment = self.writer.oldest_segment();
         let (message_floor, queue_floor) = (MessageId(0), QueueId(0));
         let record = Record::Retained {
             oldest_segment,
@@ -461,7 +467,7 @@ impl Rig {
             queue_floor,
         };
         if oldest_segment == before || !self.append(&record) {
-            self.writer.oldest_segment = before;
+            self.writer.set_oldest_segment(before);
         }
     }
 
