@@ -1,9 +1,9 @@
 //! Opening a journal: which records count, where it goes on, or why it must not be opened.
 //!
-//! Sans-IO and one pass: [`Recovery`] asks for reads, takes the bytes, hands each record that
-//! counts to a [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`].
-//! It first surveys the first block of each segment (seals, oldest segment needed), then walks the
-//! chain of blocks, and where that breaks in the newest epoch gathers facts for [`table`].
+//! Sans-IO: [`Recovery`] asks for reads, takes the bytes, hands each record that counts to a
+//! [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`]. It surveys
+//! the first block of each segment (seals), walks the last segments to where the chain of blocks
+//! breaks, gathers facts for [`table`], and then walks once over all segments still needed.
 //!
 //! Invariants: writes nothing; the same bytes give the same answer; memory is bounded by two reads
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
@@ -241,20 +241,28 @@ pub struct Recovered {
     pub totals: Totals,
 }
 
+/// Where the log ends, judged.
+struct Tail {
+    broken: Break,
+    row: &'static Row,
+    cut: Option<Cut>,
+}
+
 enum Phase {
     Survey,
-    /// Finds out whether the first block of the last segment counts, without a sink.
-    Rehearse {
-        walk: Box<Walk>,
-        watched: SegmentId,
-        before: SegmentId,
-        after: SegmentId,
-    },
-    Walk(Box<Walk>),
+    /// Walks the last segments without a sink, to the end and the oldest segment needed.
+    Rehearse(Box<Walk>),
+    /// Looks at what lies behind the end. The walk is over.
     Ahead {
         walk: Option<Box<Walk>>,
         ahead: Box<Ahead>,
         broken: Break,
+        is_rehearsal: bool,
+    },
+    /// Walks all that counts.
+    Walk {
+        walk: Box<Walk>,
+        tail: Box<Tail>,
     },
     Done(Result<Box<Recovered>, RecoveryError>),
 }
@@ -292,7 +300,7 @@ impl Recovery {
             let survey = self.survey.as_mut()?;
             let request = match &mut self.phase {
                 Phase::Survey => survey.request(),
-                Phase::Rehearse { walk, .. } | Phase::Walk(walk) => walk.request(),
+                Phase::Rehearse(walk) | Phase::Walk { walk, .. } => walk.request(),
                 Phase::Ahead { ahead, .. } => ahead.request(survey),
                 Phase::Done(_) => return None,
             };
@@ -312,7 +320,7 @@ impl Recovery {
         };
         let taken = match &mut self.phase {
             Phase::Survey => survey.accept(result),
-            Phase::Rehearse { walk, .. } | Phase::Walk(walk) => {
+            Phase::Rehearse(walk) | Phase::Walk { walk, .. } => {
                 walk.accept(result);
                 Ok(())
             }
@@ -360,18 +368,28 @@ impl Recovery {
             .survey
             .as_ref()
             .expect("only a finished recovery has none");
-        let next = match &self.phase {
+        let next = match core::mem::replace(&mut self.phase, Phase::Survey) {
             Phase::Survey => plan(survey),
             Phase::Ahead {
                 walk,
                 ahead,
                 broken,
+                is_rehearsal,
             } => {
-                let result = conclude(survey, walk.as_deref(), ahead, *broken, &self.evidence);
-                result.map(|recovered| Phase::Done(Ok(Box::new(recovered))))
+                let tail = judge(survey, walk.as_deref(), &ahead, broken, &self.evidence);
+                match (tail, walk) {
+                    (Err(error), _) => Err(error),
+                    (Ok(tail), Some(walk)) if is_rehearsal => {
+                        walk_from(survey, walk.standing.oldest_segment).map(|walk| Phase::Walk {
+                            walk,
+                            tail: Box::new(tail),
+                        })
+                    }
+                    (Ok(tail), walk) => conclude(survey, walk.as_deref(), tail),
+                }
             }
             // A walk ends where its bytes end, so it never comes here.
-            Phase::Rehearse { .. } | Phase::Walk(_) | Phase::Done(_) => return,
+            phase => Ok(phase),
         };
         self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
     }
@@ -382,43 +400,32 @@ impl Recovery {
             .survey
             .as_ref()
             .expect("only a finished recovery has none");
-        let next = match &mut self.phase {
-            Phase::Rehearse {
-                walk,
-                watched,
-                before,
-                after,
-            } => {
+        let next = match core::mem::replace(&mut self.phase, Phase::Survey) {
+            Phase::Rehearse(mut walk) => {
                 let mut nobody = |_: Lsn, _: Location, _: &crate::format::Record<'_>| {};
-                match walk.step(survey, Some(*watched), &mut nobody) {
-                    Ok(Step::NeedMore) => return,
-                    Ok(Step::Reached) => walk_from(survey, *after),
-                    // The real walk meets the same place and says what is there.
-                    Ok(Step::Broken(_)) | Err(_) => walk_from(survey, *before),
-                }
+                walk.step(survey, &mut nobody).and_then(|step| match step {
+                    Step::NeedMore => Ok(Phase::Rehearse(walk)),
+                    Step::Broken(broken) => look_ahead(survey, walk, broken, true),
+                })
             }
-            Phase::Walk(walk) => match walk.step(survey, None, sink) {
-                Ok(Step::NeedMore | Step::Reached) => return,
-                Ok(Step::Broken(broken)) => {
-                    let ahead = Ahead::new(survey, broken, walk.newest_epoch(), walk.expected);
-                    match (ahead, core::mem::replace(&mut self.phase, Phase::Survey)) {
-                        (Ok(ahead), Phase::Walk(walk)) => Ok(Phase::Ahead {
-                            walk: Some(walk),
-                            ahead: Box::new(ahead),
-                            broken,
-                        }),
-                        (ahead, _) => ahead.map(|_| unreachable!("matched as a walk above")),
-                    }
+            Phase::Walk { mut walk, tail } => walk.step(survey, sink).and_then(|step| match step {
+                Step::NeedMore => Ok(Phase::Walk { walk, tail }),
+                Step::Broken(broken) if broken == tail.broken => {
+                    conclude(survey, Some(&walk), *tail)
                 }
-                Err(error) => Err(error),
-            },
-            Phase::Survey | Phase::Ahead { .. } | Phase::Done(_) => return,
+                Step::Broken(broken) => look_ahead(survey, walk, broken, false),
+            }),
+            phase => Ok(phase),
         };
         self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
     }
 }
 
 /// What to do after the survey.
+///
+/// Which segments are needed is said by the last record about it that counts. That may lie
+/// anywhere in the last segment, and that segment's first block may have been in flight with one
+/// before it that did not arrive: so the last segments are walked first, up to the end.
 fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
     let opened = survey.newest().and_then(|epoch| survey.opened(epoch));
     let Some((first, last)) = opened else {
@@ -427,89 +434,77 @@ fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
             offset: 0,
         };
         let ahead = Ahead::new(survey, broken, Epoch::ZERO, Expected::FIRST)?;
+        let ahead = Box::new(ahead);
         return Ok(Phase::Ahead {
             walk: None,
-            ahead: Box::new(ahead),
+            ahead,
             broken,
+            is_rehearsal: false,
         });
     };
-    let (last, hole) = survey.reachable(first, last);
-    // A needed segment may seem to be missing only because a damaged one hides that it is not.
-    let named = |error: RecoveryError| match (error.problem, hole) {
-        (Problem::SegmentMissing, Some(hole)) => survey.fail(hole, survey.head_problem(hole)),
-        _ => error,
-    };
-    let oldest_of = |index: usize| {
-        survey.files[index]
-            .first
-            .map(|(_, opening)| opening.oldest())
-    };
-    let watched = survey.files[last].segment;
-    let after = oldest_of(last).unwrap_or(watched);
-    // The first block of the last segment may have been in flight with one before it that did not
-    // arrive; then what it says about the oldest segment never happened.
-    let earliest = survey.window_before(first, last);
-    match oldest_of(earliest) {
-        Some(before) if before < after => {
-            let legs = vec![survey::Leg {
-                first: earliest,
-                seal: None,
-            }];
-            let walk = Box::new(Walk::new(survey, legs)?);
-            Ok(Phase::Rehearse {
-                walk,
-                watched,
-                before,
-                after,
-            })
-        }
-        _ => walk_from(survey, after).map_err(named),
-    }
+    let first = survey.window_before(first, survey.reachable(first, last));
+    let walk = Walk::new(survey, vec![survey::Leg { first, seal: None }])?;
+    Ok(Phase::Rehearse(Box::new(walk)))
 }
 
-fn walk_from(survey: &Survey, start: SegmentId) -> Result<Phase, RecoveryError> {
-    Ok(Phase::Walk(Box::new(Walk::new(
+fn walk_from(survey: &Survey, start: SegmentId) -> Result<Box<Walk>, RecoveryError> {
+    Ok(Box::new(Walk::new(survey, survey.legs(start)?)?))
+}
+
+fn look_ahead(
+    survey: &Survey,
+    walk: Box<Walk>,
+    broken: Break,
+    is_rehearsal: bool,
+) -> Result<Phase, RecoveryError> {
+    let ahead = Box::new(Ahead::new(
         survey,
-        survey.legs(start)?,
-    )?)))
+        broken,
+        walk.newest_epoch(),
+        walk.expected,
+    )?);
+    Ok(Phase::Ahead {
+        walk: Some(walk),
+        ahead,
+        broken,
+        is_rehearsal,
+    })
 }
 
 /// All facts are there: asks the table.
-fn conclude(
+fn judge(
     survey: &Survey,
     walk: Option<&Walk>,
     ahead: &Ahead,
     broken: Break,
     evidence: &Evidence,
-) -> Result<Recovered, RecoveryError> {
+) -> Result<Tail, RecoveryError> {
     let stopped = walk
         .filter(|walk| walk.standing.is_stopped)
         .map(Walk::newest_epoch);
     let row = table::decide(&ahead.facts(survey, evidence, stopped));
+    let lsn_from = walk.map_or(Expected::FIRST, |walk| walk.expected).lsn;
     let cut = match row.verdict {
         Verdict::End => None,
-        Verdict::CutTail => {
-            let lsn_from = walk.map_or(Expected::FIRST, |walk| walk.expected).lsn;
-            Some(Cut {
-                row,
-                lsn_from,
-                ranges: ahead.ranges(survey),
-            })
-        }
+        Verdict::CutTail => Some(Cut {
+            row,
+            lsn_from,
+            ranges: ahead.ranges(survey),
+        }),
         Verdict::Corrupt => {
             let problem = Problem::Table { row };
             return Err(ahead.corrupt(survey, broken, problem, evidence.acked_upto()));
         }
     };
-    let recovered = recovered(survey, walk, row, cut);
-    survey.check_first_files(recovered.seal.epoch, recovered.next_lsn)?;
+    survey.check_first_files(walk.map(Walk::newest_epoch).unwrap_or_default(), lsn_from)?;
+    Ok(Tail { broken, row, cut })
+}
+
+/// All was walked.
+fn conclude(survey: &Survey, walk: Option<&Walk>, tail: Tail) -> Result<Phase, RecoveryError> {
+    let recovered = recovered(survey, walk, tail.row, tail.cut);
     survey.check_renamed(recovered.seal.epoch, recovered.oldest_segment)?;
-    match recovered.segments.first() {
-        Some(first) if first.segment > recovered.oldest_segment => {
-            Err(survey.missing(first.epoch, recovered.oldest_segment, Lsn::ZERO))
-        }
-        _ => Ok(recovered),
-    }
+    Ok(Phase::Done(Ok(Box::new(recovered))))
 }
 
 fn recovered(

@@ -10,7 +10,7 @@ use forebay_journal::format::{
 use forebay_journal::recovery::{Evidence, Problem, Recovered, RecoveryError, Seal};
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random};
 use forebay_journal::{BlockNumber, Epoch, Lsn, SegmentId};
-use rig::{Model, Opened, Rig, TestWriter, head, open, open_with, path};
+use rig::{BlockSource, Model, Opened, Rig, TestWriter, head, open, open_with, path};
 
 /// A journal and what is known about it.
 struct Scene {
@@ -574,7 +574,8 @@ fn stale_blocks_of_recycled_files_never_count() {
             rig.model.check(&opened).expect("opens");
             let recovered = opened.result.expect("checked");
             assert_eq!(
-                recovered.next_lsn, rig.writer.next_lsn,
+                recovered.next_lsn,
+                rig.writer.next_lsn(),
                 "the tail is found exactly"
             );
             let last = recovered.segments.last().expect("some");

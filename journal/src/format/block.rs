@@ -166,7 +166,7 @@ pub struct BlockHeader {
     pub previous: Checksum,
     /// Identity of this block.
     pub identity: Checksum,
-    /// The segment identity fields it carries (`size` and `inflight_blocks_max` are zero).
+    /// The segment identity fields it carries (the other fields are zero).
     pub place: SegmentHead,
 }
 
@@ -208,6 +208,7 @@ impl BlockHeader {
                 segment: crate::SegmentId::from_raw(raw.segment.get()),
                 generation: raw.generation.get(),
                 epoch: crate::Epoch::from_raw(raw.epoch.get()),
+                first_segment: crate::SegmentId::ZERO,
                 size: 0,
                 inflight_blocks_max: 0,
             },

@@ -25,6 +25,8 @@ pub struct SegmentHead {
     pub generation: u64,
     /// The epoch that owns the file: only it writes here.
     pub epoch: Epoch,
+    /// The first segment of that epoch: prepared before all others, so that its loss shows.
+    pub first_segment: SegmentId,
     /// Size of the file in bytes, this head included; a multiple of 4 KiB.
     pub size: u64,
     /// Most block writes the writer has in flight at once (`W` of the recovery table).
@@ -42,8 +44,9 @@ struct Raw {
     segment: U64,
     generation: U64,
     epoch: U64,
+    first_segment: U64,
     size: U64,
-    reserved: [u8; 4016],
+    reserved: [u8; 4008],
     checksum: Checksum,
 }
 
@@ -60,6 +63,7 @@ pub(super) const LAYOUT: StructLayout = layout!(
         segment,
         generation,
         epoch,
+        first_segment,
         size,
         reserved,
         checksum,
@@ -78,8 +82,9 @@ impl SegmentHead {
             segment: U64::new(self.segment.get()),
             generation: U64::new(self.generation),
             epoch: U64::new(self.epoch.get()),
+            first_segment: U64::new(self.first_segment.get()),
             size: U64::new(self.size),
-            reserved: [0; 4016],
+            reserved: [0; 4008],
             checksum: Checksum::NONE,
         };
         raw.checksum = checksum(&raw.as_bytes()[..SEGMENT_HEAD_SIZE - 16]);
@@ -112,6 +117,13 @@ impl SegmentHead {
                 value: size,
             });
         }
+        let first_segment = raw.first_segment.get();
+        if first_segment == 0 || first_segment > raw.segment.get() {
+            return Err(FormatError::Field {
+                name: "first_segment",
+                value: first_segment,
+            });
+        }
         if raw.inflight_blocks_max.get() == 0 {
             return Err(FormatError::Field {
                 name: "inflight_blocks_max",
@@ -130,6 +142,7 @@ impl SegmentHead {
             segment: SegmentId::from_raw(raw.segment.get()),
             generation: raw.generation.get(),
             epoch: Epoch::from_raw(raw.epoch.get()),
+            first_segment: SegmentId::from_raw(first_segment),
             size,
             inflight_blocks_max: raw.inflight_blocks_max.get(),
         })

@@ -1,7 +1,8 @@
 //! Looking ahead from where the chain broke, to gather the facts that the table decides on.
 //!
 //! Looked at: the rest of the segment, the whole segment behind it, the first blocks of those
-//! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is there a sound block that belongs there?
+//! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is
+//! there a sound block that belongs there?
 
 use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Survey};
@@ -72,12 +73,16 @@ impl Ahead {
                 ahead.add(survey, next, from, left < BLOCK_SIZE_MAX as u64)?;
             }
         }
-        // Segments further ahead are not read, but the survey saw how they begin.
-        let epoch_files = survey
-            .files_of(epoch)
-            .filter(|&index| broken.file < Some(index));
-        for (header, _) in epoch_files.filter_map(|index| survey.files[index].first) {
+        // Segments further ahead are not read, but the survey saw how they begin; only of tiny
+        // ones can more than the next hold a block that was in flight.
+        let is_further = |&index: &usize| broken.file < Some(index);
+        let begun = |index: usize| survey.files[index].first.map(|(header, _)| (index, header));
+        for (index, header) in survey.files_of(epoch).filter(is_further).filter_map(begun) {
             ahead.weigh(&header, None);
+            let is_read = ahead.regions.iter().any(|region| region.file == index);
+            if !is_read && header.number < expected.number.plus(ahead.window) {
+                ahead.add(survey, index, SEGMENT_HEAD_SIZE as u64, false)?;
+            }
         }
         let newer = survey.files.partition_point(|file| file.epoch <= epoch);
         for index in newer..survey.files.len() {
@@ -374,6 +379,7 @@ fn guessed_head(survey: &Survey, file: &super::survey::Surveyed, stream: &Stream
         segment: file.segment,
         generation,
         epoch: file.epoch,
+        first_segment: file.segment,
         size: file.size,
         inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
     }

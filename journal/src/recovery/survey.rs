@@ -245,12 +245,11 @@ impl Survey {
         (first..=last).find(is_near).unwrap_or(last)
     }
 
-    /// Of the segments `first..=last` of an epoch, both opened, the last that the chain can reach, and
-    /// the segment behind it if that one has no sound first block though a later one has.
-    pub(super) fn reachable(&self, first: usize, last: usize) -> (usize, Option<usize>) {
+    /// Of the segments `first..=last` of an epoch, both opened, the last before which none is that
+    /// has no sound first block: the chain may not reach further.
+    pub(super) fn reachable(&self, first: usize, last: usize) -> usize {
         let is_hole = |&index: &usize| self.files[index].first.is_none();
-        let hole = (first..=last).find(is_hole);
-        (hole.map_or(last, |hole| hole - 1), hole)
+        (first..=last).find(is_hole).map_or(last, |hole| hole - 1)
     }
 
     /// The newest epoch that has a start.
@@ -275,6 +274,17 @@ impl Survey {
                 return Ok(legs);
             }
             match file.first {
+                // Nothing older ever counted, whatever numbers were prepared.
+                Some((
+                    _,
+                    Opening::EpochStart {
+                        seal: Seal::NONE, ..
+                    },
+                )) if start < file.segment => {
+                    legs.push(Leg { first, seal });
+                    legs.reverse();
+                    return Ok(legs);
+                }
                 Some((_, Opening::EpochStart { seal: older, .. })) if start < file.segment => {
                     legs.push(Leg { first, seal });
                     if self.opened(older.epoch).is_none() {
@@ -359,16 +369,15 @@ impl Survey {
         })
     }
 
-    /// An epoch that has not served yet leaves older files alone and numbers on behind them: a
-    /// gap is a file that was lost, perhaps with the epoch's first blocks.
+    /// The first segment of an epoch is prepared before all others: if it is missing though one of
+    /// them is there, it was lost, perhaps with the epoch's first blocks.
     pub(super) fn check_first_files(&self, newest: Epoch, lsn: Lsn) -> Result<(), RecoveryError> {
-        let mut older = SegmentId::ZERO;
-        for (index, file) in self.files.iter().enumerate() {
-            let is_first = index == 0 || self.files[index - 1].epoch != file.epoch;
-            if is_first && file.epoch > newest && file.segment > older.next() {
-                return Err(self.missing(file.epoch, older.next(), lsn));
+        for file in self.files.iter().filter(|file| file.epoch > newest) {
+            if let Head::Sound(head) = file.head
+                && self.find(file.epoch, head.first_segment).is_none()
+            {
+                return Err(self.missing(file.epoch, head.first_segment, lsn));
             }
-            older = older.max(file.segment);
         }
         Ok(())
     }
@@ -376,19 +385,21 @@ impl Survey {
     /// Names the damage behind an error: what seems to be missing may seem so only because the
     /// first block of a newer epoch's oldest segment is damaged and says no more that it is freed.
     pub(super) fn explain(&self, error: RecoveryError) -> RecoveryError {
-        if !matches!(
-            error.problem,
-            Problem::SegmentMissing | Problem::EpochMissing
-        ) {
-            return error;
-        }
         let newest = self.newest().unwrap_or_default();
         let hiding = self.files.iter().position(|file| {
             let mut others = self.files_of(file.epoch);
             let is_headless = file.epoch > newest && file.first.is_none();
             is_headless && others.any(|other| self.files[other].first.is_some())
         });
-        hiding.map_or(error, |index| self.fail(index, self.head_problem(index)))
+        let is_explained = |index: usize| match error.problem {
+            Problem::SegmentMissing | Problem::EpochMissing => true,
+            Problem::Table { .. } => error.file == Some(self.files[index].file),
+            _ => false,
+        };
+        match hiding.filter(|&index| is_explained(index)) {
+            Some(index) => self.fail(index, self.head_problem(index)),
+            None => error,
+        }
     }
 
     /// What is wrong with a segment whose first block is needed and not sound.

@@ -1,6 +1,6 @@
 //! Where the log ends: the table of `docs/format.md` 8 as data.
 //!
-//! Facts are gathered by [`super::ahead`]; here is only what follows from them. Each combination
+//! Facts are gathered by `recovery::ahead`; here is only what follows from them. Each combination
 //! matches exactly one row (`tests/recovery_table.rs` tries all of them and reads the same table
 //! in the document).
 

@@ -60,7 +60,7 @@ pub(super) struct Standing {
 }
 
 /// Where the chain broke.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Break {
     /// Index of the segment in the survey; `None` if nothing was ever written.
     pub(super) file: Option<usize>,
@@ -70,8 +70,6 @@ pub(super) struct Break {
 
 pub(super) enum Step {
     NeedMore,
-    /// The first block of the watched segment belongs to the chain.
-    Reached,
     Broken(Break),
 }
 
@@ -132,18 +130,14 @@ impl Walk {
         self.head.epoch
     }
 
-    /// Walks as far as the bytes reach. `watched`: stop when that segment is entered.
+    /// Walks as far as the bytes reach.
     pub(super) fn step<S: RecordSink>(
         &mut self,
         survey: &Survey,
-        watched: Option<SegmentId>,
         sink: &mut S,
     ) -> Result<Step, RecoveryError> {
         loop {
             let is_newest = self.leg + 1 == self.legs.len();
-            if watched.is_some_and(|segment| is_newest && segment == self.head.segment) {
-                return Ok(Step::Reached);
-            }
             if self.is_sealed {
                 self.next_leg(survey)?;
                 continue;

@@ -282,6 +282,13 @@ impl MemoryDisk {
             .collect()
     }
 
+    /// File, byte offset and bytes of each write in flight, in order of submission.
+    pub fn in_flight_places(&self) -> impl Iterator<Item = (FileId, u64, usize)> {
+        self.writes
+            .values()
+            .map(|write| (write.file, write.offset, write.bytes.len()))
+    }
+
     /// A write in flight, drawn by seed.
     pub fn draw(&mut self) -> Option<Ticket> {
         let count = self.writes.len() as u64;

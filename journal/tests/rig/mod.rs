@@ -14,10 +14,10 @@ use forebay_journal::recovery::{
     Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, Seal, SegmentFile,
 };
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
-use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 mod writer;
-pub use writer::{TestWriter, Write};
+pub use writer::{BlockSource, TestWriter, Write};
 
 pub const JOURNAL: JournalId = JournalId(*b"a test's journal");
 pub const SHARD: ShardId = ShardId(3);
@@ -47,6 +47,7 @@ pub fn head(epoch: Epoch, segment: SegmentId, generation: u64, size: u64) -> Seg
         segment,
         generation,
         epoch,
+        first_segment: segment,
         size,
         inflight_blocks_max: 2,
     }
@@ -175,7 +176,9 @@ impl Model {
                 recovered.oldest_segment
             ));
         }
-        let first = oldest.map_or(1, |oldest| self.first_lsn[&oldest]);
+        let first = oldest
+            .and_then(|oldest| self.first_lsn.get(&oldest))
+            .map_or(1, |&first| first);
         let mut expected = self.records.range(first..end);
         for (lsn, location, bytes) in &opened.records {
             if expected.next() != Some((lsn, bytes)) {
@@ -207,24 +210,28 @@ impl Model {
     }
 }
 
+/// A rig with the plain writer.
+pub type Rig = RigOf<TestWriter>;
+
 /// The writer, its disk and its model.
-pub struct Rig {
+pub struct RigOf<W> {
     pub disk: MemoryDisk,
     pub random: Random,
     pub model: Model,
-    pub writer: TestWriter,
+    pub writer: W,
     pub epoch: Epoch,
     files: BTreeMap<SegmentId, (FileId, u64)>,
-    /// Files that nothing needs: may be recycled once this epoch serves.
+    /// Files that nothing needs.
     freed: Vec<(FileId, u64)>,
     tickets: BTreeMap<Ticket, u64>,
+    first_segment: SegmentId,
     next_segment: SegmentId,
     serves_from: Lsn,
     segment_size: u64,
     pending: Vec<(Lsn, Vec<u8>)>,
 }
 
-impl Rig {
+impl<W: BlockSource> RigOf<W> {
     pub fn new(seed: u64, segment_sectors: u64) -> Self {
         let disk = MemoryDisk::new(seed);
         let nothing = Model::default();
@@ -238,7 +245,7 @@ impl Rig {
     }
 
     fn start(
-        disk: MemoryDisk,
+        mut disk: MemoryDisk,
         random: Random,
         model: Model,
         recovered: Option<&Recovered>,
@@ -248,12 +255,13 @@ impl Rig {
         let seal = recovered.map_or(Seal::NONE, |r| r.seal);
         let next_segment = recovered.map_or(SegmentId::ZERO, |r| r.segment_max).next();
         let kept = recovered.map_or(SegmentId::ZERO, |r| r.oldest_segment);
-        let oldest = if kept == SegmentId::ZERO {
-            next_segment
-        } else {
-            kept
-        };
+        let oldest = kept.max(SegmentId::ZERO.next());
         let ids: BTreeMap<u32, FileId> = disk.files().map(|(id, ..)| (id.index(), id)).collect();
+        let is_unfinished = |name: &str| name.ends_with(".new");
+        let unfinished = disk.files().filter(|(_, name, _)| is_unfinished(name));
+        for file in unfinished.map(|(id, ..)| id).collect::<Vec<_>>() {
+            disk.remove(file).expect("listed");
+        }
         let mut files = BTreeMap::new();
         let mut freed = Vec::new();
         for segment in recovered.map(|r| r.segments.as_slice()).unwrap_or_default() {
@@ -266,11 +274,12 @@ impl Rig {
             disk,
             random,
             model,
-            writer: TestWriter::new(epoch, seal, oldest),
+            writer: W::new(epoch, seal, oldest),
             epoch,
             files,
             freed,
             tickets: BTreeMap::new(),
+            first_segment: next_segment,
             next_segment,
             serves_from: seal.lsn.next(),
             segment_size,
@@ -307,30 +316,29 @@ impl Rig {
         let segment = self.next_segment;
         self.next_segment = segment.next();
         let name = path(self.epoch, segment);
-        let recycled = if self.serves() {
-            self.freed.pop()
-        } else {
-            None
-        };
-        let (file, generation) = match recycled {
+        let aside = format!("{name}.new");
+        let (file, generation) = match self.freed.pop() {
             Some((file, generation)) => {
-                self.disk.rename(file, &name).expect("exists");
+                self.disk.rename(file, &aside).expect("exists");
                 (file, generation + 1)
             }
             None => (
                 self.disk
-                    .create(&name, self.segment_size)
+                    .create(&aside, self.segment_size)
                     .expect("no limit"),
                 0,
             ),
         };
         at_step(self);
+        let first_segment = self.first_segment;
         let head = head(self.epoch, segment, generation, self.segment_size);
-        let bytes = head.encode();
-        let torn = 512 * (1 + self.random.below(7) as usize);
-        self.disk.put(file, 0, &bytes[..torn]).expect("fits");
+        let head = SegmentHead {
+            first_segment,
+            ..head
+        };
+        self.disk.put(file, 0, &head.encode()).expect("fits");
         at_step(self);
-        self.disk.put(file, 0, &bytes).expect("fits");
+        self.disk.rename(file, &name).expect("exists");
         self.files.insert(segment, (file, generation));
         self.writer.add_segment(head);
         at_step(self);
@@ -435,12 +443,31 @@ impl Rig {
     /// Lets the next segment say that one more segment, if there is one, is not needed.
     pub fn advance_oldest(&mut self) {
         let current = self.writer.segment().unwrap_or(SegmentId::ZERO);
-        let next = self.files.range(self.writer.oldest_segment.next()..).next();
+        let next = self
+            .files
+            .range(self.writer.oldest_segment().next()..)
+            .next();
         if let Some((&segment, _)) = next
             && segment <= current
             && self.model.first_lsn.contains_key(&segment)
         {
-            self.writer.oldest_segment = segment;
+            self.writer.set_oldest_segment(segment);
+        }
+    }
+
+    /// Says in the middle of a segment what the oldest one needed is.
+    pub fn retain_now(&mut self) {
+        let before = self.writer.oldest_segment();
+        self.advance_oldest();
+        let oldest_segment = self.writer.oldest_segment();
+        let (message_floor, queue_floor) = (MessageId(0), QueueId(0));
+        let record = Record::Retained {
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        };
+        if oldest_segment == before || !self.append(&record) {
+            self.writer.set_oldest_segment(before);
         }
     }
 

@@ -1,6 +1,6 @@
 //! A plain writer over `seal_block` with the rules of `docs/format.md` 8, for tests of recovery.
 //!
-//! Same calls as `forebay_journal::Writer`, so that a test can be given either.
+//! Behind a trait, so that a test can be given the crate's own writer in its place.
 
 use std::collections::VecDeque;
 
@@ -19,14 +19,44 @@ pub struct Write {
     pub bytes: Vec<u8>,
 }
 
+/// What a [`super::RigOf`] needs of a writer.
+pub trait BlockSource {
+    /// Goes on behind `seal`; `oldest_segment` is what the first record says.
+    fn new(epoch: Epoch, seal: Seal, oldest_segment: SegmentId) -> Self;
+    /// Takes a prepared segment.
+    fn add_segment(&mut self, head: SegmentHead);
+    /// Prepared segments not begun.
+    fn segments_ready(&self) -> usize;
+    /// The segment being filled.
+    fn segment(&self) -> Option<SegmentId>;
+    /// First LSN that is not durable.
+    fn durable_end(&self) -> Lsn;
+    /// LSN of the next record.
+    fn next_lsn(&self) -> Lsn;
+    /// Whether all that was appended is durable.
+    fn is_drained(&self) -> bool;
+    /// What the next segment's first record says.
+    fn oldest_segment(&self) -> SegmentId;
+    /// Changes that.
+    fn set_oldest_segment(&mut self, oldest_segment: SegmentId);
+    /// Appends to the open block; `None` when that is full or no segment is left.
+    fn append(&mut self, record: &Record<'_>) -> Option<Lsn>;
+    /// Seals an empty block if nothing is open or in flight.
+    fn seal_idle(&mut self) -> Option<Write>;
+    /// The next write, if there is a record and a place in the window.
+    fn poll_write(&mut self) -> Option<Write>;
+    /// Takes a completion.
+    fn handle_write_done(&mut self, ticket: u64);
+}
+
 pub struct TestWriter {
     epoch_start: Option<(Epoch, Seal)>,
-    pub oldest_segment: SegmentId,
+    oldest_segment: SegmentId,
     ready: VecDeque<SegmentHead>,
     segment: Option<(SegmentHead, u64)>,
     payload: Vec<u8>,
     record_count: u32,
-    pub next_lsn: Lsn,
+    next_lsn: Lsn,
     next_number: BlockNumber,
     previous: Checksum,
     /// Ticket, LSN behind the block, done.
@@ -38,8 +68,8 @@ pub struct TestWriter {
     pub says_durable_upto: Option<Lsn>,
 }
 
-impl TestWriter {
-    pub fn new(epoch: Epoch, seal: Seal, oldest_segment: SegmentId) -> Self {
+impl BlockSource for TestWriter {
+    fn new(epoch: Epoch, seal: Seal, oldest_segment: SegmentId) -> Self {
         Self {
             epoch_start: Some((epoch, seal)),
             oldest_segment,
@@ -58,32 +88,68 @@ impl TestWriter {
         }
     }
 
-    pub fn add_segment(&mut self, head: SegmentHead) {
+    fn add_segment(&mut self, head: SegmentHead) {
         self.ready.push_back(head);
     }
 
-    pub fn segments_ready(&self) -> usize {
+    fn segments_ready(&self) -> usize {
         self.ready.len()
     }
 
-    pub fn segment(&self) -> Option<SegmentId> {
+    fn segment(&self) -> Option<SegmentId> {
         self.segment.map(|(head, _)| head.segment)
     }
 
-    pub fn durable_end(&self) -> Lsn {
+    fn durable_end(&self) -> Lsn {
         self.durable_end
     }
 
-    pub fn is_drained(&self) -> bool {
+    fn is_drained(&self) -> bool {
         self.window.is_empty() && self.record_count == 0
     }
 
-    /// Appends to the open block; `None` when that is full or no segment is left.
-    pub fn append(&mut self, record: &Record<'_>) -> Option<Lsn> {
+    fn append(&mut self, record: &Record<'_>) -> Option<Lsn> {
         self.reserve(encoded_size(record))
             .then(|| self.push(record))
     }
 
+    fn seal_idle(&mut self) -> Option<Write> {
+        if !self.is_drained() || self.was_idle_seal || !self.reserve(0) {
+            return None;
+        }
+        Some(self.seal())
+    }
+
+    fn poll_write(&mut self) -> Option<Write> {
+        let window = self
+            .segment
+            .map_or(1, |(head, _)| head.inflight_blocks_max as usize);
+        (self.record_count > 0 && self.window.len() < window).then(|| self.seal())
+    }
+
+    fn handle_write_done(&mut self, ticket: u64) {
+        let write = self.window.iter_mut().find(|write| write.0 == ticket);
+        write.expect("completed writes are in flight").2 = true;
+        while let Some(&(_, next_lsn, true)) = self.window.front() {
+            self.durable_end = next_lsn;
+            self.window.pop_front();
+        }
+    }
+
+    fn next_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    fn oldest_segment(&self) -> SegmentId {
+        self.oldest_segment
+    }
+
+    fn set_oldest_segment(&mut self, oldest_segment: SegmentId) {
+        self.oldest_segment = oldest_segment;
+    }
+}
+
+impl TestWriter {
     fn push(&mut self, record: &Record<'_>) -> Lsn {
         let from = self.payload.len();
         self.payload.resize(from + encoded_size(record), 0);
@@ -137,22 +203,6 @@ impl TestWriter {
         true
     }
 
-    /// Seals an empty block if nothing is open or in flight.
-    pub fn seal_idle(&mut self) -> Option<Write> {
-        if !self.is_drained() || self.was_idle_seal || !self.reserve(0) {
-            return None;
-        }
-        Some(self.seal())
-    }
-
-    /// The next write, if there is a record and a place in the window.
-    pub fn poll_write(&mut self) -> Option<Write> {
-        let window = self
-            .segment
-            .map_or(1, |(head, _)| head.inflight_blocks_max as usize);
-        (self.record_count > 0 && self.window.len() < window).then(|| self.seal())
-    }
-
     fn seal(&mut self) -> Write {
         let known_durable = Lsn::ZERO.plus(self.durable_end.get() - 1);
         let (head, at) = self
@@ -188,15 +238,6 @@ impl TestWriter {
             segment,
             offset,
             bytes,
-        }
-    }
-
-    pub fn handle_write_done(&mut self, ticket: u64) {
-        let write = self.window.iter_mut().find(|write| write.0 == ticket);
-        write.expect("completed writes are in flight").2 = true;
-        while let Some(&(_, next_lsn, true)) = self.window.front() {
-            self.durable_end = next_lsn;
-            self.window.pop_front();
         }
     }
 }
