@@ -158,17 +158,15 @@ fn blocks_written_are_read_back() {
     let epoch = Epoch::ZERO.next();
     ring.add_segment(segment, file).expect("a slot");
     let mut writer = Writer::new(4 << 20, epoch, Seal::default(), Retained::default());
-    assert_eq!(
-        ring.register_arena(writer.memory()),
-        ArenaUse::Registered,
-        "tests run unlimited"
-    );
+    // Either way works; which one depends on the machine's MEMLOCK.
+    ring.register_arena(writer.memory());
     let head = SegmentHead {
         journal: JournalId([1; 16]),
         shard: ShardId(0),
         segment,
         generation: 0,
         epoch,
+        first_segment: segment,
         size,
         inflight_blocks_max: 2,
     };

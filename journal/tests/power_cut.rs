@@ -8,7 +8,7 @@ use forebay_journal::format::{Block, Record};
 use forebay_journal::recovery::table::Verdict;
 use forebay_journal::recovery::{Evidence, Recovered};
 use forebay_journal::storage::memory::{Landing, MemoryDisk, landings};
-use rig::{BlockSource, RigOf, TestWriter, open, open_with};
+use rig::{BlockSource, RealWriter, RigOf, TestWriter, open, open_with};
 
 const WORKLOADS: u64 = 400;
 const STEPS: u64 = 60;
@@ -183,4 +183,9 @@ fn cut_the_power<W: BlockSource>(name: &str) {
 #[test]
 fn every_image_of_a_power_cut_opens_with_all_that_was_acknowledged() {
     cut_the_power::<TestWriter>("plain writer");
+}
+
+#[test]
+fn the_same_with_the_real_writer() {
+    cut_the_power::<RealWriter>("real writer");
 }

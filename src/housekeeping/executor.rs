@@ -1,6 +1,6 @@
 //! The housekeeping thread: one glommio executor for all shards of a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -84,6 +84,8 @@ struct Keeper {
     responses: Arc<ArrayQueue<Response>>,
     pace: Arc<Pace>,
     bell: Bell,
+    /// Segments asked for while another was waiting for space, in order.
+    later: VecDeque<SegmentId>,
 }
 
 /// The running thread.
@@ -117,6 +119,7 @@ impl Housekeeper {
                 responses,
                 pace,
                 bell,
+                later: VecDeque::new(),
             });
         }
         let stops = keepers
@@ -173,7 +176,11 @@ pub(super) fn executor(name: &str) -> LocalExecutorBuilder {
 impl Keeper {
     async fn run(mut self) {
         loop {
-            match self.requests.next().await {
+            let request = match self.later.pop_front() {
+                Some(segment) => Request::Prepare(segment),
+                None => self.requests.next().await,
+            };
+            match request {
                 Request::Prepare(segment) => {
                     if !self.prepare(segment).await {
                         return;
@@ -221,18 +228,10 @@ impl Keeper {
             match self.requests.try_next() {
                 Some(Request::Stop) => return false,
                 Some(Request::Free(oldest)) => self.free(oldest),
-                // The one being prepared comes first; this one keeps its place by being asked next.
-                Some(Request::Prepare(later)) => self.later(later),
+                Some(Request::Prepare(segment)) => self.later.push_back(segment),
                 None => {}
             }
         }
-    }
-
-    fn later(&self, segment: SegmentId) {
-        assert!(
-            self.requests.push(Request::Prepare(segment)).is_ok(),
-            "a request was just taken out, so there is room"
-        );
     }
 
     fn free(&mut self, oldest: SegmentId) {

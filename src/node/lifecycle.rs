@@ -375,6 +375,7 @@ impl Starting<'_> {
                 segment: SegmentId::ZERO,
                 generation: 0,
                 epoch: self.epoch,
+                first_segment: recovered.segment_max.next(),
                 size,
                 inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
             },

@@ -141,6 +141,7 @@ fn head_of(segment: SegmentId) -> SegmentHead {
         segment,
         generation: 0,
         epoch: Epoch::ZERO.next(),
+        first_segment: segment,
         size: 1 << 24,
         inflight_blocks_max: 2,
     }

@@ -13,6 +13,7 @@ fn head(segment: u64) -> SegmentHead {
         segment: SegmentId::from_raw(segment),
         generation: 0,
         epoch: Epoch::from_raw(1),
+        first_segment: SegmentId::from_raw(1),
         size: SEGMENT_SIZE,
         inflight_blocks_max: 2,
     }
