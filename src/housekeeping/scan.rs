@@ -9,7 +9,7 @@ use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInpu
 use forebay_journal::{JournalId, Location, Lsn, ShardId};
 use glommio::io::{DmaFile, OpenOptions};
 
-use super::executor::executor;
+use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
 use crate::queue::{Damaged, Fact, Limits, Machine, Place, Replayed};
 
@@ -87,7 +87,7 @@ pub fn scan(
 ) -> Result<Scanned, ScanError> {
     let folder = folder.clone();
     let thread = executor("forebay-scan")
-        .spawn(move || async move { scan_files(&folder, journal, shard, limits).await })
+        .spawn(move || with_pulse(async move { scan_files(&folder, journal, shard, limits).await }))
         .map_err(|error| ScanError::Executor(error.to_string()))?;
     match thread.join() {
         Ok(result) => result,
