@@ -1,9 +1,6 @@
 //! The orderly end of a shard: finish what is durable, give deliveries back, write the
 //! clean-shutdown record and an idle seal behind it.
 
-use forebay_journal::Budget;
-use forebay_journal::format::Record;
-
 use super::{Action, Shard};
 use crate::now::Now;
 
@@ -105,12 +102,7 @@ impl Shard {
         if !is_quiet || !self.host.is_settled() {
             return;
         }
-        let record = Record::CleanShutdown {
-            unix_ms: now.unix_ms,
-        };
-        // Without room for it (a full disk) there is none: all is durable, recovery only has one
-        // piece of evidence less.
-        let is_written = self.host.writer.append(&record, Budget::Control).is_ok();
+        let is_written = self.host.seal(now).is_ok();
         self.stopping = if is_written {
             Stopping::Sealing
         } else {

@@ -15,7 +15,7 @@ mod space;
 
 use std::collections::VecDeque;
 
-use forebay_journal::format::MessageFlags;
+use forebay_journal::format::{MessageFlags, Record};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
 use forebay_journal::{AppendError, Budget, Lsn, SegmentId, Writer};
 use rustc_hash::FxHashMap;
@@ -132,6 +132,8 @@ pub(super) struct Host {
     /// Replies that need no gate, made while a command ran.
     answers: VecDeque<(ConnectionId, Answer)>,
     failure: Option<Failure>,
+    /// Whether the last record of the epoch is written: nothing may follow it.
+    is_sealed: bool,
     space: space::Space,
     stats: HostStats,
 }
@@ -180,6 +182,7 @@ impl Host {
             effects: Vec::new(),
             answers: VecDeque::new(),
             failure: None,
+            is_sealed: false,
             space: space::Space::new(segments, limits.segments_ready),
             stats: HostStats::default(),
         }
@@ -192,7 +195,8 @@ impl Host {
             Lane::Control => (CONTROL_ROOM, Budget::Control),
         };
         let is_held_back = lane == Lane::Control && !self.deferred.is_empty();
-        !is_held_back && self.failure.is_none() && self.writer.check(room, budget).is_ok()
+        let is_open = self.failure.is_none() && !self.is_sealed;
+        !is_held_back && is_open && self.writer.check(room, budget).is_ok()
     }
 
     /// Whether memory for messages that are not durable is used up.
@@ -207,6 +211,10 @@ impl Host {
         command: &Command<&[u8]>,
         now: Now,
     ) -> Taken {
+        // What still comes from connections that close was not promised to anybody.
+        if self.is_sealed {
+            return Taken::Yes;
+        }
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
             Command::SendPart { bytes, is_last } => {
@@ -456,11 +464,13 @@ impl Host {
     /// `is_stopping`: nothing is handed out any more, so that what one connection gives back is
     /// not delivered to another that closes next.
     pub(super) fn finish_turn(&mut self, is_stopping: bool, replies: &mut impl Replies) {
-        self.run_deferred();
+        if !self.is_sealed {
+            self.run_deferred();
+            self.reclaim();
+        }
         if !is_stopping {
             self.dispatch();
         }
-        self.reclaim();
         self.release(replies);
         self.pump(replies);
     }
@@ -486,6 +496,17 @@ impl Host {
 
     pub(super) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
+    }
+
+    /// Writes the record of an orderly end; nothing follows it.
+    ///
+    /// Errors: no room (a full disk): all is durable, only this piece of evidence is missing.
+    pub(super) fn seal(&mut self, now: Now) -> Result<(), AppendError> {
+        self.is_sealed = true;
+        let record = Record::CleanShutdown {
+            unix_ms: now.unix_ms,
+        };
+        self.writer.append(&record, Budget::Control).map(|_| ())
     }
 
     /// Whether everything asked for is durable and answered.
