@@ -4,6 +4,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod error;
 pub mod exit;
 pub mod lifecycle;
 mod report;
+mod running;
+mod shard_thread;
+mod starting;

@@ -23,8 +23,8 @@ impl Machine {
     /// is a message that is not, or else [`Place::NONE`].
     /// Cost: no allocation once lists have grown, but for fragments, definitions and transactions.
     /// Panics: on facts that contradict earlier ones (a message that comes twice, a record in a
-    /// prepared transaction, an epoch that starts under attached consumers): our own mistake. Records of an unknown queue or message
-    /// are ignored: what they were about is gone.
+    /// prepared transaction, an epoch that starts under attached consumers): our own mistake.
+    /// Records of an unknown queue or message are ignored: what they were about is gone.
     pub fn evolve(&mut self, fact: &Fact<'_>, at: Place, effects: &mut Vec<Effect>) {
         match fact.record {
             Record::EpochStart {

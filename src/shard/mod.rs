@@ -21,6 +21,8 @@ pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane};
 pub use mailbox::{Parcel, ParcelLane};
 
+pub use crate::queue::Limits as QueueLimits;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 

@@ -73,7 +73,11 @@ const BROKER: &[(&str, &[&str], Journal)] = &[
         Journal::All,
     ),
     ("housekeeping", &["runtime", "queue"], Journal::All),
-    ("node", &["runtime", "housekeeping", "shard"], Journal::All),
+    (
+        "node",
+        &["runtime", "housekeeping", "shard", "frontend"],
+        Journal::All,
+    ),
 ];
 
 /// Module of the journal crate and what it may name of it. Ground: `ids` and `format`. `storage` is

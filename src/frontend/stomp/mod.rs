@@ -10,6 +10,8 @@ mod subscribe;
 
 pub use session::{Session, Settings};
 
+pub use crate::protocol::stomp::{HeartBeatOffer, Limits as EngineLimits};
+
 use forebay_journal::format::Routing;
 
 use crate::protocol::stomp::RoutingType;

@@ -211,8 +211,11 @@ impl Ring {
             let Some((held, _)) = self.segments[slot].as_ref() else {
                 continue;
             };
-            let is_writing = |op: &Option<Operation>| matches!(op, Some(Operation::Write { write, .. }) if write.segment == *held);
-            if *held < segment && !self.operations.iter().any(is_writing) {
+            let is_writing = |operation: &Operation| match operation {
+                Operation::Write { write, .. } => write.segment == *held,
+                _ => false,
+            };
+            if *held < segment && !self.operations.iter().flatten().any(is_writing) {
                 self.ring
                     .submitter()
                     .register_files_update(slot as u32, &[-1])?;
@@ -254,7 +257,10 @@ impl Ring {
 
     /// Stops the receive named `token`; it ends with `ECANCELED` (or by itself, meanwhile).
     pub fn cancel_receive(&mut self, token: Token) {
-        let is_it = |op: &Option<Operation>| matches!(op, Some(Operation::Receive { token: t }) if *t == token);
+        let is_it = |operation: &Option<Operation>| match operation {
+            Some(Operation::Receive { token: receiving }) => *receiving == token,
+            _ => false,
+        };
         if let Some(index) = self.operations.iter().position(is_it) {
             let entry = opcode::AsyncCancel::new(index as u64).build();
             self.push(Operation::Cancel, entry);

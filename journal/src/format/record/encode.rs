@@ -142,6 +142,18 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
             first: U64::new(first.0),
             last: U64::new(last.0),
         }),
+        Record::Settle { .. } | Record::Release { .. } => encode_ids(record, out),
+        Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
+            transaction: U64::new(transaction),
+            state: state as u8,
+            reserved: [0; 7],
+        }),
+    }
+}
+
+/// Records that are a list of messages of a queue.
+fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
+    match *record {
         Record::Settle {
             queue,
             transaction,
@@ -165,11 +177,7 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
             });
             out.bytes(messages.0.as_bytes());
         }
-        Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
-            transaction: U64::new(transaction),
-            state: state as u8,
-            reserved: [0; 7],
-        }),
+        _ => unreachable!("not a list of messages: {:?}", record.kind()),
     }
 }
 

@@ -1,3 +1,5 @@
+//! Properties of the engine over generated sessions: cuts, round trips, arbitrary bytes.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -1,0 +1,77 @@
+//! Why a node does not start, or stops by itself, in words an operator can act on.
+
+use std::fmt;
+
+use forebay_journal::ShardId;
+
+use super::exit::Exit;
+use crate::housekeeping::folder::FolderError;
+use crate::housekeeping::lock::LockError;
+use crate::housekeeping::{HousekeeperError, ScanError};
+use crate::runtime::listener::ListenError;
+use crate::runtime::reactor::RingError;
+use crate::shard::Failure;
+
+/// Why a node did not start, or stopped by itself.
+#[derive(Debug)]
+pub enum NodeError {
+    /// The data folder is refused.
+    Folder(FolderError),
+    /// Another broker has it.
+    Lock(LockError),
+    /// A journal cannot be opened.
+    Scan(ScanError),
+    /// The machine lacks io_uring.
+    Ring(RingError),
+    /// The machine lacks something else.
+    Machine(String),
+    /// The listener cannot be opened.
+    Listen(ListenError),
+    /// Housekeeping cannot start.
+    Housekeeping(HousekeeperError),
+    /// A shard failed while running.
+    Failed(ShardId, Failure),
+}
+
+impl NodeError {
+    /// The exit code it means.
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Folder(_) | Self::Lock(_) | Self::Scan(_) => Exit::DataRefused,
+            Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
+            Self::Listen(_) => Exit::ListenFailed,
+            Self::Failed(..) => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(error) => error.fmt(f),
+            Self::Lock(error) => error.fmt(f),
+            Self::Scan(error) => error.fmt(f),
+            Self::Ring(error) => error.fmt(f),
+            Self::Machine(reason) => f.write_str(reason),
+            Self::Listen(error) => error.fmt(f),
+            Self::Housekeeping(error) => error.fmt(f),
+            Self::Failed(shard, Failure::Write(error)) => write!(
+                f,
+                "shard {shard}: a journal write failed: {error}. Nothing it held was acknowledged; \
+                 the broker stops so that nobody trusts a failed write. Look at the disk, then \
+                 start again: what was acknowledged is on it"
+            ),
+            Self::Failed(shard, Failure::Read(error)) => write!(
+                f,
+                "shard {shard}: segment {}, byte {}: a block that holds messages cannot be read \
+                 back: {}. Run `forebay-inspect verify` on the data folder",
+                error.segment, error.offset, error.reason
+            ),
+            Self::Failed(shard, Failure::Housekeeping(reason)) => {
+                write!(f, "shard {shard}: {reason}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}

@@ -1,0 +1,95 @@
+//! What one shard's thread does before it turns: place itself, make its ring, its journal and its
+//! shard.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
+
+use super::error::NodeError;
+use super::running::Event;
+use crate::housekeeping::{Scanned, ShardPort};
+use crate::limits;
+use crate::runtime::bell::Bell;
+use crate::runtime::driver::{Driver, DriverParts};
+use crate::runtime::mailboxes::Mailboxes;
+use crate::runtime::placement;
+use crate::runtime::reactor::{Ring, RingSize};
+use crate::shard::{Shard, ShardConfig};
+
+/// What one shard thread is given.
+pub(super) struct ShardStart {
+    pub(super) config: ShardConfig,
+    pub(super) scanned: Scanned,
+    pub(super) epoch: Epoch,
+    pub(super) cache_size: usize,
+    pub(super) files: BTreeMap<SegmentId, OwnedFd>,
+    pub(super) port: ShardPort,
+    pub(super) listener: OwnedFd,
+    pub(super) mailboxes: Mailboxes,
+    pub(super) bell: Bell,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) core: Option<usize>,
+    pub(super) slice: Duration,
+    pub(super) connections_max: usize,
+}
+
+pub(super) fn run_shard(
+    id: ShardId,
+    start: ShardStart,
+    events: &Sender<Event>,
+) -> Result<(), NodeError> {
+    let pinned = start.core.filter(|&core| match placement::pin(core) {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!("shard {id} cannot be pinned to core {core}: {error}");
+            false
+        }
+    });
+    if !start.slice.is_zero()
+        && let Err(error) = placement::lengthen_slice(start.slice)
+    {
+        tracing::warn!("shard {id}: no long scheduling slice: {error}");
+    }
+    let mut ring = Ring::new(RingSize {
+        submissions: limits::RING_SUBMISSION_ENTRIES,
+        completions: limits::RING_COMPLETION_ENTRIES,
+        receive_buffers: limits::RECEIVE_BUFFERS_COUNT as u16,
+        receive_buffer_size: limits::RECEIVE_BUFFER_SIZE_BYTES as usize,
+    })
+    .map_err(NodeError::Ring)?;
+    let recovered = &start.scanned.recovered;
+    let machine = start.scanned.machine;
+    let retained = Retained {
+        oldest_segment: start.config.oldest_segment,
+        message_floor: machine.message_floor(),
+        queue_floor: machine.queue_floor(),
+    };
+    let writer = Writer::new(start.cache_size, start.epoch, recovered.seal, retained);
+    let shard = Shard::new(start.config, machine, writer);
+    let arena_use = ring.register_arena(shard.memory());
+    let machine_lacks =
+        |error: std::io::Error| NodeError::Machine(format!("shard {id} cannot start: {error}"));
+    let mut driver = Driver::new(DriverParts {
+        shard,
+        id,
+        ring,
+        listener: start.listener,
+        files: start.files,
+        port: start.port,
+        mailboxes: start.mailboxes,
+        bell: start.bell,
+        stop: start.stop,
+        connections_max: start.connections_max,
+    })
+    .map_err(machine_lacks)?;
+    let failed = |failure| NodeError::Failed(id, failure);
+    driver.prepare().map_err(failed)?;
+    // The main thread is there as long as it waits for this.
+    let _ = events.send(Event::Ready(id, arena_use, pinned));
+    driver.run().map_err(failed)
+}

@@ -1,0 +1,217 @@
+//! From recovered journals to running shard threads.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead, Superblock};
+use forebay_journal::recovery::SpareFile;
+use forebay_journal::{Epoch, SegmentId, ShardId};
+
+use super::config::Config;
+use super::error::NodeError;
+use super::running::{Event, Running};
+use super::shard_thread::{ShardStart, run_shard};
+use crate::frontend::{Users, stomp};
+use crate::housekeeping::folder::{Folder, FolderError};
+use crate::housekeeping::{Housekeeper, Scanned, ShardFiles, open_segment};
+use crate::limits;
+use crate::runtime::bell::Bell;
+use crate::runtime::mailboxes::Mailboxes;
+use crate::shard::{HostLimits, ShardConfig};
+
+/// A node whose folder is open and whose shards are not running yet.
+pub(super) struct Starting<'a> {
+    pub(super) config: &'a Config,
+    pub(super) folder: &'a Folder,
+    pub(super) superblock: Superblock,
+    pub(super) epoch: Epoch,
+}
+
+impl Starting<'_> {
+    pub(super) fn start(
+        &self,
+        scans: Vec<Scanned>,
+        listeners: Vec<OwnedFd>,
+        cores: Vec<Option<usize>>,
+    ) -> Result<Running, NodeError> {
+        let bells = (0..scans.len())
+            .map(|_| Bell::new())
+            .collect::<Result<Vec<_>, _>>();
+        let bells =
+            bells.map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
+        let files = scans
+            .iter()
+            .zip(&bells)
+            .enumerate()
+            .map(|(shard, (scanned, bell))| {
+                (
+                    self.shard_files(ShardId(shard as u16), scanned),
+                    bell.clone(),
+                )
+            });
+        let (housekeeper, ports) =
+            Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)?;
+        let mailboxes = Mailboxes::new(&bells);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, events) = channel();
+        let mut threads = Vec::new();
+        let shards = scans
+            .into_iter()
+            .zip(ports)
+            .zip(listeners)
+            .zip(cores)
+            .zip(&bells);
+        for (index, ((((scanned, port), listener), core), bell)) in shards.enumerate() {
+            let shard = ShardId(index as u16);
+            let start = ShardStart {
+                config: self.shard_config(shard, &scanned),
+                files: self.open_files(&scanned)?,
+                scanned,
+                epoch: self.epoch,
+                cache_size: self.config.limits.block_cache_size as usize,
+                port,
+                listener,
+                mailboxes: mailboxes.clone(),
+                bell: bell.clone(),
+                stop: Arc::clone(&stop),
+                core,
+                slice: Duration::from_millis(self.config.runtime.scheduling_slice_ms.into()),
+                connections_max: (self.config.limits.connections_max as usize)
+                    .div_ceil(usize::from(self.superblock.shard_count)),
+            };
+            threads.push(spawn_shard(shard, start, sender.clone())?);
+        }
+        Ok(Running {
+            events,
+            sender,
+            threads,
+            stop,
+            bells,
+            housekeeper: Some(housekeeper),
+        })
+    }
+
+    fn shard_config(&self, shard: ShardId, scanned: &Scanned) -> ShardConfig {
+        let config = self.config;
+        let oldest = scanned.recovered.oldest_segment;
+        ShardConfig {
+            shard,
+            shard_count: self.superblock.shard_count,
+            limits: HostLimits {
+                volatile_max_bytes: config.limits.volatile_size_max,
+                window_bytes: limits::CONNECTION_OUTPUT_WINDOW_BYTES,
+                segments_ready: config.journal.segments_ready as usize,
+            },
+            stomp: stomp_settings(config),
+            node: config.node.name.clone(),
+            oldest_segment: oldest.max(SegmentId::ZERO.next()),
+            next_segment: scanned.recovered.segment_max.next(),
+        }
+    }
+
+    fn shard_files(&self, shard: ShardId, scanned: &Scanned) -> ShardFiles {
+        let recovered = &scanned.recovered;
+        let path = |file: u32| scanned.files[file as usize].path.clone();
+        let size = self.config.journal.segment_size;
+        let held = recovered
+            .segments
+            .iter()
+            .map(|segment| (segment.segment, (path(segment.file), segment.generation)))
+            .collect();
+        let (fitting, others): (Vec<&SpareFile>, Vec<&SpareFile>) = recovered
+            .spares
+            .iter()
+            .partition(|spare| spare.size == size && spare.generation.is_some());
+        let spare_max = self.config.journal.segments_ready as usize + 1;
+        let spare = fitting
+            .iter()
+            .map(|s| (path(s.file), s.generation.unwrap_or(0)))
+            .collect();
+        #[allow(clippy::disallowed_methods, reason = "nothing in these files counts")]
+        for spare in others {
+            // Prepared with another segment size: nothing in it counts.
+            if let Err(error) = std::fs::remove_file(path(spare.file)) {
+                tracing::warn!("cannot remove {}: {error}", path(spare.file).display());
+            }
+        }
+        ShardFiles {
+            head: SegmentHead {
+                journal: self.superblock.journal,
+                shard,
+                segment: SegmentId::ZERO,
+                generation: 0,
+                epoch: self.epoch,
+                first_segment: recovered.segment_max.next(),
+                size,
+                inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
+            },
+            held,
+            spare,
+            spare_max,
+            rate: self.config.journal.prepare_rate,
+        }
+    }
+
+    fn open_files(&self, scanned: &Scanned) -> Result<BTreeMap<SegmentId, OwnedFd>, NodeError> {
+        let mut files = BTreeMap::new();
+        for segment in &scanned.recovered.segments {
+            let path = &scanned.files[segment.file as usize].path;
+            let file = open_segment(path).map_err(|error| {
+                NodeError::Folder(FolderError::Io {
+                    action: "open",
+                    path: path.clone(),
+                    error,
+                })
+            })?;
+            files.insert(segment.segment, file);
+        }
+        Ok(files)
+    }
+}
+
+fn spawn_shard(
+    shard: ShardId,
+    start: ShardStart,
+    sender: Sender<Event>,
+) -> Result<JoinHandle<()>, NodeError> {
+    std::thread::Builder::new()
+        .name(format!("forebay-shard-{shard}"))
+        .spawn(move || {
+            let result = run_shard(shard, start, &sender);
+            // The main thread may be gone already; then nobody wants to know.
+            let _ = sender.send(Event::Ended(result));
+        })
+        .map_err(|error| NodeError::Machine(format!("cannot start a thread: {error}")))
+}
+
+fn stomp_settings(config: &Config) -> stomp::Settings {
+    let [send_ms, receive_ms] = config.stomp.heart_beat_ms;
+    stomp::Settings {
+        limits: stomp::EngineLimits {
+            message_size_max: config.limits.message_size_max,
+            header_bytes_max: limits::FRAME_HEADERS_SIZE_MAX_BYTES as usize,
+            header_count_max: limits::FRAME_HEADERS_COUNT_MAX as usize,
+            heart_beat: stomp::HeartBeatOffer {
+                send_ms,
+                receive_ms,
+            },
+            ..stomp::EngineLimits::default()
+        },
+        users: Users(
+            config
+                .users
+                .iter()
+                .map(|u| (u.name.clone(), u.password.clone()))
+                .collect(),
+        ),
+        is_persistent_by_default: config.stomp.persistent_default,
+        prefetch_default: config.stomp.prefetch_default,
+        subscriptions_max: limits::CONNECTION_SUBSCRIPTIONS_MAX as usize,
+        server: concat!("forebay/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}
