@@ -214,6 +214,9 @@ pub(crate) struct DeviceArgs {
     /// A folder on the disk; a file of 256 MiB is made in it and removed.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// Also measure the journal's writer on the same disk, in turns with the raw ring.
+    #[arg(long)]
+    pub(crate) journal: bool,
     /// Seconds per block size.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
     pub(crate) seconds: f64,

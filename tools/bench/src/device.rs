@@ -2,23 +2,21 @@
 //!
 //! The file is made, zero-filled and synced before the first measured write, because writes into
 //! space that was only allocated cost a metadata commit each. [`DiskLoop`] is the boundary behind
-//! which the writes are made: now plain `pwritev2` calls, later the broker's own ring.
+//! which the writes are made: the broker's own ring, or the journal on top of it.
 
 use crate::connection::BenchError;
 use crate::disk::Disk;
-use crate::measure::latency_histogram;
 use crate::report::{figures_us, latency_json};
+use crate::ring_loop::{JournalLoop, RingLoop};
 use hdrhistogram::Histogram;
 use rustix::fs::OFlags;
-use rustix::io::ReadWriteFlags;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const FILE_SIZE: u64 = 256 << 20;
 const FILL_SIZE: usize = 1 << 20;
@@ -74,75 +72,6 @@ pub(crate) struct DiskRun {
     pub(crate) latency: Histogram<u64>,
     /// From the first submit to the last completion.
     pub(crate) elapsed: Duration,
-}
-
-/// One system call per write; a thread for each further write in flight.
-#[derive(Debug)]
-pub(crate) struct PwriteLoop;
-
-impl DiskLoop for PwriteLoop {
-    fn engine(&self) -> &'static str {
-        "pwritev2 RWF_DSYNC, a thread per write in flight"
-    }
-
-    fn run(
-        &mut self,
-        file: &File,
-        file_size: u64,
-        workload: Workload,
-        length: Duration,
-    ) -> io::Result<DiskRun> {
-        let next = AtomicU64::new(0);
-        let start = Instant::now();
-        let write = || write_until(file, file_size, workload.block_size, &next, start + length);
-        let histograms = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..workload.depth).map(|_| scope.spawn(write)).collect();
-            let mut all = vec![write()];
-            for other in others {
-                all.push(
-                    other
-                        .join()
-                        .unwrap_or_else(|_| Err(io::Error::other("writer died"))),
-                );
-            }
-            all
-        });
-        let elapsed = start.elapsed();
-        let mut latency = latency_histogram();
-        for histogram in histograms {
-            latency.add(histogram?).map_err(io::Error::other)?;
-        }
-        Ok(DiskRun { latency, elapsed })
-    }
-}
-
-fn write_until(
-    file: &File,
-    file_size: u64,
-    block_size: usize,
-    next: &AtomicU64,
-    end: Instant,
-) -> io::Result<Histogram<u64>> {
-    let mut latency = latency_histogram();
-    // Not zeros: a disk may treat them specially.
-    let buffer = AlignedBuffer::new(block_size, 0xa5);
-    let blocks = file_size / block_size as u64;
-    loop {
-        let offset = next.fetch_add(1, Ordering::Relaxed) % blocks * block_size as u64;
-        let start = Instant::now();
-        let bytes = [IoSlice::new(buffer.bytes())];
-        let len = rustix::io::pwritev2(file, &bytes, offset, ReadWriteFlags::DSYNC)?;
-        if len != block_size {
-            return Err(io::Error::other(format!(
-                "short write, {len} of {block_size} bytes"
-            )));
-        }
-        let now = Instant::now();
-        latency.saturating_record((now - start).as_nanos() as u64);
-        if now >= end {
-            return Ok(latency);
-        }
-    }
 }
 
 /// Bytes at an address that O_DIRECT accepts, cut from a larger vector.
@@ -210,35 +139,74 @@ impl Drop for ScratchFile {
 pub(crate) struct DeviceReport {
     disk: Disk,
     engine: &'static str,
-    runs: Vec<(Workload, DiskRun)>,
+    /// Each workload on the raw ring, and by the journal where that was asked for.
+    runs: Vec<(Workload, DiskRun, Option<DiskRun>)>,
     interrupts: Vec<(String, String, Vec<u64>)>,
 }
 
-/// The engine in use: the one place to change when the ring's loop is there.
-fn disk_loop() -> impl DiskLoop {
-    PwriteLoop
-}
+/// Rounds in which raw ring and journal take turns, so that both see the same disk.
+const ROUNDS: u32 = 5;
 
-/// Measures every workload for `length` on the disk behind `dir`.
+/// Measures every workload for `length` on the disk behind `dir`; with `has_journal` also the
+/// journal on top, in turns with the raw ring.
 ///
 /// Errors: `Unable` with the remedy if the disk or its file system cannot do it.
-pub(crate) fn measure(dir: &Path, length: Duration) -> Result<DeviceReport, BenchError> {
-    let mut engine = disk_loop();
+pub(crate) fn measure(
+    dir: &Path,
+    length: Duration,
+    has_journal: bool,
+) -> Result<DeviceReport, BenchError> {
     let unable = |error: &io::Error| unable(dir, error);
     let disk = Disk::behind(dir).map_err(|error| unable(&error))?;
     let scratch = ScratchFile::create(dir).map_err(|error| unable(&error))?;
     let mut runs = Vec::new();
     for workload in WORKLOADS {
-        let run = engine.run(&scratch.file, FILE_SIZE, workload, length);
-        runs.push((workload, run.map_err(|error| unable(&error))?));
+        let (raw, journal) =
+            take_turns(&scratch, workload, length, has_journal).map_err(|error| unable(&error))?;
+        runs.push((workload, raw, journal));
     }
     let interrupts = disk.interrupts_since(dir);
     Ok(DeviceReport {
         disk,
-        engine: engine.engine(),
+        engine: RingLoop.engine(),
         runs,
         interrupts,
     })
+}
+
+fn take_turns(
+    scratch: &ScratchFile,
+    workload: Workload,
+    length: Duration,
+    has_journal: bool,
+) -> io::Result<(DiskRun, Option<DiskRun>)> {
+    let round = length / ROUNDS;
+    let (mut raw, mut journal): (Option<DiskRun>, Option<DiskRun>) = (None, None);
+    for _ in 0..ROUNDS {
+        add(
+            &mut raw,
+            RingLoop.run(&scratch.file, FILE_SIZE, workload, round)?,
+        )?;
+        if has_journal {
+            add(
+                &mut journal,
+                JournalLoop.run(&scratch.file, FILE_SIZE, workload, round)?,
+            )?;
+        }
+    }
+    let raw = raw.ok_or_else(|| io::Error::other("no round was run"))?;
+    Ok((raw, journal))
+}
+
+fn add(sum: &mut Option<DiskRun>, run: DiskRun) -> io::Result<()> {
+    match sum {
+        None => *sum = Some(run),
+        Some(sum) => {
+            sum.latency.add(&run.latency).map_err(io::Error::other)?;
+            sum.elapsed += run.elapsed;
+        }
+    }
+    Ok(())
 }
 
 /// Measures only the 4 KiB QD1 durable write and gives its p50 in microseconds.
@@ -246,7 +214,7 @@ pub(crate) fn measure(dir: &Path, length: Duration) -> Result<DeviceReport, Benc
 /// Errors: as `measure`.
 pub(crate) fn p50_us(dir: &Path, length: Duration) -> Result<f64, BenchError> {
     let scratch = ScratchFile::create(dir).map_err(|error| unable(dir, &error))?;
-    let run = disk_loop().run(&scratch.file, FILE_SIZE, WORKLOADS[0], length);
+    let run = RingLoop.run(&scratch.file, FILE_SIZE, WORKLOADS[0], length);
     let run = run.map_err(|error| unable(dir, &error))?;
     Ok(run.latency.value_at_quantile(0.5) as f64 / 1e3)
 }
@@ -284,23 +252,37 @@ impl DeviceReport {
             "{:14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
             "durable write", "writes/s", "MB/s", "p50 us", "p99", "p99.9", "max"
         );
-        for (workload, run) in &self.runs {
-            let [p50, _, p99, p999, max] = figures_us(&run.latency);
-            let name = format!("{} KiB QD{}", workload.block_size >> 10, workload.depth);
-            let (per_s, mb_s) = rates(workload, run);
-            let _ = writeln!(
-                text,
-                "{name:14} {per_s:>9.0} {mb_s:>9.1} {p50:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1}"
+        for (workload, raw, journal) in &self.runs {
+            let size = workload.block_size >> 10;
+            push_row(
+                &mut text,
+                &format!("{size} KiB QD{}", workload.depth),
+                workload,
+                raw,
             );
+            if let Some(journal) = journal {
+                push_row(&mut text, "  by journal", workload, journal);
+                let [p50, rate] = ratios(workload, raw, journal);
+                let _ = writeln!(text, "  ratio        rate {rate:.2}x, p50 {p50:.2}x");
+            }
         }
         text
     }
 
     /// The same as one object.
     pub(crate) fn json(&self) -> Value {
-        let runs = self.runs.iter().map(|(workload, run)| {
+        let runs = self.runs.iter().map(|(workload, run, journal)| {
             let (per_s, mb_s) = rates(workload, run);
             json!({
+                "journal": journal.as_ref().map(|journal| {
+                    let [p50, rate] = ratios(workload, run, journal);
+                    json!({
+                        "mb_per_s": rates(workload, journal).1,
+                        "latency_us": latency_json(&journal.latency),
+                        "rate_ratio": rate,
+                        "p50_ratio": p50,
+                    })
+                }),
                 "block_size": workload.block_size,
                 "depth": workload.depth,
                 "writes_per_s": per_s,
@@ -318,6 +300,24 @@ impl DeviceReport {
             "runs": runs.collect::<Vec<_>>(),
         })
     }
+}
+
+fn push_row(text: &mut String, name: &str, workload: &Workload, run: &DiskRun) {
+    let [p50, _, p99, p999, max] = figures_us(&run.latency);
+    let (per_s, mb_s) = rates(workload, run);
+    let _ = writeln!(
+        text,
+        "{name:14} {per_s:>9.0} {mb_s:>9.1} {p50:>9.1} {p99:>9.1} {p999:>9.1} {max:>9.1}"
+    );
+}
+
+/// The journal against the raw ring: p50 and rate of blocks.
+fn ratios(workload: &Workload, raw: &DiskRun, journal: &DiskRun) -> [f64; 2] {
+    let p50 = |run: &DiskRun| run.latency.value_at_quantile(0.5) as f64;
+    [
+        p50(journal) / p50(raw).max(1.0),
+        rates(workload, journal).0 / rates(workload, raw).0,
+    ]
 }
 
 /// Writes and megabytes (10^6 bytes) per second.
@@ -362,7 +362,7 @@ mod tests {
                 .open(&path);
             let file = file.expect("the build disk takes O_DIRECT");
             let length = Duration::from_millis(200);
-            let run = PwriteLoop
+            let run = RingLoop
                 .run(&file, 1 << 20, workload, length)
                 .expect("written");
             assert!(run.latency.len() >= 2 && run.elapsed >= length, "{run:?}");

@@ -20,6 +20,7 @@ mod plan;
 mod producer;
 mod progress;
 mod report;
+mod ring_loop;
 mod schedule;
 mod suite;
 mod syscalls;
@@ -126,7 +127,11 @@ fn device_p50_us(args: &BrokerArgs) -> Result<Option<f64>, BenchError> {
 
 fn device_command(args: &cli::DeviceArgs) -> Result<bool, BenchError> {
     pin(args.pin)?;
-    let report = device::measure(&args.dir, Duration::from_secs_f64(args.seconds))?;
+    let report = device::measure(
+        &args.dir,
+        Duration::from_secs_f64(args.seconds),
+        args.journal,
+    )?;
     if args.json {
         println!("{}", report.json());
     } else {
