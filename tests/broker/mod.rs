@@ -11,6 +11,7 @@
     reason = "each test uses its part of the fixture"
 )]
 
+pub mod process;
 pub mod stomp;
 
 use std::fs::{self, File};
@@ -21,13 +22,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 /// Longest wait for the ready line: recovery of a test's journal takes far less.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a clean stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to start: everything that is the same each time the broker comes back.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Setup {
     pub config: String,
     /// Further arguments of `serve`.
     pub arguments: Vec<String>,
+    /// What runs the program, such as `setpriv` with its arguments; it must become the program.
+    pub wrapper: Vec<String>,
     /// Address to listen on; port 0 at first, then the port it got so that clients find it again.
     pub address: SocketAddr,
 }
@@ -50,6 +53,8 @@ pub struct Broker {
     address: SocketAddr,
     ready_line: String,
     log: PathBuf,
+    /// Where in the log this life begins.
+    log_start: u64,
 }
 
 impl Setup {
@@ -64,6 +69,7 @@ impl Setup {
             data: data.to_path_buf(),
             config: String::new(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
         }
     }
@@ -101,7 +107,31 @@ impl Setup {
             .append(true)
             .open(&log)
             .unwrap_or_else(|error| panic!("{}: {error}", log.display()));
-        let mut command = Command::new(&self.program);
+        let log_start = output.metadata().map_or(0, |metadata| metadata.len());
+        let child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
+        Starting {
+            child: Some(child),
+            log,
+            log_start,
+        }
+    }
+
+    /// The command line, with the configuration file written.
+    fn command(&self) -> Command {
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.program),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
         command.arg("serve").arg("--data").arg(&self.data);
         command
             .arg("--stomp")
@@ -117,16 +147,6 @@ impl Setup {
             command.arg("--config").arg(file);
         }
         command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(output);
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", self.program.display()));
-        Starting {
-            child: Some(child),
-            log,
-        }
     }
 
     /// Where the broker's standard error goes, over all its lives.
@@ -139,6 +159,7 @@ impl Setup {
 pub struct Starting {
     child: Option<Child>,
     log: PathBuf,
+    log_start: u64,
 }
 
 impl Starting {
@@ -161,6 +182,7 @@ impl Starting {
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
             ready_line: String::new(),
             log: self.log.clone(),
+            log_start: self.log_start,
         };
         loop {
             let line = match lines.recv_timeout(READY_TIMEOUT) {
@@ -224,24 +246,9 @@ impl Broker {
     /// Ends it by SIGTERM and gives its exit status.
     ///
     /// Panics: when it does not end within half a minute, with the end of its log.
-    pub fn stop(mut self) -> ExitStatus {
-        let mut child = self.child.take().expect("a broker is ended once");
-        let pid = pid_of(&child);
-        kill(pid, Signal::SIGTERM).expect("our own child is not reaped yet");
-        let (sender, ended) = mpsc::channel();
-        std::thread::spawn(move || {
-            let _ = sender.send(child.wait());
-        });
-        match ended.recv_timeout(STOP_TIMEOUT) {
-            Ok(status) => status.expect("our own child can be waited for"),
-            Err(_) => {
-                let _ = kill(pid, Signal::SIGKILL);
-                panic!(
-                    "broker did not stop within {STOP_TIMEOUT:?}; log ends:\n{}",
-                    self.log_tail()
-                );
-            }
-        }
+    pub fn stop(self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_exit()
     }
 
     /// The last lines of its log.

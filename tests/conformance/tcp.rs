@@ -20,9 +20,14 @@ struct Peer {
 
 /// Runs one transcript against the server at `addr` (host:port); returns how many steps it had.
 ///
-/// Expected engine events are passed over: only what a client can see counts.
+/// Expected engine events are passed over: only what a client can see counts. `on_close` is called
+/// with the place of each step at which the server closed a connection.
 /// Panics: at the first step that is not as written, naming file and line.
-pub(crate) fn run_transcript_over_tcp(path: &Path, addr: &str) -> usize {
+pub(crate) fn run_transcript_over_tcp(
+    path: &Path,
+    addr: &str,
+    mut on_close: impl FnMut(&str),
+) -> usize {
     let transcript = Transcript::read(path);
     assert_ne!(
         transcript.level,
@@ -47,7 +52,10 @@ pub(crate) fn run_transcript_over_tcp(path: &Path, addr: &str) -> usize {
             Action::Server(expected) => {
                 peer.frame(&place).check(&place, expected, &mut variables);
             }
-            Action::ServerCloses => peer.expect_close(&place),
+            Action::ServerCloses => {
+                peer.expect_close(&place);
+                on_close(&place);
+            }
             Action::Event(_) => {}
             Action::Pass(_) => panic!("{place}: time passes only in engine-only transcripts"),
         }

@@ -5,4 +5,3 @@
 
 mod frames;
 mod properties;
-mod speed;
