@@ -1,6 +1,69 @@
-//! Not built yet: refuses clearly.
+//! `forebay-inspect`: looks into a journal and says what is there and whether it is sound.
+//!
+//! It only reads: no lock is taken, nothing is written, and files are read past the page cache so
+//! that a running broker keeps its own. It decodes as much as it can from damaged input, drops no
+//! information, and names damage by file, byte, records and kind.
+//! Exit status: 0 sound or shown, 1 damaged (`verify` alone), 2 could not look.
 
-fn main() {
-    eprintln!("not built yet");
-    std::process::exit(2);
+#![allow(clippy::disallowed_methods, reason = "a tool: files are its business")]
+
+mod cli;
+mod command;
+mod describe;
+mod file;
+mod folder;
+mod horizon;
+mod identity;
+mod ledger;
+mod look;
+mod survey;
+mod table;
+mod text;
+mod walk;
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::{Cli, Command};
+use folder::Place;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    file::raise_open_files();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = run(&cli.command, &mut out).and_then(|code| {
+        out.flush()?;
+        Ok(code)
+    });
+    match result {
+        Ok(code) => ExitCode::from(code),
+        // Whoever read the output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("forebay-inspect: could not look: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<u8> {
+    let place = Place::find(command.target().path())?;
+    match command {
+        Command::Stat(args) => command::stat::run(&place, &args.view, out).map(|()| 0),
+        Command::Segments(args) => command::segments::run(&place, &args.view, out).map(|()| 0),
+        Command::Blocks(args) => command::blocks::run(&place, &args.view, out).map(|()| 0),
+        Command::Records(args) => command::records::run(&place, args, out).map(|()| 0),
+        Command::Verify(args) => command::verify::run(&place, &args.view, out),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().map(io::Error::kind)
+    };
+    error
+        .chain()
+        .any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
 }

@@ -1,0 +1,94 @@
+//! The commands, one file each, and what they say alike.
+
+pub(crate) mod blocks;
+pub(crate) mod records;
+pub(crate) mod segments;
+pub(crate) mod stat;
+pub(crate) mod verify;
+
+use std::path::Path;
+
+use anyhow::bail;
+use forebay_journal::ShardId;
+use forebay_journal::format::Checksum;
+use forebay_journal::recovery::RecoveryError;
+use forebay_journal::storage::buffer::ReadBuffer;
+use serde_json::{Value, json};
+
+use crate::file::OpenSegment;
+use crate::folder::{Listing, Owner, Place};
+use crate::identity::{Identity, identify};
+use crate::look::Looked;
+use crate::survey::{Surveyed, survey};
+
+/// How often a list of files that changes is made anew.
+const LISTS_MAX: u32 = 200;
+
+/// Whose journal it is, and the shards asked for.
+fn open(place: &Place, shard: Option<u16>) -> anyhow::Result<(Listing, Identity, Vec<ShardId>)> {
+    let listing = place.list(None)?;
+    let identity = identify(place, &listing)?;
+    let shards = identity.select(shard)?.into_iter().map(ShardId).collect();
+    Ok((listing, identity, shards))
+}
+
+/// A shard's files for walking them.
+fn open_files(
+    place: &Place,
+    identity: &Identity,
+    shard: ShardId,
+    buffer: &mut ReadBuffer,
+) -> anyhow::Result<(Vec<OpenSegment>, Vec<Surveyed>)> {
+    for _ in 0..LISTS_MAX {
+        if let Some(files) = place.open(shard, buffer)? {
+            let surveyed = survey(identity.journal, &files, buffer);
+            return Ok((files, surveyed));
+        }
+    }
+    bail!("the files of shard {shard} change faster than they can be opened")
+}
+
+fn owner_json(owner: &Owner) -> Value {
+    match owner {
+        Owner::Running { holder } => json!({ "is_running": true, "holder": holder }),
+        Owner::None => json!({ "is_running": false }),
+    }
+}
+
+fn owner_text(owner: &Owner) -> String {
+    match owner {
+        Owner::Running { holder } if holder.is_empty() => "a broker runs on it".to_owned(),
+        Owner::Running { holder } => format!("a broker runs on it: {holder}"),
+        Owner::None => "no broker runs on it".to_owned(),
+    }
+}
+
+/// First and last record that is or may be lost; `None` for not known.
+fn lost(error: &RecoveryError) -> (Option<u64>, Option<u64>) {
+    let from = Some(error.lsn_from.get()).filter(|&lsn| lsn != 0);
+    let upto = error.lsn_upto.map(|lsn| lsn.get());
+    (
+        from,
+        upto.filter(|&upto| from.is_some_and(|from| upto >= from)),
+    )
+}
+
+/// The file a finding is about, whether it is there or missing.
+fn path_of(place: &Place, looked: &Looked, error: &RecoveryError) -> String {
+    let file = error.file.and_then(|file| looked.files.get(file as usize));
+    match file {
+        Some(file) => show(&file.name.path),
+        None => show(&place.path_of(error.shard, error.epoch, error.segment)),
+    }
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The beginning of an identity: enough to tell two blocks apart.
+fn short(checksum: Checksum) -> String {
+    let mut text = checksum.to_string();
+    text.truncate(8);
+    text
+}

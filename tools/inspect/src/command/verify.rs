@@ -1,0 +1,450 @@
+//! `verify`: whether a broker could start on this journal without losing anything.
+
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use forebay_journal::recovery::{Problem, Recovered, RecoveryError};
+use serde_json::{Value, json};
+
+use super::{lost, open, owner_json, owner_text, path_of, short, show};
+use crate::cli::View;
+use crate::file::read_buffer;
+use crate::folder::{Listing, Owner, Place};
+use crate::identity::Identity;
+use crate::look::{Looked, Outcome, look};
+use crate::survey::Standing;
+use crate::text::{count, size};
+use crate::walk::{Between, Event, walk};
+
+/// One damaged place.
+pub(super) struct Damage {
+    shard: Option<u16>,
+    file: String,
+    offset: u64,
+    lsn_from: Option<u64>,
+    lsn_upto: Option<u64>,
+    kind: String,
+    what: String,
+    remedy: String,
+}
+
+/// What was found about one shard.
+struct Verdict {
+    looked: Looked,
+    damages: Vec<Damage>,
+    notes: Vec<String>,
+}
+
+/// Prints what is found; returns the exit status.
+pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Result<u8> {
+    place.journal("verify")?;
+    let (listing, identity, shards) = open(place, view.shard)?;
+    let mut buffer = read_buffer();
+    let mut verdicts = Vec::new();
+    for shard in shards {
+        let looked = look(place, identity.journal, shard, &mut buffer)?;
+        verdicts.push(judge(place, looked)?);
+    }
+    // Asked last: a broker that began meanwhile explains what is in flight.
+    let owner = place.owner();
+    let damages = superblock_damages(&identity);
+    let notes = notes(&listing, &identity);
+    let is_damaged = !damages.is_empty() || verdicts.iter().any(|one| !one.damages.is_empty());
+    let printed = if view.json {
+        let object = whole_json(&identity, &owner, &verdicts, &damages, &notes);
+        writeln!(out, "{object:#}").and_then(|()| out.flush())
+    } else {
+        print(out, place, &identity, &owner, &verdicts, &damages, &notes).and_then(|()| out.flush())
+    };
+    match printed {
+        // The status says enough for whoever stopped reading.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(u8::from(is_damaged)),
+    }
+}
+
+fn judge(place: &Place, looked: Looked) -> anyhow::Result<Verdict> {
+    let (mut damages, mut notes) = (Vec::new(), Vec::new());
+    match &looked.outcome {
+        Outcome::Sound { recovered, .. } => notes.extend(spare_notes(&looked, recovered)),
+        Outcome::Damaged(error) => {
+            damages.push(damage_of(place, &looked, error));
+            damages.extend(other_damages(&looked, error)?);
+        }
+        Outcome::Contradiction { recovered, what } => {
+            damages.push(contradiction(&looked, recovered, what));
+        }
+    }
+    Ok(Verdict {
+        looked,
+        damages,
+        notes,
+    })
+}
+
+fn superblock_damages(identity: &Identity) -> Vec<Damage> {
+    let faults = identity.faults.iter().map(|fault| Damage {
+        shard: None,
+        file: show(&fault.path),
+        offset: fault.offset,
+        lsn_from: None,
+        lsn_upto: None,
+        kind: "superblock".to_owned(),
+        what: fault.what.clone(),
+        remedy: "Copy the sound sector of the two over the other (either will do), or the file \
+                 from a copy of this folder; it never changes."
+            .to_owned(),
+    });
+    faults.collect()
+}
+
+/// What recovery found.
+pub(super) fn damage_of(place: &Place, looked: &Looked, error: &RecoveryError) -> Damage {
+    let (lsn_from, lsn_upto) = lost(error);
+    let text = error.to_string();
+    let remedy = text
+        .rsplit_once("Nothing was changed. ")
+        .map(|(_, remedy)| remedy);
+    Damage {
+        shard: Some(looked.shard.0),
+        file: path_of(place, looked, error),
+        offset: error.offset,
+        lsn_from,
+        lsn_upto,
+        kind: kind_of(&error.problem),
+        what: error.problem.to_string(),
+        remedy: remedy.unwrap_or_default().to_owned(),
+    }
+}
+
+fn contradiction(looked: &Looked, recovered: &Recovered, what: &str) -> Damage {
+    let last = recovered.segments.last();
+    Damage {
+        shard: Some(looked.shard.0),
+        file: last.map_or_else(String::new, |segment| {
+            show(&looked.files[segment.file as usize].name.path)
+        }),
+        offset: last.map_or(0, |segment| segment.used_bytes),
+        lsn_from: None,
+        lsn_upto: None,
+        kind: "record_contradiction".to_owned(),
+        what: what.to_owned(),
+        remedy: "Keep the folder for analysis and report this; start from the backup node."
+            .to_owned(),
+    }
+}
+
+fn kind_of(problem: &Problem) -> String {
+    match problem {
+        Problem::SegmentMissing => "segment_missing",
+        Problem::EpochMissing => "epoch_missing",
+        Problem::Truncated { .. } => "truncated",
+        Problem::Head(_) => "head",
+        Problem::Version { .. } => "version",
+        Problem::Unreadable(_) => "unreadable",
+        Problem::Chain { .. } => "chain",
+        Problem::Illegal(_) => "illegal_block",
+        Problem::Record(_) => "illegal_record",
+        Problem::Contradiction { .. } => "contradiction",
+        Problem::FirstBlock => "first_block",
+        Problem::BeforeSeal { .. } => "before_seal",
+        Problem::Table { row } => return format!("table_row_{}", row.number),
+        Problem::Exhausted { .. } => "exhausted",
+        _ => "other",
+    }
+    .to_owned()
+}
+
+/// All else that is wrong with files that count: recovery stops at the first.
+fn other_damages(looked: &Looked, first: &RecoveryError) -> anyhow::Result<Vec<Damage>> {
+    let mut damages = Vec::new();
+    let first_at = first.file.map(|file| (file as usize, first.offset));
+    let damage = |file: usize, offset: u64, kind: &str, what: String| Damage {
+        shard: Some(looked.shard.0),
+        file: show(&looked.files[file].name.path),
+        offset,
+        lsn_from: None,
+        lsn_upto: None,
+        kind: kind.to_owned(),
+        what,
+        remedy: "Restore this file from the backup node or a copy.".to_owned(),
+    };
+    for (file, one) in looked.surveyed.iter().enumerate() {
+        let counts = matches!(one.standing, Standing::Counts { .. });
+        let fault = one
+            .head
+            .fault()
+            .filter(|_| counts && first_at != Some((file, 0)));
+        damages.extend(fault.map(|what| damage(file, 0, "head", what)));
+    }
+    walk(&looked.files, &looked.surveyed, &mut |_, event| {
+        match event {
+            Event::Gap {
+                expected,
+                found,
+                differs,
+            } if expected.lsn != first.lsn_from => {
+                let spot = expected.behind;
+                let what = format!(
+                    "block {} should follow, the next one found is block {}: {differs} differs",
+                    expected.number, found.number
+                );
+                let lsn_upto = found.first_lsn.before();
+                damages.push(Damage {
+                    lsn_from: Some(expected.lsn.get()),
+                    lsn_upto: Some(lsn_upto.get()).filter(|&upto| upto >= expected.lsn.get()),
+                    ..damage(spot.file, spot.offset, "gap", what)
+                });
+            }
+            Event::Between(stretch) => {
+                let spot = stretch.spot;
+                let is_new = stretch.is_inside && first_at != Some((spot.file, spot.offset));
+                if let (Between::Damage { cause, .. }, true) = (&stretch.what, is_new) {
+                    let cause = cause.map_or_else(
+                        || "the disk does not give it back".to_owned(),
+                        |cause| cause.to_string(),
+                    );
+                    let what = format!("{} are no block: {cause}", size(stretch.size));
+                    damages.push(damage(spot.file, spot.offset, "block", what));
+                }
+            }
+            Event::Gap { .. } | Event::Block { .. } => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    damages.dedup_by(|later, former| {
+        // A gap behind a damaged stretch is the same damage, and tells the records.
+        let is_same = (&later.file, later.offset) == (&former.file, former.offset);
+        if is_same && former.lsn_from.is_none() {
+            (former.lsn_from, former.lsn_upto) = (later.lsn_from, later.lsn_upto);
+        }
+        is_same
+    });
+    Ok(damages)
+}
+
+fn notes(listing: &Listing, identity: &Identity) -> Vec<String> {
+    let mut notes: Vec<_> = listing
+        .others
+        .iter()
+        .map(|path| format!("not a part of the journal: {}", show(path)))
+        .collect();
+    if identity.faults.len() == 2 {
+        notes.push("identity and shards are those that the segment files name".to_owned());
+    }
+    notes
+}
+
+fn spare_notes(looked: &Looked, recovered: &Recovered) -> Vec<String> {
+    let mut notes = Vec::new();
+    for spare in &recovered.spares {
+        let (file, one) = (spare.file as usize, &looked.surveyed[spare.file as usize]);
+        if let Some(fault) = one.head.fault() {
+            let path = show(&looked.files[file].name.path);
+            notes.push(format!("{path} holds nothing that counts; {fault}"));
+        }
+    }
+    notes
+}
+
+/// Where the log ends and why, in one line.
+pub(super) fn end_text(looked: &Looked, recovered: &Recovered, owner: &Owner) -> String {
+    let Some(last) = recovered.segments.last() else {
+        return format!("nothing is written yet: {}", recovered.row.reason);
+    };
+    let path = show(&looked.files[last.file as usize].name.path);
+    let why = reason(looked, recovered, owner);
+    format!(
+        "behind block {} ({}) at byte {} of {path}: {why}",
+        recovered.seal.block,
+        short(recovered.seal.checksum),
+        last.used_bytes
+    )
+}
+
+pub(super) fn reason(looked: &Looked, recovered: &Recovered, owner: &Owner) -> String {
+    let row = recovered.row;
+    match &looked.outcome {
+        Outcome::Sound { grown: Some(_), .. } => {
+            "more arrived while this looked; what is behind is in flight".to_owned()
+        }
+        _ if owner.is_running() => format!(
+            "the last complete block; what is behind is in flight (row {})",
+            row.number
+        ),
+        _ => format!("{} (row {})", row.reason, row.number),
+    }
+}
+
+fn records_text(damage: &Damage) -> String {
+    match (damage.lsn_from, damage.lsn_upto) {
+        (Some(from), Some(upto)) => format!("{from} to {upto} are lost, perhaps more"),
+        (Some(from), None) => format!("from {from} on may be lost"),
+        _ => "which ones cannot be said".to_owned(),
+    }
+}
+
+fn print_damage(out: &mut dyn Write, damage: &Damage) -> std::io::Result<()> {
+    writeln!(out, "  file     {}", damage.file)?;
+    writeln!(out, "  byte     {}", damage.offset)?;
+    writeln!(out, "  records  {}", records_text(damage))?;
+    writeln!(out, "  kind     {}: {}", damage.kind, damage.what)?;
+    writeln!(out, "  remedy   {}", damage.remedy)
+}
+
+fn print(
+    out: &mut dyn Write,
+    place: &Place,
+    identity: &Identity,
+    owner: &Owner,
+    verdicts: &[Verdict],
+    damages: &[Damage],
+    notes: &[String],
+) -> std::io::Result<()> {
+    let journal = place.journal("verify").map(show).unwrap_or_default();
+    writeln!(
+        out,
+        "{journal}: journal {}; {}",
+        identity.journal,
+        owner_text(owner)
+    )?;
+    for damage in damages {
+        writeln!(out, "superblock: DAMAGED")?;
+        print_damage(out, damage)?;
+    }
+    for Verdict {
+        looked,
+        damages,
+        notes,
+    } in verdicts
+    {
+        let shard = looked.shard;
+        if let Outcome::Sound { recovered, .. } = &looked.outcome {
+            print_sound(out, looked, recovered, owner)?;
+        }
+        for damage in damages {
+            writeln!(out, "shard {shard}: DAMAGED")?;
+            print_damage(out, damage)?;
+        }
+        for note in notes {
+            writeln!(out, "  note: {note}")?;
+        }
+    }
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
+    let places = damages.len() + verdicts.iter().map(|one| one.damages.len()).sum::<usize>();
+    match places {
+        0 => writeln!(out, "sound"),
+        _ => writeln!(out, "DAMAGED in {}", count(places as u64, "place")),
+    }
+}
+
+fn print_sound(
+    out: &mut dyn Write,
+    looked: &Looked,
+    recovered: &Recovered,
+    owner: &Owner,
+) -> std::io::Result<()> {
+    let totals = recovered.totals;
+    let span = match looked.ledger.first {
+        Some(first) => format!(", LSN {first} to {}", recovered.seal.lsn),
+        None => String::new(),
+    };
+    writeln!(
+        out,
+        "shard {}: sound: {}, {}, {}{span}",
+        looked.shard,
+        count(totals.segments, "segment"),
+        count(totals.blocks, "block"),
+        count(totals.records, "record"),
+    )?;
+    writeln!(out, "  ends {}", end_text(looked, recovered, owner))?;
+    let Some(cut) = recovered.cut.as_ref().filter(|_| !owner.is_running()) else {
+        return Ok(());
+    };
+    for range in &cut.ranges {
+        writeln!(
+            out,
+            "  the next start copies {} at byte {} of {} to the quarantine: nothing of it was \
+             acknowledged",
+            size(range.bytes),
+            range.offset,
+            show(&looked.files[range.file as usize].name.path)
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn damage_json(damage: &Damage) -> Value {
+    json!({
+        "shard": damage.shard,
+        "file": damage.file,
+        "offset": damage.offset,
+        "lsn_from": damage.lsn_from,
+        "lsn_upto": damage.lsn_upto,
+        "kind": damage.kind,
+        "what": damage.what,
+        "remedy": damage.remedy,
+    })
+}
+
+/// Where the log ends and why.
+pub(super) fn end_json(looked: &Looked, recovered: &Recovered, owner: &Owner) -> Value {
+    let last = recovered.segments.last();
+    let cut = recovered
+        .cut
+        .iter()
+        .flat_map(|cut| &cut.ranges)
+        .map(|range| {
+            json!({
+                "file": show(&looked.files[range.file as usize].name.path),
+                "offset": range.offset,
+                "bytes": range.bytes,
+            })
+        });
+    json!({
+        "file": last.map(|last| show(&looked.files[last.file as usize].name.path)),
+        "offset": last.map(|last| last.used_bytes),
+        "lsn": recovered.seal.lsn.get(),
+        "block": recovered.seal.block.get(),
+        "identity": recovered.seal.checksum.to_string(),
+        "row": recovered.row.number,
+        "reason": reason(looked, recovered, owner),
+        "is_clean_shutdown": recovered.is_clean_shutdown,
+        "behind": cut.collect::<Vec<_>>(),
+    })
+}
+
+fn whole_json(
+    identity: &Identity,
+    owner: &Owner,
+    verdicts: &[Verdict],
+    damages: &[Damage],
+    notes: &[String],
+) -> Value {
+    let shards = verdicts.iter().map(|Verdict { looked, notes, .. }| {
+        let mut shard = json!({ "shard": looked.shard.0, "notes": notes });
+        if let Outcome::Sound { recovered, .. } = &looked.outcome {
+            shard["segments"] = recovered.totals.segments.into();
+            shard["blocks"] = recovered.totals.blocks.into();
+            shard["records"] = recovered.totals.records.into();
+            shard["end"] = end_json(looked, recovered, owner);
+        }
+        shard["first_lsn"] = looked.ledger.first.map(|lsn| lsn.get()).into();
+        shard["last_lsn"] = looked.ledger.last.map(|(lsn, _)| lsn.get()).into();
+        shard
+    });
+    let all = damages
+        .iter()
+        .chain(verdicts.iter().flat_map(|one| &one.damages));
+    let all: Vec<_> = all.map(damage_json).collect();
+    json!({
+        "verdict": if all.is_empty() { "sound" } else { "damaged" },
+        "journal": identity.journal.to_string(),
+        "owner": owner_json(owner),
+        "shards": shards.collect::<Vec<_>>(),
+        "damage": all,
+        "notes": notes,
+    })
+}

@@ -1,0 +1,378 @@
+//! One record as a line for people and as an object for programs.
+
+use std::collections::BTreeMap;
+
+use forebay_journal::QueueId;
+use forebay_journal::format::{
+    IdList, Kind, MessageFields, Outcome, Parts, Record, Routing, TransactionState,
+};
+use serde_json::{Map, Value, json};
+
+use crate::text::{PREVIEW_SIZE, base64, escaped, name, quoted, time};
+
+/// Names of queues as far as known.
+pub(crate) type QueueNames = BTreeMap<u64, Vec<u8>>;
+
+/// Ids shown of a list before it is cut, unless all are asked for.
+const IDS_SHOWN: usize = 8;
+
+/// How records are shown.
+pub(crate) struct Describer {
+    pub(crate) names: QueueNames,
+    /// Whole heads, bodies and lists.
+    pub(crate) is_whole: bool,
+}
+
+pub(crate) fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EpochStart => "epoch_start",
+        Kind::Retained => "retained",
+        Kind::CleanShutdown => "clean_shutdown",
+        Kind::QueueDefine => "queue_define",
+        Kind::QueueDelete => "queue_delete",
+        Kind::Message => "message",
+        Kind::Fragment => "fragment",
+        Kind::UploadAbandoned => "upload_abandoned",
+        Kind::Delivery => "delivery",
+        Kind::Settle => "settle",
+        Kind::Release => "release",
+        Kind::Transaction => "transaction",
+    }
+}
+
+pub(crate) fn routing_name(routing: Routing) -> &'static str {
+    match routing {
+        Routing::Anycast => "anycast",
+        Routing::Multicast => "multicast",
+    }
+}
+
+fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Rejected => "rejected",
+        Outcome::Expired => "expired",
+        Outcome::DeadLettered => "dead_lettered",
+        Outcome::Dropped => "dropped",
+    }
+}
+
+fn state_name(state: TransactionState) -> &'static str {
+    match state {
+        TransactionState::Prepared => "prepared",
+        TransactionState::Committed => "committed",
+        TransactionState::RolledBack => "rolled_back",
+    }
+}
+
+fn bytes_of(parts: &Parts<'_>) -> Vec<u8> {
+    parts.pieces().flatten().copied().collect()
+}
+
+impl Describer {
+    /// Learns names from a definition.
+    pub(crate) fn learn(&mut self, record: &Record<'_>) {
+        if let Record::QueueDefine { queue, name, .. } = record {
+            self.names.insert(queue.0, name.to_vec());
+        }
+    }
+
+    fn queue(&self, queue: QueueId) -> String {
+        match self.names.get(&queue.0) {
+            Some(known) => format!("{} ({})", queue.0, name(known)),
+            None => queue.0.to_string(),
+        }
+    }
+
+    /// The record without its kind, for people.
+    pub(crate) fn text(&self, record: &Record<'_>) -> String {
+        match *record {
+            Record::EpochStart {
+                epoch,
+                sealed_epoch,
+                sealed_lsn,
+                sealed_block,
+                oldest_segment,
+                message_floor,
+                queue_floor,
+                ..
+            } => format!(
+                "epoch {epoch}, seals epoch {sealed_epoch} at LSN {sealed_lsn} block {sealed_block}; \
+                 oldest segment {oldest_segment}, floors {} and {}",
+                message_floor.0, queue_floor.0
+            ),
+            Record::Retained {
+                oldest_segment,
+                message_floor,
+                queue_floor,
+            } => format!(
+                "oldest segment {oldest_segment}, floors {} and {}",
+                message_floor.0, queue_floor.0
+            ),
+            Record::CleanShutdown { unix_ms } => time(unix_ms),
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name: queue_name,
+            } => format!(
+                "queue {} named {} at address {}, {}{}",
+                queue.0,
+                name(queue_name),
+                name(address),
+                routing_name(routing),
+                if flags.is_auto_created {
+                    ", made itself"
+                } else {
+                    ""
+                }
+            ),
+            Record::QueueDelete { queue } => format!("queue {}", self.queue(queue)),
+            Record::Message {
+                fields,
+                queues,
+                head,
+                body,
+            } => self.message(&fields, queues, &head, &body),
+            Record::Fragment {
+                upload,
+                offset,
+                body,
+            } => format!(
+                "upload {upload} from byte {offset}, {} B {}",
+                body.size(),
+                quoted(&bytes_of(&body), self.is_whole)
+            ),
+            Record::UploadAbandoned { upload } => format!("upload {upload}"),
+            Record::Delivery { queue, first, last } => {
+                format!(
+                    "queue {}, messages {} to {}",
+                    self.queue(queue),
+                    first.0,
+                    last.0
+                )
+            }
+            Record::Settle {
+                queue,
+                transaction,
+                outcome,
+                messages,
+            } => format!(
+                "queue {}, {} {}{}",
+                self.queue(queue),
+                outcome_name(outcome),
+                self.ids("message", messages),
+                of_transaction(transaction)
+            ),
+            Record::Release { queue, messages } => {
+                format!(
+                    "queue {}, {}",
+                    self.queue(queue),
+                    self.ids("message", messages)
+                )
+            }
+            Record::Transaction { transaction, state } => {
+                format!("transaction {transaction} {}", state_name(state))
+            }
+        }
+    }
+
+    fn message(
+        &self,
+        fields: &MessageFields,
+        queues: IdList<'_>,
+        head: &Parts<'_>,
+        body: &Parts<'_>,
+    ) -> String {
+        let queues: Vec<_> = queues.queues().map(|queue| self.queue(queue)).collect();
+        let mut text = format!(
+            "message {} to queue {}",
+            fields.message.0,
+            queues.join(", ")
+        );
+        text += &format!(", {} B", fields.body_size);
+        if fields.upload != 0 {
+            text += &format!(
+                " ({} here, the rest in upload {})",
+                body.size(),
+                fields.upload
+            );
+        }
+        if fields.priority != 4 {
+            text += &format!(", priority {}", fields.priority);
+        }
+        if !fields.flags.is_durable {
+            text += ", not durable";
+        }
+        if fields.expires_unix_ms != 0 {
+            text += &format!(", expires {}", time(fields.expires_unix_ms));
+        }
+        text += &of_transaction(fields.transaction);
+        if head.size() > 0 {
+            text += &format!(" head {}", quoted(&bytes_of(head), self.is_whole));
+        }
+        text + &format!(" body {}", quoted(&bytes_of(body), self.is_whole))
+    }
+
+    fn ids(&self, noun: &str, ids: IdList<'_>) -> String {
+        let shown = if self.is_whole { ids.len() } else { IDS_SHOWN };
+        let listed: Vec<_> = ids
+            .messages()
+            .take(shown)
+            .map(|id| id.0.to_string())
+            .collect();
+        let rest = ids.len() - listed.len();
+        let more = if rest > 0 {
+            format!(" and {rest} more")
+        } else {
+            String::new()
+        };
+        let plural = if ids.len() == 1 { "" } else { "s" };
+        format!("{noun}{plural} {}{more}", listed.join(", "))
+    }
+
+    /// The record's fields by the names of `docs/format.md`.
+    pub(crate) fn json(&self, record: &Record<'_>, object: &mut Map<String, Value>) {
+        let fields = match *record {
+            Record::EpochStart {
+                epoch,
+                sealed_epoch,
+                sealed_lsn,
+                sealed_block,
+                sealed_checksum,
+                oldest_segment,
+                message_floor,
+                queue_floor,
+            } => json!({
+                "starts_epoch": epoch.get(),
+                "sealed_epoch": sealed_epoch.get(),
+                "sealed_lsn": sealed_lsn.get(),
+                "sealed_block": sealed_block.get(),
+                "sealed_checksum": sealed_checksum.to_string(),
+                "oldest_segment": oldest_segment.get(),
+                "message_floor": message_floor.0,
+                "queue_floor": queue_floor.0,
+            }),
+            Record::Retained {
+                oldest_segment,
+                message_floor,
+                queue_floor,
+            } => json!({
+                "oldest_segment": oldest_segment.get(),
+                "message_floor": message_floor.0,
+                "queue_floor": queue_floor.0,
+            }),
+            Record::CleanShutdown { unix_ms } => json!({ "unix_ms": unix_ms }),
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name,
+            } => json!({
+                "queue": queue.0,
+                "queue_name": text_or_base64(name),
+                "address": text_or_base64(address),
+                "routing": routing_name(routing),
+                "is_auto_created": flags.is_auto_created,
+            }),
+            Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
+            Record::Message {
+                fields,
+                queues,
+                head,
+                body,
+            } => self.message_json(&fields, queues, &head, &body),
+            Record::Fragment {
+                upload,
+                offset,
+                body,
+            } => {
+                let mut fields = json!({ "upload": upload, "body_offset": offset });
+                self.put_bytes("body", &bytes_of(&body), &mut fields);
+                fields
+            }
+            Record::UploadAbandoned { upload } => json!({ "upload": upload }),
+            Record::Delivery { queue, first, last } => {
+                json!({ "queue": queue.0, "first": first.0, "last": last.0 })
+            }
+            Record::Settle {
+                queue,
+                transaction,
+                outcome,
+                messages,
+            } => json!({
+                "queue": queue.0,
+                "transaction": transaction,
+                "outcome": outcome_name(outcome),
+                "messages": list(messages),
+            }),
+            Record::Release { queue, messages } => {
+                json!({ "queue": queue.0, "messages": list(messages) })
+            }
+            Record::Transaction { transaction, state } => {
+                json!({ "transaction": transaction, "state": state_name(state) })
+            }
+        };
+        if let Value::Object(fields) = fields {
+            object.extend(fields);
+        }
+    }
+
+    fn message_json(
+        &self,
+        fields: &MessageFields,
+        queues: IdList<'_>,
+        head: &Parts<'_>,
+        body: &Parts<'_>,
+    ) -> Value {
+        let mut object = json!({
+            "message": fields.message.0,
+            "queues": list(queues),
+            "transaction": fields.transaction,
+            "upload": fields.upload,
+            "body_size": fields.body_size,
+            "timestamp_unix_ms": fields.timestamp_unix_ms,
+            "expires_unix_ms": fields.expires_unix_ms,
+            "priority": fields.priority,
+            "encoding": fields.encoding,
+            "has_content_length": fields.flags.has_content_length,
+            "is_durable": fields.flags.is_durable,
+        });
+        self.put_bytes("head", &bytes_of(head), &mut object);
+        self.put_bytes("body", &bytes_of(body), &mut object);
+        object
+    }
+
+    /// Adds bytes: all of them as base64, or their beginning escaped; always their number.
+    fn put_bytes(&self, field: &str, bytes: &[u8], object: &mut Value) {
+        object[format!("{field}_here_size")] = bytes.len().into();
+        if self.is_whole {
+            object[format!("{field}_base64")] = base64(bytes).into();
+        } else {
+            let shown = &bytes[..bytes.len().min(PREVIEW_SIZE)];
+            object[format!("{field}_preview")] = escaped(shown).into();
+        }
+    }
+}
+
+fn of_transaction(transaction: u64) -> String {
+    if transaction == 0 {
+        String::new()
+    } else {
+        format!(", in transaction {transaction}")
+    }
+}
+
+fn list(ids: IdList<'_>) -> Vec<u64> {
+    ids.messages().map(|id| id.0).collect()
+}
+
+/// A name as text if it is text, which all names that came by a protocol are.
+pub(crate) fn text_or_base64(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => json!({ "base64": base64(bytes) }),
+    }
+}

@@ -1,0 +1,142 @@
+//! Numbers, times and bytes as people and machines read them.
+
+use std::fmt::Write as _;
+
+/// Bytes of a body or head shown without being asked for more.
+pub(crate) const PREVIEW_SIZE: usize = 48;
+
+/// A size in bytes: `512 B`, `4 KiB`, `1.5 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value.fract() == 0.0 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// Wall-clock milliseconds as `2026-11-22 01:20:11.042 UTC`; `-` for zero.
+pub(crate) fn time(unix_ms: u64) -> String {
+    if unix_ms == 0 {
+        return "-".to_owned();
+    }
+    let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    let (year, month, day) = civil(days);
+    let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    let ms = ms % 1000;
+    format!("{year}-{month:02}-{day:02} {hours:02}:{minutes:02}:{seconds:02}.{ms:03} UTC")
+}
+
+/// Year, month and day of a day since 1970, by the calendar's 400-year cycle of 146097 days.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // Years are counted from 1 March, so that a leap day is the last of its year.
+    let shifted = days + 719_468;
+    let (cycle, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = cycle * 400 + year + u64::from(month <= 2);
+    (year, month, day)
+}
+
+/// Bytes as text that is safe to print: what is not printable UTF-8 is escaped.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.extend(chunk.valid().chars().flat_map(char::escape_debug));
+        for byte in chunk.invalid() {
+            write!(text, "\\x{byte:02x}").expect("a string takes all that is written");
+        }
+    }
+    text
+}
+
+/// The beginning of some bytes, escaped, in quotes; all of them if `is_whole`.
+pub(crate) fn quoted(bytes: &[u8], is_whole: bool) -> String {
+    if is_whole || bytes.len() <= PREVIEW_SIZE {
+        return format!("\"{}\"", escaped(bytes));
+    }
+    format!("\"{}\"...", escaped(&bytes[..PREVIEW_SIZE]))
+}
+
+/// A name on a line of its own: printable as it is, or else escaped in quotes.
+pub(crate) fn name(bytes: &[u8]) -> String {
+    let text = escaped(bytes);
+    if text.as_bytes() == bytes && !text.contains(' ') && !text.is_empty() {
+        text
+    } else {
+        format!("\"{text}\"")
+    }
+}
+
+/// RFC 4648 base64, padded.
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for index in 0..4 {
+            let letter = ALPHABET[(bits >> (18 - 6 * index) & 63) as usize];
+            text.push(if index <= group.len() {
+                letter.into()
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+/// `1 block`, `2 blocks`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_as_in_the_rfc() {
+        let vectors = [
+            "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy",
+        ];
+        for (len, expected) in vectors.iter().enumerate() {
+            assert_eq!(base64(&b"foobar"[..len]), *expected);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn times_and_sizes_read_well() {
+        assert_eq!(time(1_000), "1970-01-01 00:00:01.000 UTC");
+        assert_eq!(time(951_782_400_000), "2000-02-29 00:00:00.000 UTC");
+        assert_eq!(time(1_767_225_599_999), "2025-12-31 23:59:59.999 UTC");
+        let sizes = [0, 1023, 4096, 1536 << 10, 256 << 20].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "4 KiB", "1.5 MiB", "256 MiB"]);
+    }
+
+    #[test]
+    fn nothing_unprintable_passes() {
+        assert_eq!(escaped(b"a\n\x1b[31m\xff\"z"), "a\\n\\u{1b}[31m\\xff\\\"z");
+        assert_eq!(name(b"orders.eu"), "orders.eu");
+        assert_eq!(name(b"two words"), "\"two words\"");
+        assert_eq!(
+            quoted(&[b'x'; 60], false),
+            format!("\"{}\"...", "x".repeat(48))
+        );
+    }
+}

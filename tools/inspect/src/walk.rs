@@ -1,0 +1,304 @@
+//! Walks all files of a shard, block after block, and says what lies between the blocks.
+//!
+//! Lenient: behind damage it goes on with the next sound block. A hole is read again before it is
+//! reported, because under a running broker its block may have arrived a moment later; a file that
+//! was recycled under the reader is left, and nothing of that is called damage.
+
+use std::ops::ControlFlow;
+
+use forebay_journal::format::{Block, BlockHeader, FormatError};
+use forebay_journal::reader::{Found, Mode, SegmentReader};
+use forebay_journal::storage::buffer::ReadBuffer;
+
+use crate::file::{OpenSegment, read_at, read_buffer};
+use crate::horizon::{Expected, Spot, next_block};
+use crate::survey::{Standing, Surveyed};
+
+/// What lies between blocks.
+#[derive(Clone, Debug)]
+pub(crate) enum Between {
+    /// Zeros.
+    Unused,
+    /// Blocks of a former use of the file, or of another place: how many, the first one's header,
+    /// and the field that tells.
+    Stale {
+        blocks: u64,
+        header: BlockHeader,
+        differs: &'static str,
+    },
+    /// Neither.
+    Damage {
+        header: Option<BlockHeader>,
+        /// `None`: the disk does not give it back.
+        cause: Option<FormatError>,
+    },
+    /// The file was recycled while it was read; its rest is something else by now.
+    Recycled,
+}
+
+/// A part of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) spot: Spot,
+    pub(crate) size: u64,
+    pub(crate) what: Between,
+    /// Whether a block that counts follows somewhere behind it.
+    pub(crate) is_inside: bool,
+}
+
+/// What the walk comes by, in order of file and offset.
+pub(crate) enum Event<'a> {
+    Block {
+        spot: Spot,
+        block: Block<'a>,
+        /// Whether it counts, or why not.
+        counts: Result<(), &'static str>,
+    },
+    Between(&'a Stretch),
+    /// Blocks are missing here, or what follows does not follow.
+    Gap {
+        expected: Expected,
+        found: BlockHeader,
+        differs: &'static str,
+    },
+}
+
+pub(crate) type Visit<'v> =
+    dyn FnMut(&Files<'_>, Event<'_>) -> anyhow::Result<ControlFlow<()>> + 'v;
+
+/// The files walked, for looking up what a spot is in.
+pub(crate) struct Files<'f> {
+    pub(crate) files: &'f [OpenSegment],
+    pub(crate) surveyed: &'f [Surveyed],
+}
+
+struct Walk<'f, 'v> {
+    files: Files<'f>,
+    expected: Option<Expected>,
+    /// Kept until it is known whether a block follows.
+    between: Vec<Stretch>,
+    visit: &'v mut Visit<'v>,
+    buffer: ReadBuffer,
+}
+
+/// Walks. `visit` may end it.
+pub(crate) fn walk<'v>(
+    files: &[OpenSegment],
+    surveyed: &[Surveyed],
+    visit: &'v mut Visit<'v>,
+) -> anyhow::Result<()> {
+    let mut walk = Walk {
+        files: Files { files, surveyed },
+        expected: None,
+        between: Vec::new(),
+        visit,
+        buffer: read_buffer(),
+    };
+    let mut buffer = read_buffer();
+    for file in 0..files.len() {
+        if walk.file(file, &mut buffer)?.is_break() {
+            return Ok(());
+        }
+    }
+    walk.flush(false).map(|_| ())
+}
+
+impl Walk<'_, '_> {
+    fn file(&mut self, file: usize, buffer: &mut ReadBuffer) -> anyhow::Result<ControlFlow<()>> {
+        let open = &self.files.files[file];
+        let read_as = self.files.surveyed[file].read_as;
+        let mut reader = SegmentReader::new(file as u32, read_as, open.size, Mode::Lenient);
+        loop {
+            while let Some(found) = reader.next_found() {
+                if self.found(file, found)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+                let is_recycled = matches!(
+                    self.between.last(),
+                    Some(Stretch {
+                        what: Between::Recycled,
+                        ..
+                    })
+                );
+                if is_recycled {
+                    return Ok(ControlFlow::Continue(()));
+                }
+            }
+            let Some(request) = reader.poll_read() else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            let bytes = &mut buffer[..request.len as usize];
+            let result = read_at(&self.files.files[file].file, request.offset, bytes);
+            reader.handle_read(result.map(|()| &*bytes));
+        }
+    }
+
+    fn found(&mut self, file: usize, found: Found<'_>) -> anyhow::Result<ControlFlow<()>> {
+        let (offset, size, what) = match found {
+            Found::Block { offset, block, .. } => return self.block(Spot { file, offset }, block),
+            Found::Unused { offset, size } => (offset, size, Between::Unused),
+            Found::Stale {
+                offset,
+                size,
+                header,
+                differs,
+            } => {
+                let blocks = 1;
+                let stale = Between::Stale {
+                    blocks,
+                    header,
+                    differs,
+                };
+                (offset, size, stale)
+            }
+            Found::Damage {
+                offset,
+                size,
+                header,
+                cause,
+            } => (offset, size, Between::Damage { header, cause }),
+        };
+        let spot = Spot { file, offset };
+        let is_clean = matches!(what, Between::Unused);
+        let what = if !is_clean && self.is_recycled(file) {
+            Between::Recycled
+        } else {
+            what
+        };
+        self.put(Stretch {
+            spot,
+            size,
+            what,
+            is_inside: false,
+        });
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn is_recycled(&mut self, file: usize) -> bool {
+        let is_same = matches!(&self.between.last(), Some(last) if last.spot.file == file
+            && matches!(last.what, Between::Stale { .. }));
+        // Behind the first stale block of a stretch there is nothing new to learn.
+        !is_same && self.files.files[file].is_recycled(&mut self.buffer)
+    }
+
+    /// Adds a stretch, to the one before it if both are blocks of the same former use.
+    fn put(&mut self, stretch: Stretch) {
+        if let (
+            Some(Stretch {
+                spot,
+                size,
+                what:
+                    Between::Stale {
+                        blocks,
+                        header,
+                        differs,
+                    },
+                ..
+            }),
+            Between::Stale {
+                header: other,
+                differs: same,
+                ..
+            },
+        ) = (self.between.last_mut(), &stretch.what)
+        {
+            let follows =
+                spot.file == stretch.spot.file && spot.offset + *size == stretch.spot.offset;
+            if follows && header.place == other.place && differs == same {
+                *size += stretch.size;
+                *blocks += 1;
+                return;
+            }
+        }
+        self.between.push(stretch);
+    }
+
+    fn flush(&mut self, is_inside: bool) -> anyhow::Result<ControlFlow<()>> {
+        for mut stretch in std::mem::take(&mut self.between) {
+            stretch.is_inside = is_inside;
+            if (self.visit)(&self.files, Event::Between(&stretch))?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn block(&mut self, spot: Spot, block: Block<'_>) -> anyhow::Result<ControlFlow<()>> {
+        let header = block.header;
+        let counts = match self.files.surveyed[spot.file].standing {
+            Standing::Counts { upto } if header.number.get() <= upto => Ok(()),
+            Standing::Counts { .. } => Err("behind the seal of its epoch"),
+            Standing::Spare => Err("no block before it leads here"),
+            Standing::Leftover(why) => Err(why),
+        };
+        if counts.is_ok() {
+            if self.catch_up(&header)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            if self.check_chain(header)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.expected = Some(Expected::after(spot, &header));
+        }
+        let flow = self.flush(counts.is_ok())?;
+        if flow.is_break() {
+            return Ok(flow);
+        }
+        (self.visit)(
+            &self.files,
+            Event::Block {
+                spot,
+                block,
+                counts,
+            },
+        )
+    }
+
+    fn check_chain(&mut self, found: BlockHeader) -> anyhow::Result<ControlFlow<()>> {
+        let Some(expected) = self.expected else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let Some(differs) = expected.differs(&found) else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let gap = Event::Gap {
+            expected,
+            found,
+            differs,
+        };
+        (self.visit)(&self.files, gap)
+    }
+
+    /// Visits the blocks before `found` that had not arrived when their places were read.
+    fn catch_up(&mut self, found: &BlockHeader) -> anyhow::Result<ControlFlow<()>> {
+        while let Some(expected) = self.expected {
+            if expected.number >= found.number {
+                break;
+            }
+            let Files { files, surveyed } = self.files;
+            let Some((spot, _)) = next_block(files, surveyed, &expected, &mut self.buffer) else {
+                break;
+            };
+            // What lay there is no more.
+            self.between.retain(|stretch| {
+                stretch.spot.file != spot.file || stretch.spot.offset + stretch.size <= spot.offset
+            });
+            let read_as = surveyed[spot.file].read_as;
+            let Some(block) = files[spot.file].block(&read_as, spot.offset, &mut self.buffer)
+            else {
+                break;
+            };
+            self.expected = Some(Expected::after(spot, &block.header));
+            let counts = Ok(());
+            let event = Event::Block {
+                spot,
+                block,
+                counts,
+            };
+            if (self.visit)(&self.files, event)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
