@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use forebay_journal::format::Routing;
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
@@ -13,7 +14,7 @@ use crate::frontend::{Command, Deliver, Reply, SendCommand, Step, Timeout, Users
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
 use crate::protocol::stomp::{
-    AckMode, Connect, Connection, Event, Limits, Send, StoredHead, Value, Version,
+    AckMode, Connect, Connection, Event, Limits, RoutingType, Send, StoredHead, Value, Version,
 };
 
 /// What all STOMP connections of a shard share.
@@ -47,6 +48,8 @@ pub struct Session {
     /// Decoded text and rewritten heads of the event under way.
     scratch: Scratch,
     interleaving: Interleaving,
+    /// The last destination sent to: its text, how it routes, where in it the address starts.
+    last_destination: Option<(String, Routing, usize)>,
 }
 
 /// Bytes of a command that is being made: the client's own, or rewritten ones in the scratch.
@@ -130,6 +133,7 @@ impl Session {
             outstanding: Outstanding::default(),
             scratch: Scratch::default(),
             interleaving: Interleaving::default(),
+            last_destination: None,
         }
     }
 
@@ -169,10 +173,12 @@ impl Session {
         };
         let consumed = parsed.consumed;
         let translated = match parsed.event {
+            // Line ends and thrown-away input are consumed without an event.
             None => {
+                let is_starved = consumed == 0 || consumed == input.len();
                 return Step::Quiet {
                     consumed,
-                    is_starved: true,
+                    is_starved,
                 };
             }
             Some(Event::Connect(connect)) => match self.connect(&connect, out) {
@@ -250,7 +256,7 @@ impl Session {
 
     fn send<'a>(&mut self, send: &Send<'a>) -> Result<Command<Text<'a>>, Refused> {
         let destination = send.destination.decode();
-        let checked = check_send(send).and_then(|()| resolve(&destination, send.routing));
+        let checked = check_send(send).and_then(|()| self.resolve_send(&destination, send.routing));
         let (routing, address) = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
         Ok(Command::Send(SendCommand {
             routing,
@@ -266,6 +272,26 @@ impl Session {
             is_complete: send.is_complete,
             receipt: self.scratch.receipt(send.receipt),
         }))
+    }
+
+    /// Where a SEND leads. Most go where the one before went, and need no second look.
+    fn resolve_send<'d>(
+        &mut self,
+        text: &'d str,
+        routing: Option<RoutingType>,
+    ) -> Result<(Routing, &'d str), Unusable> {
+        if routing.is_none()
+            && let Some((known, by_name, start)) = &self.last_destination
+            && known == text
+        {
+            return Ok((*by_name, &text[*start..]));
+        }
+        let (by_name, address) = resolve(text, routing)?;
+        if routing.is_none() {
+            let start = text.len() - address.len();
+            self.last_destination = Some((text.to_owned(), by_name, start));
+        }
+        Ok((by_name, address))
     }
 
     /// Bytes that wait for the end of a body under way.
