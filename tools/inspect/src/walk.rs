@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 
 use forebay_journal::format::{Block, BlockHeader, FormatError};
 use forebay_journal::reader::{Found, Mode, SegmentReader};
+use forebay_journal::recovery::file_name::segment_file_name;
 use forebay_journal::storage::buffer::ReadBuffer;
 
 use crate::file::{OpenSegment, read_at, read_buffer};
@@ -293,6 +294,9 @@ impl Walk<'_, '_> {
         let Some(differs) = expected.differs(&found) else {
             return Ok(ControlFlow::Continue(()));
         };
+        if self.is_overtaken(&expected, spot) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let gap = Event::Gap {
             expected,
             spot,
@@ -300,6 +304,25 @@ impl Walk<'_, '_> {
             differs,
         };
         (self.visit)(&self.files, gap)
+    }
+
+    /// Whether blocks are missing only because files were recycled or made during the walk.
+    fn is_overtaken(&mut self, expected: &Expected, spot: Spot) -> bool {
+        let files = self.files.files;
+        let between = &files[expected.behind.file.min(spot.file)..=spot.file];
+        if between
+            .iter()
+            .any(|file| file.is_recycled(&mut self.buffer))
+        {
+            return true;
+        }
+        let (from, upto) = (&files[expected.behind.file].name, &files[spot.file].name);
+        let next = from.segment.next();
+        let is_listed = between.iter().any(|file| file.name.segment == next);
+        let path = from
+            .path
+            .with_file_name(segment_file_name(from.shard, next));
+        from.epoch == upto.epoch && next < upto.segment && !is_listed && path.exists()
     }
 
     /// Visits the blocks before `found` that had not arrived when their places were read.

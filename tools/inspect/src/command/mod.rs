@@ -40,8 +40,12 @@ fn open_files(
     buffer: &mut ReadBuffer,
 ) -> anyhow::Result<(Vec<OpenSegment>, Vec<Surveyed>)> {
     for _ in 0..LISTS_MAX {
-        if let Some(files) = place.open(shard, buffer)? {
-            let surveyed = survey(identity.journal, &files, buffer);
+        let Some(files) = place.open(shard, buffer)? else {
+            continue;
+        };
+        let surveyed = survey(identity.journal, &files, buffer);
+        // A file is taken away before its head changes: if all are there still, all fit together.
+        if files.iter().all(|file| file.name.path.exists()) {
             return Ok((files, surveyed));
         }
     }

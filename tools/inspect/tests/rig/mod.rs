@@ -314,6 +314,18 @@ impl Journal {
             let path = path_of(&self.data, self.epoch, segment);
             self.spares.push((path, head.generation));
         }
+        self.remove_older();
+    }
+
+    /// Removes the freed files of older epochs, and folders that are empty then.
+    fn remove_older(&self) {
+        for (epoch, segment, path) in files(&self.data) {
+            if epoch < self.epoch && segment < self.retained.oldest_segment {
+                fs::remove_file(&path).expect("removes");
+                // Refused while there is another file in it.
+                let _ = fs::remove_dir(path.parent().expect("lies in a folder"));
+            }
+        }
     }
 }
 
