@@ -49,9 +49,10 @@ impl OpenSegment {
         })
     }
 
-    /// Whether the file bears another head by now: it was recycled since it was opened.
+    /// Whether the file was removed or recycled since it was opened. A broker takes its name away
+    /// before it writes anything else to it.
     pub(crate) fn is_recycled(&self, buffer: &mut ReadBuffer) -> bool {
-        head_sector(&self.file, buffer) != self.head
+        !self.name.path.exists() || head_sector(&self.file, buffer) != self.head
     }
 
     /// Reads the block at `offset` anew; `None` unless a sound one that belongs there is there.

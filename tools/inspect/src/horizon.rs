@@ -6,10 +6,10 @@
 
 use forebay_journal::format::{BlockHeader, Checksum, SEGMENT_HEAD_SIZE};
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{BlockNumber, Location, Lsn};
+use forebay_journal::{BlockNumber, Lsn};
 
 use crate::file::OpenSegment;
-use crate::survey::Surveyed;
+use crate::survey::{Standing, Surveyed};
 
 /// A place in the files of a shard, by the file's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,10 @@ pub(crate) fn next_block(
         offset: first,
     });
     for spot in std::iter::once(behind).chain(others) {
-        let block = files[spot.file].block(&surveyed[spot.file].read_as, spot.offset, buffer);
+        let Some(read_as) = surveyed[spot.file].read_as else {
+            continue;
+        };
+        let block = files[spot.file].block(&read_as, spot.offset, buffer);
         if let Some(block) = block.filter(|block| expected.differs(&block.header).is_none()) {
             return Some((spot, block.header));
         }
@@ -85,26 +88,23 @@ pub(crate) fn next_block(
     None
 }
 
-/// Follows the chain from the block of the last record known. Returns where record `lsn` lies,
-/// if by now it has arrived.
+/// Follows the chain up to record `lsn`. Returns where it lies, if by now it has arrived.
+///
+/// Cost: reads the blocks of one segment, or a little more.
 pub(crate) fn find_arrived(
     files: &[OpenSegment],
     surveyed: &[Surveyed],
-    last: Location,
     lsn: Lsn,
     buffer: &mut ReadBuffer,
 ) -> Option<Spot> {
-    let file = files
-        .iter()
-        .rposition(|file| file.name.segment == last.segment())?;
-    let spot = Spot {
-        file,
-        offset: last.block_offset(),
+    let is_below = |one: &Surveyed| {
+        let is_counted = matches!(one.standing, Standing::Counts { .. });
+        is_counted && one.first.is_some_and(|first| first.next_lsn() <= lsn)
     };
-    let header = files[file]
-        .block(&surveyed[file].read_as, spot.offset, buffer)?
-        .header;
-    let mut expected = Expected::after(spot, &header);
+    let file = surveyed.iter().rposition(is_below)?;
+    let offset = SEGMENT_HEAD_SIZE as u64;
+    let first = surveyed[file].first?;
+    let mut expected = Expected::after(Spot { file, offset }, &first);
     loop {
         let (spot, header) = next_block(files, surveyed, &expected, buffer)?;
         if header.next_lsn() > lsn {

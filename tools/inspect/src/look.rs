@@ -187,12 +187,10 @@ impl Looked {
     /// Where the first block lies that was not there yet when its place was read, if that is all
     /// that is wrong.
     fn grown(&self, error: &RecoveryError, buffer: &mut ReadBuffer) -> Option<Spot> {
-        let (lsn, location) = self.ledger.last?;
-        if !matches!(error.problem, Problem::Table { .. }) || error.lsn_from != lsn.next() {
+        if !matches!(error.problem, Problem::Table { .. }) {
             return None;
         }
-        let lsn = error.lsn_from;
-        find_arrived(&self.files, &self.surveyed, location, lsn, buffer)
+        find_arrived(&self.files, &self.surveyed, error.lsn_from, buffer)
     }
 
     /// Tells a file of a newer release from one whose version field rotted: only the former has

@@ -13,8 +13,9 @@ use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{BlockNumber, Epoch, JournalId, SegmentId};
 
 use crate::file::{OpenSegment, read_at};
+use crate::horizon::{Expected, Spot};
 
-/// First block of a file that cannot count because of its number: none.
+/// All blocks of an epoch count: no later one seals it.
 const NO_LIMIT: u64 = u64::MAX;
 
 /// What the first sector turned out to be.
@@ -56,8 +57,9 @@ pub(crate) enum Standing {
 /// A file, its head and its first block.
 pub(crate) struct Surveyed {
     pub(crate) head: Head,
-    /// What to read it by: the head, or one guessed from name and blocks.
-    pub(crate) read_as: SegmentHead,
+    /// What to read it by: the head, or one guessed from name and blocks. `None`: nothing in it
+    /// can be told from the rest.
+    pub(crate) read_as: Option<SegmentHead>,
     pub(crate) first: Option<BlockHeader>,
     pub(crate) standing: Standing,
     start: Option<Start>,
@@ -87,22 +89,51 @@ pub(crate) fn survey(
         return surveyed;
     };
     let limits = limits(files, &surveyed, newest);
-    let oldest = surveyed[newest]
-        .start
-        .map_or(SegmentId::ZERO, |start| start.oldest);
+    let oldest = oldest_needed(files, &surveyed, newest, buffer);
     for index in 0..files.len() {
         surveyed[index].standing = standing(files, &surveyed, index, oldest, &limits);
     }
     surveyed
 }
 
+/// The oldest segment needed, as the last record of the newest file says that speaks of it.
+fn oldest_needed(
+    files: &[OpenSegment],
+    surveyed: &[Surveyed],
+    newest: usize,
+    buffer: &mut ReadBuffer,
+) -> SegmentId {
+    let one = &surveyed[newest];
+    let mut oldest = one.start.map_or(SegmentId::ZERO, |start| start.oldest);
+    let Some(head) = one.read_as else {
+        return oldest;
+    };
+    let mut offset = SEGMENT_HEAD_SIZE as u64;
+    let mut expected: Option<Expected> = None;
+    while let Some(block) = files[newest].block(&head, offset, buffer) {
+        if expected.is_some_and(|expected| expected.differs(&block.header).is_some()) {
+            break;
+        }
+        for (_, _, record) in block.records().flatten() {
+            oldest = oldest.max(start_of(&record).map_or(oldest, |start| start.oldest));
+        }
+        let spot = Spot {
+            file: newest,
+            offset,
+        };
+        offset += u64::from(block.header.block_size);
+        expected = Some(Expected::after(spot, &block.header));
+    }
+    oldest
+}
+
 fn look(journal: JournalId, file: &OpenSegment, buffer: &mut ReadBuffer) -> Surveyed {
     let head = head_of(journal, file);
     let read_as = match head {
-        Head::Sound(head) => head,
+        Head::Sound(head) => Some(head),
         _ => guessed_head(journal, file, buffer),
     };
-    let block = file.block(&read_as, SEGMENT_HEAD_SIZE as u64, buffer);
+    let block = read_as.and_then(|head| file.block(&head, SEGMENT_HEAD_SIZE as u64, buffer));
     let start = block
         .as_ref()
         .and_then(|block| match block.records().next() {
@@ -139,40 +170,28 @@ fn head_of(journal: JournalId, file: &OpenSegment) -> Head {
     }
 }
 
-/// The head of a file whose own is lost: its name says all but the generation, which any block
-/// of that name tells.
-fn guessed_head(journal: JournalId, file: &OpenSegment, buffer: &mut ReadBuffer) -> SegmentHead {
+/// The head of a file whose own is lost, from its name and from a block that bears that name.
+///
+/// `None`: no such block is near the start of the file.
+fn guessed_head(
+    journal: JournalId,
+    file: &OpenSegment,
+    buffer: &mut ReadBuffer,
+) -> Option<SegmentHead> {
     let size = file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64;
-    let guess = SegmentHead {
-        journal,
-        shard: file.name.shard,
-        segment: file.name.segment,
-        generation: 0,
-        epoch: file.name.epoch,
-        size,
-        inflight_blocks_max: 1,
-    };
-    let end = size
-        .saturating_sub(SEGMENT_HEAD_SIZE as u64)
-        .min(buffer.len() as u64) as usize;
-    if read_at(&file.file, SEGMENT_HEAD_SIZE as u64, &mut buffer[..end]).is_err() {
-        return guess;
-    }
+    let first = SEGMENT_HEAD_SIZE as u64;
+    let end = size.saturating_sub(first).min(buffer.len() as u64) as usize;
+    read_at(&file.file, first, &mut buffer[..end]).ok()?;
     let headers = buffer[..end]
         .chunks(SECTOR_SIZE)
         .flat_map(BlockHeader::decode);
-    let ours = |place: &SegmentHead| {
+    let name = &file.name;
+    let is_ours = |place: &SegmentHead| {
         (place.journal, place.shard, place.epoch, place.segment)
-            == (guess.journal, guess.shard, guess.epoch, guess.segment)
+            == (journal, name.shard, name.epoch, name.segment)
     };
-    let generation = headers
-        .map(|header| header.place)
-        .find(ours)
-        .map(|place| place.generation);
-    SegmentHead {
-        generation: generation.unwrap_or(0),
-        ..guess
-    }
+    let place = headers.map(|header| header.place).find(is_ours)?;
+    Some(SegmentHead { size, ..place })
 }
 
 fn start_of(record: &Record<'_>) -> Option<Start> {

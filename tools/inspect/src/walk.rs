@@ -8,11 +8,12 @@ use std::ops::ControlFlow;
 
 use forebay_journal::format::{Block, BlockHeader, FormatError};
 use forebay_journal::reader::{Found, Mode, SegmentReader};
+use forebay_journal::recovery::file_name::segment_file_name;
 use forebay_journal::storage::buffer::ReadBuffer;
 
 use crate::file::{OpenSegment, read_at, read_buffer};
 use crate::horizon::{Expected, Spot, next_block};
-use crate::survey::{Standing, Surveyed};
+use crate::survey::{Head, Standing, Surveyed};
 
 /// What lies between blocks.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Stretch {
     pub(crate) what: Between,
     /// Whether a block that counts follows somewhere behind it.
     pub(crate) is_inside: bool,
+    /// Whether the file had another use before.
+    pub(crate) is_recycled: bool,
 }
 
 /// What the walk comes by, in order of file and offset.
@@ -58,6 +61,7 @@ pub(crate) enum Event<'a> {
     /// Blocks are missing here, or what follows does not follow.
     Gap {
         expected: Expected,
+        spot: Spot,
         found: BlockHeader,
         differs: &'static str,
     },
@@ -106,7 +110,9 @@ pub(crate) fn walk<'v>(
 impl Walk<'_, '_> {
     fn file(&mut self, file: usize, buffer: &mut ReadBuffer) -> anyhow::Result<ControlFlow<()>> {
         let open = &self.files.files[file];
-        let read_as = self.files.surveyed[file].read_as;
+        let Some(read_as) = self.files.surveyed[file].read_as else {
+            return self.unnamed(file);
+        };
         let mut reader = SegmentReader::new(file as u32, read_as, open.size, Mode::Lenient);
         loop {
             while let Some(found) = reader.next_found() {
@@ -131,6 +137,26 @@ impl Walk<'_, '_> {
             let result = read_at(&self.files.files[file].file, request.offset, bytes);
             reader.handle_read(result.map(|()| &*bytes));
         }
+    }
+
+    /// A file in which nothing can be told from the rest.
+    fn unnamed(&mut self, file: usize) -> anyhow::Result<ControlFlow<()>> {
+        let cause = match self.files.surveyed[file].head {
+            Head::Unsound(cause) => Some(cause),
+            Head::Foreign(_, name) => Some(FormatError::Foreign { name }),
+            Head::Sound(_) | Head::Unreadable(_) => None,
+        };
+        self.put(Stretch {
+            spot: Spot { file, offset: 0 },
+            size: self.files.files[file].size,
+            what: Between::Damage {
+                header: None,
+                cause,
+            },
+            is_inside: false,
+            is_recycled: self.is_reused(file),
+        });
+        Ok(ControlFlow::Continue(()))
     }
 
     fn found(&mut self, file: usize, found: Found<'_>) -> anyhow::Result<ControlFlow<()>> {
@@ -170,10 +196,17 @@ impl Walk<'_, '_> {
             size,
             what,
             is_inside: false,
+            is_recycled: self.is_reused(file),
         });
         Ok(ControlFlow::Continue(()))
     }
 
+    fn is_reused(&self, file: usize) -> bool {
+        let head = self.files.surveyed[file].read_as;
+        head.is_some_and(|head| head.generation > 0)
+    }
+
+    /// Whether the file became another one while it was read.
     fn is_recycled(&mut self, file: usize) -> bool {
         let is_same = matches!(&self.between.last(), Some(last) if last.spot.file == file
             && matches!(last.what, Between::Stale { .. }));
@@ -235,7 +268,7 @@ impl Walk<'_, '_> {
             if self.catch_up(&header)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.check_chain(header)?.is_break() {
+            if self.check_chain(spot, header)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             self.expected = Some(Expected::after(spot, &header));
@@ -254,19 +287,42 @@ impl Walk<'_, '_> {
         )
     }
 
-    fn check_chain(&mut self, found: BlockHeader) -> anyhow::Result<ControlFlow<()>> {
+    fn check_chain(&mut self, spot: Spot, found: BlockHeader) -> anyhow::Result<ControlFlow<()>> {
         let Some(expected) = self.expected else {
             return Ok(ControlFlow::Continue(()));
         };
         let Some(differs) = expected.differs(&found) else {
             return Ok(ControlFlow::Continue(()));
         };
+        if self.is_overtaken(&expected, spot) {
+            return Ok(ControlFlow::Continue(()));
+        }
         let gap = Event::Gap {
             expected,
+            spot,
             found,
             differs,
         };
         (self.visit)(&self.files, gap)
+    }
+
+    /// Whether blocks are missing only because files were recycled or made during the walk.
+    fn is_overtaken(&mut self, expected: &Expected, spot: Spot) -> bool {
+        let files = self.files.files;
+        let between = &files[expected.behind.file.min(spot.file)..=spot.file];
+        if between
+            .iter()
+            .any(|file| file.is_recycled(&mut self.buffer))
+        {
+            return true;
+        }
+        let (from, upto) = (&files[expected.behind.file].name, &files[spot.file].name);
+        let next = from.segment.next();
+        let is_listed = between.iter().any(|file| file.name.segment == next);
+        let path = from
+            .path
+            .with_file_name(segment_file_name(from.shard, next));
+        from.epoch == upto.epoch && next < upto.segment && !is_listed && path.exists()
     }
 
     /// Visits the blocks before `found` that had not arrived when their places were read.
@@ -283,9 +339,10 @@ impl Walk<'_, '_> {
             self.between.retain(|stretch| {
                 stretch.spot.file != spot.file || stretch.spot.offset + stretch.size <= spot.offset
             });
-            let read_as = surveyed[spot.file].read_as;
-            let Some(block) = files[spot.file].block(&read_as, spot.offset, &mut self.buffer)
-            else {
+            let block = surveyed[spot.file].read_as.and_then(|read_as| {
+                files[spot.file].block(&read_as, spot.offset, &mut self.buffer)
+            });
+            let Some(block) = block else {
                 break;
             };
             self.expected = Some(Expected::after(spot, &block.header));

@@ -52,13 +52,15 @@ fn title(out: &mut dyn Write, files: &Files<'_>, file: usize) -> std::io::Result
         .head
         .fault()
         .map_or_else(String::new, |fault| format!(", DAMAGED: {fault}"));
+    let generation = one.read_as.map_or_else(String::new, |head| {
+        format!(" generation {}", head.generation)
+    });
     writeln!(
         out,
-        "\nshard {} epoch {} segment {} generation {}, {}{fault}\n{}",
+        "\nshard {} epoch {} segment {}{generation}, {}{fault}\n{}",
         name.shard,
         name.epoch,
         name.segment,
-        one.read_as.generation,
         size(open.size),
         show(&name.path)
     )?;
@@ -152,20 +154,30 @@ pub(super) fn between_text(stretch: &Stretch, owner: &Owner) -> String {
                     header.number, header.first_lsn
                 )
             });
-            let word = damage_word(stretch, owner);
-            format!("{word}: {cause}{named}")
+            match damage_word(stretch, owner) {
+                Some(word) => format!("{word}: {cause}{named}"),
+                None => "left from a former use, or in flight".to_owned(),
+            }
         }
     }
 }
 
 /// Behind the last block of a running broker a write is on its way; behind that of a dead one it
-/// may have been; before it there is no excuse.
-fn damage_word(stretch: &Stretch, owner: &Owner) -> &'static str {
+/// may have been; before it there is no excuse. `None`: in a recycled file the middle of a former
+/// block looks the same.
+fn damage_word(stretch: &Stretch, owner: &Owner) -> Option<&'static str> {
     match (stretch.is_inside, owner.is_running()) {
-        (true, _) => "DAMAGED",
-        (false, true) => "in flight",
-        (false, false) => "torn or damaged",
+        (true, _) => Some("DAMAGED"),
+        (false, _) if is_former(stretch) => None,
+        (false, true) => Some("in flight"),
+        (false, false) => Some("torn or damaged"),
     }
+}
+
+/// Whether a stretch behind the last block may be a part of a block of a former use.
+pub(super) fn is_former(stretch: &Stretch) -> bool {
+    let is_nameless = matches!(stretch.what, Between::Damage { header: None, .. });
+    is_nameless && !stretch.is_inside && stretch.is_recycled
 }
 
 /// What a gap means, in words.
@@ -174,6 +186,7 @@ pub(super) fn gap_text(event: &Event<'_>) -> String {
         expected,
         found,
         differs,
+        ..
     } = event
     else {
         return String::new();

@@ -9,17 +9,17 @@ pub(crate) mod verify;
 use std::path::Path;
 
 use anyhow::bail;
-use forebay_journal::ShardId;
 use forebay_journal::format::Checksum;
 use forebay_journal::recovery::RecoveryError;
 use forebay_journal::storage::buffer::ReadBuffer;
+use forebay_journal::{SegmentId, ShardId};
 use serde_json::{Value, json};
 
 use crate::file::OpenSegment;
 use crate::folder::{Listing, Owner, Place};
 use crate::identity::{Identity, identify};
 use crate::look::Looked;
-use crate::survey::{Surveyed, survey};
+use crate::survey::{Head, Surveyed, survey};
 
 /// How often a list of files that changes is made anew.
 const LISTS_MAX: u32 = 200;
@@ -40,8 +40,12 @@ fn open_files(
     buffer: &mut ReadBuffer,
 ) -> anyhow::Result<(Vec<OpenSegment>, Vec<Surveyed>)> {
     for _ in 0..LISTS_MAX {
-        if let Some(files) = place.open(shard, buffer)? {
-            let surveyed = survey(identity.journal, &files, buffer);
+        let Some(files) = place.open(shard, buffer)? else {
+            continue;
+        };
+        let surveyed = survey(identity.journal, &files, buffer);
+        // A file is taken away before its head changes: if all are there still, all fit together.
+        if files.iter().all(|file| file.name.path.exists()) {
             return Ok((files, surveyed));
         }
     }
@@ -63,13 +67,14 @@ fn owner_text(owner: &Owner) -> String {
     }
 }
 
-/// First and last record that is or may be lost; `None` for not known.
+/// First and last record that is or may be lost; `None` for not known. Of a lost idle seal the
+/// last is below the first.
 fn lost(error: &RecoveryError) -> (Option<u64>, Option<u64>) {
     let from = Some(error.lsn_from.get()).filter(|&lsn| lsn != 0);
     let upto = error.lsn_upto.map(|lsn| lsn.get());
     (
         from,
-        upto.filter(|&upto| from.is_some_and(|from| upto >= from)),
+        upto.filter(|&upto| from.is_some_and(|from| upto + 1 >= from)),
     )
 }
 
@@ -78,8 +83,20 @@ fn path_of(place: &Place, looked: &Looked, error: &RecoveryError) -> String {
     let file = error.file.and_then(|file| looked.files.get(file as usize));
     match file {
         Some(file) => show(&file.name.path),
-        None => show(&place.path_of(error.shard, error.epoch, error.segment)),
+        None => show(&place.path_of(error.shard, error.epoch, missing(looked, error))),
     }
+}
+
+/// The segment that is missing. Recovery names the one it needs to begin with; if that is older
+/// than the whole epoch, it is the first of the epoch, which leads there, that is missing.
+fn missing(looked: &Looked, error: &RecoveryError) -> SegmentId {
+    let same_epoch = looked.surveyed.iter().filter_map(|one| match one.head {
+        Head::Sound(head) if head.epoch == error.epoch => Some(head.first_segment),
+        _ => None,
+    });
+    same_epoch
+        .min()
+        .map_or(error.segment, |first| first.max(error.segment))
 }
 
 fn show(path: &Path) -> String {

@@ -9,7 +9,7 @@ use forebay_journal::Lsn;
 use forebay_journal::format::{Block, FormatError, Record, Routing};
 use serde_json::{Map, Value, json};
 
-use super::blocks::{between_text, gap_text, json_of};
+use super::blocks::{between_text, gap_text, is_former, json_of};
 use super::{open, open_files};
 use crate::cli::RecordsArgs;
 use crate::describe::{Describer, QueueNames, kind_name};
@@ -132,6 +132,9 @@ impl Printer<'_> {
             }
             Event::Gap { .. } => gap_text(event),
             Event::Between(stretch) => match stretch.what {
+                Between::Damage { .. } if is_former(stretch) => {
+                    return Ok(ControlFlow::Continue(()));
+                }
                 Between::Damage { .. } | Between::Recycled => {
                     let file = files.files[stretch.spot.file].name.path.display();
                     let what = between_text(stretch, &self.owner);
@@ -220,7 +223,7 @@ impl Printer<'_> {
         let name = &files.files[spot.file].name;
         let place = |offset: u32| {
             let at = format!("{}:{}+{offset}", name.segment, spot.offset);
-            format!("{at:<18}")
+            format!("{at:<20}")
         };
         let mut line = match record {
             Ok((lsn, offset, record)) => format!(

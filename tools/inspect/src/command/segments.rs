@@ -133,7 +133,9 @@ fn row(file: &OpenSegment, one: &Surveyed, held: &Held) -> Vec<String> {
         state += &format!(" ({why})");
     }
     if let Some(fault) = fault(file, one, held) {
-        state += &format!(", DAMAGED: {fault}");
+        let counts = matches!(one.standing, Standing::Counts { .. });
+        state += if counts { ", DAMAGED: " } else { ", " };
+        state += &fault;
     }
     vec![
         file.name.shard.to_string(),

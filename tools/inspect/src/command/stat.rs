@@ -130,6 +130,10 @@ fn print_recovered(
     recovered: &Recovered,
     owner: &Owner,
 ) -> std::io::Result<()> {
+    if recovered.totals.blocks == 0 {
+        let files = count(looked.files.len() as u64, "segment");
+        return writeln!(out, "  empty     {files} prepared, nothing written yet");
+    }
     let used: u64 = recovered
         .segments
         .iter()

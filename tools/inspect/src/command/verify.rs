@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use forebay_journal::format::BlockHeader;
 use forebay_journal::recovery::{Problem, Recovered, RecoveryError};
 use serde_json::{Value, json};
 
@@ -10,11 +11,12 @@ use super::{lost, open, owner_json, owner_text, path_of, short, show};
 use crate::cli::View;
 use crate::file::read_buffer;
 use crate::folder::{Listing, Owner, Place};
+use crate::horizon::{Expected, Spot};
 use crate::identity::Identity;
 use crate::look::{Looked, Outcome, look};
 use crate::survey::Standing;
 use crate::text::{count, size};
-use crate::walk::{Between, Event, walk};
+use crate::walk::{Between, Event, Stretch, walk};
 
 /// One damaged place.
 pub(super) struct Damage {
@@ -68,8 +70,10 @@ fn judge(place: &Place, looked: Looked) -> anyhow::Result<Verdict> {
     match &looked.outcome {
         Outcome::Sound { recovered, .. } => notes.extend(spare_notes(&looked, recovered)),
         Outcome::Damaged(error) => {
-            damages.push(damage_of(place, &looked, error));
-            damages.extend(other_damages(&looked, error)?);
+            let mut first = damage_of(place, &looked, error);
+            let others = other_damages(&looked, error, &mut first)?;
+            damages.push(first);
+            damages.extend(others);
         }
         Outcome::Contradiction { recovered, what } => {
             damages.push(contradiction(&looked, recovered, what));
@@ -155,72 +159,128 @@ fn kind_of(problem: &Problem) -> String {
     .to_owned()
 }
 
-/// All else that is wrong with files that count: recovery stops at the first.
-fn other_damages(looked: &Looked, first: &RecoveryError) -> anyhow::Result<Vec<Damage>> {
-    let mut damages = Vec::new();
-    let first_at = first.file.map(|file| (file as usize, first.offset));
-    let damage = |file: usize, offset: u64, kind: &str, what: String| Damage {
-        shard: Some(looked.shard.0),
-        file: show(&looked.files[file].name.path),
-        offset,
-        lsn_from: None,
-        lsn_upto: None,
-        kind: kind.to_owned(),
-        what,
-        remedy: "Restore this file from the backup node or a copy.".to_owned(),
+/// Looks for all else that is wrong with files that count: recovery stops at the first.
+struct Sweep<'a> {
+    looked: &'a Looked,
+    error: &'a RecoveryError,
+    /// What recovery stopped at.
+    first: &'a mut Damage,
+    first_at: Option<Spot>,
+    damages: Vec<Damage>,
+}
+
+fn other_damages(
+    looked: &Looked,
+    error: &RecoveryError,
+    first: &mut Damage,
+) -> anyhow::Result<Vec<Damage>> {
+    let first_at = error.file.map(|file| Spot {
+        file: file as usize,
+        offset: error.offset,
+    });
+    let mut sweep = Sweep {
+        looked,
+        error,
+        first,
+        first_at,
+        damages: Vec::new(),
     };
-    for (file, one) in looked.surveyed.iter().enumerate() {
-        let counts = matches!(one.standing, Standing::Counts { .. });
-        let fault = one
-            .head
-            .fault()
-            .filter(|_| counts && first_at != Some((file, 0)));
-        damages.extend(fault.map(|what| damage(file, 0, "head", what)));
-    }
+    sweep.heads();
     walk(&looked.files, &looked.surveyed, &mut |_, event| {
         match event {
             Event::Gap {
                 expected,
+                spot,
                 found,
                 differs,
-            } if expected.lsn != first.lsn_from => {
-                let spot = expected.behind;
-                let what = format!(
-                    "block {} should follow, the next one found is block {}: {differs} differs",
-                    expected.number, found.number
-                );
-                let lsn_upto = found.first_lsn.before();
-                damages.push(Damage {
-                    lsn_from: Some(expected.lsn.get()),
-                    lsn_upto: Some(lsn_upto.get()).filter(|&upto| upto >= expected.lsn.get()),
-                    ..damage(spot.file, spot.offset, "gap", what)
-                });
-            }
-            Event::Between(stretch) => {
-                let spot = stretch.spot;
-                let is_new = stretch.is_inside && first_at != Some((spot.file, spot.offset));
-                if let (Between::Damage { cause, .. }, true) = (&stretch.what, is_new) {
-                    let cause = cause.map_or_else(
-                        || "the disk does not give it back".to_owned(),
-                        |cause| cause.to_string(),
-                    );
-                    let what = format!("{} are no block: {cause}", size(stretch.size));
-                    damages.push(damage(spot.file, spot.offset, "block", what));
-                }
-            }
-            Event::Gap { .. } | Event::Block { .. } => {}
+            } => sweep.gap(&expected, spot, &found, differs),
+            Event::Between(stretch) => sweep.between(stretch),
+            Event::Block { .. } => {}
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    damages.dedup_by(|later, former| {
-        // A gap behind a damaged stretch is the same damage, and tells the records.
-        let is_same = (&later.file, later.offset) == (&former.file, former.offset);
-        if is_same && former.lsn_from.is_none() {
-            (former.lsn_from, former.lsn_upto) = (later.lsn_from, later.lsn_upto);
+    Ok(sweep.damages)
+}
+
+impl Sweep<'_> {
+    fn damage(&self, spot: Spot, kind: &str, what: String) -> Damage {
+        Damage {
+            shard: Some(self.looked.shard.0),
+            file: show(&self.looked.files[spot.file].name.path),
+            offset: spot.offset,
+            lsn_from: None,
+            lsn_upto: None,
+            kind: kind.to_owned(),
+            what,
+            remedy: "Restore this file from the backup node or a copy.".to_owned(),
         }
-        is_same
-    });
-    Ok(damages)
+    }
+
+    fn heads(&mut self) {
+        for (file, one) in self.looked.surveyed.iter().enumerate() {
+            let spot = Spot { file, offset: 0 };
+            let counts = matches!(one.standing, Standing::Counts { .. });
+            if let Some(what) = one.head.fault()
+                && counts
+                && self.first_at != Some(spot)
+            {
+                self.damages.push(self.damage(spot, "head", what));
+            }
+        }
+    }
+
+    fn gap(&mut self, expected: &Expected, spot: Spot, found: &BlockHeader, differs: &'static str) {
+        let behind = expected.behind;
+        let lsn_upto = Some(found.first_lsn.before().get());
+        if expected.lsn != self.error.lsn_from {
+            let what = format!(
+                "block {} should follow, the next one found is block {}: {differs} differs",
+                expected.number, found.number
+            );
+            self.damages.push(Damage {
+                lsn_from: Some(expected.lsn.get()),
+                lsn_upto,
+                ..self.damage(behind, "gap", what)
+            });
+            return;
+        }
+        self.first.lsn_upto = lsn_upto;
+        // The chain alone may go on in either of two files; a later block of the same file tells
+        // which, and so does one that is in use.
+        let named = self
+            .error
+            .file
+            .map(|file| self.looked.surveyed[file as usize].standing);
+        let is_in_use = named.is_none_or(|named| matches!(named, Standing::Counts { .. }));
+        let has_room = behind.offset < self.looked.files[behind.file].size;
+        if spot.file == behind.file || !is_in_use && has_room {
+            self.first.file = show(&self.looked.files[behind.file].name.path);
+            self.first.offset = behind.offset;
+            self.first_at = Some(behind);
+        }
+    }
+
+    fn between(&mut self, stretch: &Stretch) {
+        let Between::Damage { cause, .. } = stretch.what else {
+            return;
+        };
+        if !stretch.is_inside || self.first_at == Some(stretch.spot) {
+            return;
+        }
+        let cause = cause.map_or_else(
+            || "the disk does not give it back".to_owned(),
+            |cause| cause.to_string(),
+        );
+        let what = format!("{} are no block: {cause}", size(stretch.size));
+        let damage = self.damage(stretch.spot, "block", what);
+        // The gap around it came just before, and tells the records.
+        match self.damages.last_mut() {
+            Some(gap) if (&gap.file, gap.offset) == (&damage.file, damage.offset) => {
+                (gap.kind, gap.what) = (damage.kind, damage.what);
+            }
+            _ => self.damages.push(damage),
+        }
+    }
 }
 
 fn notes(listing: &Listing, identity: &Identity) -> Vec<String> {
@@ -278,6 +338,9 @@ pub(super) fn reason(looked: &Looked, recovered: &Recovered, owner: &Owner) -> S
 
 fn records_text(damage: &Damage) -> String {
     match (damage.lsn_from, damage.lsn_upto) {
+        (Some(from), Some(upto)) if upto < from => {
+            "none as far as known: what is lost is an idle seal".to_owned()
+        }
         (Some(from), Some(upto)) => format!("{from} to {upto} are lost, perhaps more"),
         (Some(from), None) => format!("from {from} on may be lost"),
         _ => "which ones cannot be said".to_owned(),

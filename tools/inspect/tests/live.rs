@@ -1,0 +1,125 @@
+//! A journal that is written and recycled while it is looked at is never called damaged.
+#![allow(clippy::disallowed_methods, reason = "tests make and damage files")]
+
+mod rig;
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use rig::{Journal, inspect};
+
+/// Takes the data folder's lock as a broker does.
+fn lock(data: &Path) -> File {
+    let mut file = OpenOptions::new();
+    let file = file
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(data.join("lock"));
+    let file = file.expect("opens");
+    std::io::Write::write_all(&mut &file, b"process 7, node test\n").expect("writes");
+    let whole_file = libc::flock {
+        l_type: libc::F_WRLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).expect("free");
+    file
+}
+
+/// Writes until told to stop: small blocks, segments recycled, restarts. Returns how many files
+/// were recycled.
+fn write(data: &Path, is_over: &AtomicBool) -> u64 {
+    let mut recycled = 0;
+    let mut journal = Journal::create(data);
+    let mut sent = Vec::new();
+    let mut turn = 0_u64;
+    while !is_over.load(Ordering::Relaxed) {
+        turn += 1;
+        let before = journal.current_or_none();
+        if turn == 1 {
+            journal.define(1, "live");
+        }
+        for size in [10, 3000, 200] {
+            sent.push(journal.send(&[1], &vec![b'x'; size + turn as usize % 700]));
+        }
+        journal.commit();
+        if turn.is_multiple_of(3) {
+            journal.idle();
+        }
+        let is_new = before != journal.current_or_none();
+        if is_new && journal.current().get().is_multiple_of(3) {
+            journal.settle(1, &std::mem::take(&mut sent));
+            journal.define(1, "live");
+            journal.free();
+        }
+        if turn.is_multiple_of(400) {
+            recycled += journal.recycled;
+            journal = Journal::reopen(data);
+        }
+    }
+    recycled + journal.recycled
+}
+
+/// Fails the test, but not before the writer is told: a scope waits for its threads.
+fn stop_unless(is_well: bool, is_over: &AtomicBool, said: &rig::Said) {
+    if !is_well {
+        is_over.store(true, Ordering::Relaxed);
+        panic!("{said:?}");
+    }
+}
+
+fn never_damaged(is_locked: bool) {
+    let data = tempfile::tempdir().expect("a folder");
+    let is_over = AtomicBool::new(false);
+    let path = data.path().join("data");
+    std::fs::create_dir(&path).expect("makes");
+    let lock = is_locked.then(|| lock(&path));
+    let recycled = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&path, &is_over));
+        while inspect(&["stat"], &path).code != 0 && !writer.is_finished() {}
+        for _ in 0..120 {
+            let said = inspect(&["verify"], &path);
+            stop_unless(said.code == 0, &is_over, &said);
+            assert_eq!(
+                said.out.contains("a broker runs on it: process 7"),
+                is_locked
+            );
+        }
+        for _ in 0..20 {
+            for command in ["stat", "segments", "blocks", "records"] {
+                let said = inspect(&[command], &path);
+                let is_well = said.code == 0 && !said.out.contains("DAMAGED");
+                stop_unless(is_well, &is_over, &said);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writer.join().expect("writes to the end")
+    });
+    drop(lock);
+    assert!(
+        recycled > 50,
+        "only {recycled} files were recycled meanwhile"
+    );
+    assert_eq!(
+        inspect(&["verify"], &path).code,
+        0,
+        "and it is sound at the end"
+    );
+}
+
+#[test]
+fn a_running_broker_is_never_called_damaged() {
+    never_damaged(true);
+}
+
+#[test]
+fn neither_is_a_writer_whose_lock_is_not_seen() {
+    never_damaged(false);
+}
