@@ -13,6 +13,7 @@ use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead, Superblock};
 use forebay_journal::recovery::SpareFile;
 use forebay_journal::{Epoch, JournalId, Retained, SegmentId, ShardId, Writer};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::config::{Config, Pin};
 use super::exit::Exit;
@@ -60,6 +61,7 @@ impl NodeError {
     /// The exit code it means.
     pub const fn exit(&self) -> Exit {
         match self {
+            Self::Scan(ScanError::Executor(_)) => Exit::MachineLacks,
             Self::Folder(_) | Self::Lock(_) | Self::Scan(_) => Exit::DataRefused,
             Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
             Self::Listen(_) => Exit::ListenFailed,
@@ -126,8 +128,8 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         config.listen.stomp
     );
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
-    let superblock = open_folder(&folder, config)?;
     check_direct_io(&folder)?;
+    let superblock = open_folder(&folder, config)?;
     let scans = scan_all(&folder, &superblock)?;
     report::recovered(
         folder.root(),
@@ -184,11 +186,20 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), NodeError> {
 }
 
 /// O_DIRECT is what durability rests on: without it there is no broker.
+///
+/// tmpfs takes the flag since Linux 6.6, but behind it there is only memory.
 fn check_direct_io(folder: &Folder) -> Result<(), NodeError> {
     let path = folder.root().join("lock");
-    open_segment(&path).map(drop).map_err(|error| {
+    let file = open_segment(&path).map_err(|error| error.to_string());
+    let checked = file.and_then(|file| match fstatfs(&file) {
+        Ok(found) if found.filesystem_type() == TMPFS_MAGIC => {
+            Err("it is a tmpfs, which lives in memory".to_owned())
+        }
+        _ => Ok(()),
+    });
+    checked.map_err(|reason| {
         NodeError::Machine(format!(
-            "the file system of {} does not support O_DIRECT ({error}). Remedy: put the data \
+            "the file system of {} does not support O_DIRECT ({reason}). Remedy: put the data \
              folder on a disk with ext4 or XFS (not tmpfs), with --data DIR",
             folder.root().display()
         ))
