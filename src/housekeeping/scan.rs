@@ -54,7 +54,11 @@ pub enum ScanError {
 impl std::fmt::Display for ScanError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Executor(reason) => write!(f, "the recovery scan cannot start: {reason}"),
+            Self::Executor(reason) => write!(
+                f,
+                "the recovery scan cannot start: {reason}. Remedy: `ulimit -l` of at least 8192 \
+                 KiB of locked memory (LimitMEMLOCK in a systemd unit)"
+            ),
             Self::Folder(error) => error.fmt(f),
             Self::Damaged { error, path } => {
                 error.fmt(f)?;

@@ -37,6 +37,7 @@ impl NodeError {
     /// The exit code it means.
     pub const fn exit(&self) -> Exit {
         match self {
+            Self::Scan(ScanError::Executor(_)) => Exit::MachineLacks,
             Self::Folder(_) | Self::Lock(_) | Self::Scan(_) => Exit::DataRefused,
             Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
             Self::Listen(_) => Exit::ListenFailed,

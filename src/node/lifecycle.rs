@@ -5,6 +5,7 @@ use std::time::Duration;
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, Superblock};
 use forebay_journal::{JournalId, ShardId};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::config::{Config, Pin};
 use super::error::NodeError;
@@ -40,8 +41,8 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         config.listen.stomp
     );
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
-    let superblock = open_folder(&folder, config)?;
     check_direct_io(&folder)?;
+    let superblock = open_folder(&folder, config)?;
     let scans = scan_all(&folder, &superblock)?;
     report::recovered(
         folder.root(),
@@ -98,11 +99,20 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), NodeError> {
 }
 
 /// O_DIRECT is what durability rests on: without it there is no broker.
+///
+/// tmpfs takes the flag since Linux 6.6, but behind it there is only memory.
 fn check_direct_io(folder: &Folder) -> Result<(), NodeError> {
     let path = folder.root().join("lock");
-    open_segment(&path).map(drop).map_err(|error| {
+    let file = open_segment(&path).map_err(|error| error.to_string());
+    let checked = file.and_then(|file| match fstatfs(&file) {
+        Ok(found) if found.filesystem_type() == TMPFS_MAGIC => {
+            Err("it is a tmpfs, which lives in memory".to_owned())
+        }
+        _ => Ok(()),
+    });
+    checked.map_err(|reason| {
         NodeError::Machine(format!(
-            "the file system of {} does not support O_DIRECT ({error}). Remedy: put the data \
+            "the file system of {} does not support O_DIRECT ({reason}). Remedy: put the data \
              folder on a disk with ext4 or XFS (not tmpfs), with --data DIR",
             folder.root().display()
         ))

@@ -4,11 +4,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel caps it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// The longest a port is waited for that no process has, and the pause between two tries.
+const ABANDONED_MAX: Duration = Duration::from_secs(2);
+const ABANDONED_LOOK: Duration = Duration::from_millis(10);
 
 /// Why an address cannot be listened on.
 #[derive(Debug)]
@@ -53,21 +57,44 @@ impl std::error::Error for ListenError {}
 /// Opens `count` listening sockets on `address`; returns them with the address they got.
 ///
 /// The first is bound without SO_REUSEPORT, so that it fails if anybody listens there; only then
-/// the port is opened for our other shards.
+/// the port is opened for our other shards. A port that no process has is waited for, briefly: the
+/// kernel takes down a killed broker's ring, and with it the listener, after the process is gone.
 /// Errors: the system's, with who holds the port if that can be told.
 pub fn listen(
     address: SocketAddr,
     count: usize,
 ) -> Result<(Vec<OwnedFd>, SocketAddr), ListenError> {
-    open_all(address, count).map_err(|error| {
+    let mut waited = Duration::ZERO;
+    loop {
+        let error = match open_all(address, count) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
         let is_taken = error.kind() == io::ErrorKind::AddrInUse;
-        let holder = is_taken.then(|| holder_of(address.port())).flatten();
-        ListenError {
+        let holder = match is_taken.then(|| holder_of(address.port())) {
+            Some(Holder::Process(name)) => Some(name),
+            Some(Holder::Unknown) if waited < ABANDONED_MAX => {
+                pause();
+                waited += ABANDONED_LOOK;
+                continue;
+            }
+            Some(Holder::Unknown) => Some("a process of another user".to_owned()),
+            None => None,
+        };
+        return Err(ListenError {
             address,
             error,
             holder,
-        }
-    })
+        });
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "nobody tells when the kernel is done with a port"
+)]
+fn pause() {
+    std::thread::sleep(ABANDONED_LOOK);
 }
 
 fn open_all(address: SocketAddr, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
@@ -104,12 +131,23 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     )
 }
 
+/// Who listens on a port.
+enum Holder {
+    Process(String),
+    /// Nobody that can be seen: not ours to look at, or already dead.
+    Unknown,
+}
+
 /// Finds the process that listens on a port, by the socket's inode in /proc.
+fn holder_of(port: u16) -> Holder {
+    find_holder(port).map_or(Holder::Unknown, Holder::Process)
+}
+
 #[allow(
     clippy::disallowed_methods,
     reason = "reads /proc once, to name who is in the way"
 )]
-fn holder_of(port: u16) -> Option<String> {
+fn find_holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .find_map(|table| {
@@ -136,7 +174,7 @@ fn holder_of(port: u16) -> Option<String> {
             return Some(format!("process {pid} ({})", command.trim()));
         }
     }
-    Some("a process of another user".to_owned())
+    None
 }
 
 /// The inode of the listening socket on `port` in a /proc/net/tcp table.

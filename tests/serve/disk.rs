@@ -1,0 +1,94 @@
+//! Looks at a data folder from outside: what is in it, and where its blocks lie.
+
+#![allow(clippy::disallowed_methods, reason = "a test looks at files")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use forebay_journal::format::{Block, BlockHeader, Kind, SECTOR_SIZE, SegmentHead};
+
+/// Every file and folder with its content and time of change; `lock` says who looked last and
+/// does not count.
+pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let (path, metadata) = entry.map(|e| (e.path(), e.metadata().unwrap())).unwrap();
+            if metadata.is_dir() {
+                folders.push(path.clone());
+                found.insert(path, (SystemTime::UNIX_EPOCH, Vec::new()));
+            } else if !path.ends_with("lock") {
+                let content = fs::read(&path).unwrap();
+                found.insert(path, (metadata.modified().unwrap(), content));
+            }
+        }
+    }
+    found
+}
+
+/// A segment file that holds blocks of its own.
+pub(crate) struct Segment {
+    pub(crate) path: PathBuf,
+    pub(crate) blocks: Vec<BlockHeader>,
+    /// Kinds of the records, in order.
+    pub(crate) records: Vec<Kind>,
+}
+
+/// Segments of shard 0 in the order they were written, those without blocks left out.
+pub(crate) fn segments(data: &Path) -> Vec<Segment> {
+    let mut segments: Vec<(u64, Segment)> = Vec::new();
+    for path in snapshot(&data.join("journal")).into_keys() {
+        let bytes = if path.is_file() {
+            fs::read(&path).unwrap()
+        } else {
+            continue;
+        };
+        let Ok(head) = SegmentHead::decode(&bytes) else {
+            continue;
+        };
+        if head.shard.0 == 0 {
+            let segment = blocks_of(path, &head, &bytes);
+            segments.push((head.segment.get(), segment));
+        }
+    }
+    segments.retain(|(_, segment)| !segment.blocks.is_empty());
+    segments.sort_by_key(|(number, _)| *number);
+    segments.into_iter().map(|(_, segment)| segment).collect()
+}
+
+fn blocks_of(path: PathBuf, head: &SegmentHead, bytes: &[u8]) -> Segment {
+    let (mut at, mut blocks, mut records) = (SECTOR_SIZE, Vec::new(), Vec::new());
+    while at < bytes.len()
+        && let Ok(block) = Block::decode(&bytes[at..])
+        && block.header.check_place(head, at as u64).is_ok()
+    {
+        for record in block.records() {
+            let (_, _, record) = record.unwrap();
+            records.push(record.kind());
+        }
+        at += block.header.block_size as usize;
+        blocks.push(block.header);
+    }
+    Segment {
+        path,
+        blocks,
+        records,
+    }
+}
+
+/// Changes one byte of a file.
+pub(crate) fn flip(path: &Path, offset: u64) {
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
+    file.sync_all().unwrap();
+}
