@@ -57,10 +57,6 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-    /// Whether a frame is under way.
-    pub(crate) fn is_amid(&self) -> bool {
-        self.head.is_some() || !self.bytes.is_empty()
-    }
 
     /// Takes the next bytes.
     ///

@@ -277,10 +277,13 @@ impl Ledger {
         let message = self.messages.get_mut(&uid).expect("departed before");
         let is_same = uid.body(message.size, message.is_text) == body;
         assert!(is_same, "{uid}: {} bytes are not its body", body.len());
-        let held_by = &self.sessions[&session];
-        if held_by.is_auto && message.holder == Holder::Held(session) {
+        if !self.sessions[&session].is_auto {
+            return;
+        }
+        // Handing it over settles it, even when its consumer is about to go.
+        message.is_maybe_settled = true;
+        if message.holder == Holder::Held(session) {
             message.holder = Holder::Settling(session);
-            message.is_maybe_settled = true;
         }
     }
 
@@ -356,6 +359,17 @@ impl Ledger {
                     "listener {id} did not get {uid}"
                 );
             }
+        }
+    }
+
+    /// A node starts: what was promised and nobody took is on the disk.
+    pub(crate) fn check_start(&self, has_message: impl Fn(Uid) -> bool) {
+        for (uid, message) in &self.messages {
+            let is_due = message.is_confirmed && self.is_durable(*uid) && !message.is_maybe_settled;
+            assert!(
+                !is_due || has_message(*uid),
+                "{uid} was confirmed and recovery does not find it: {message:?}"
+            );
         }
     }
 

@@ -66,6 +66,8 @@ impl World {
         let scans: Vec<_> = (0..self.options.shards)
             .map(|shard| self.store.scan(ShardId(shard), limits, self.mutant))
             .collect();
+        let is_found = |uid| scans.iter().any(|scanned| scanned.witness.has_message(uid));
+        self.ledger.check_start(is_found);
         let epoch = self.store.claim_epoch();
         for (index, scanned) in scans.iter().enumerate() {
             let recovered = &scanned.recovered;

@@ -49,7 +49,7 @@ impl Options {
             topics: pick(random, &[0, 1]),
             producers: pick(random, &[1, 2, 3]),
             consumers: pick(random, &[1, 2, 3, 4]),
-            messages: pick(random, &[60, 120, 240]),
+            messages: pick(random, &[100, 300, 800]),
             ends: pick(random, &[0, 1, 2, 3, 4]),
             life_us: pick(random, &[2_000, 10_000, 40_000]),
             has_failed_writes: pick(random, &[false, false, true]),

@@ -123,9 +123,4 @@ impl Wire {
         }
         frames
     }
-
-    /// Whether the broker stopped in the middle of a frame.
-    pub(crate) fn is_amid(&self) -> bool {
-        self.parser.is_amid()
-    }
 }
