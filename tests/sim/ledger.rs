@@ -232,6 +232,12 @@ impl Ledger {
                 one.count
             );
         }
+        if held_by.is_over {
+            // It was on its way when its consumer said that it is not one any more.
+            message.departures += 1;
+            message.departed_life = life;
+            return;
+        }
         assert_eq!(
             message.holder,
             Holder::Nobody,
@@ -245,9 +251,7 @@ impl Ledger {
         self.redelivered += u64::from(one.is_redelivered);
         message.departures += 1;
         message.departed_life = life;
-        if !held_by.is_over {
-            message.holder = Holder::Held(session);
-        }
+        message.holder = Holder::Held(session);
         let ends_before = message.ends_when_sent;
         let is_explained = self.ends_of(to) > ends_before;
         assert!(

@@ -220,6 +220,19 @@ impl World {
         if let Some(due_us) = bound.shard.poll_timeout(now) {
             self.wake(index, due_us.saturating_sub(now_us).max(1));
         }
+        if self.has_mail(index) {
+            self.wake(index, 1);
+        }
+    }
+
+    /// Whether a parcel can be taken at once.
+    fn has_mail(&self, to: usize) -> bool {
+        let node = self.node.as_ref().expect("it turns");
+        let mut waiting = node.mail.iter().filter(|(key, queue)| key.0 == to && !queue.is_empty());
+        waiting.any(|((_, from, lane), _)| {
+            let from = ShardId(*from as u16);
+            node.shards[to].shard.wants(from, ParcelLane::ALL[*lane])
+        })
     }
 
     /// A failed shard ends the node; only a failed write is a reason.

@@ -267,7 +267,11 @@ impl World {
         };
         self.now_us = next.due_us;
         let is_late = self.phase > Phase::Unrest && self.now_us > self.calm_since_us + CALM_MAX_US;
-        assert!(!is_late, "not drained in time: {:?}", self.clients);
+        assert!(
+            !is_late,
+            "not drained in time: {:?} {:?}",
+            self.clients, self.wires
+        );
         if next.life != self.life && !next.event.is_outside() {
             return;
         }
