@@ -153,11 +153,14 @@ impl Driver {
         let retry_us = self
             .has_returned_parcels
             .then_some(now.monotonic_us + RETRY_US);
+        // A turn takes one parcel of a lane; the bell rang for those behind it already.
+        let mail_us = self.has_mail().then_some(now.monotonic_us);
         [
             self.parts.shard.poll_timeout(now),
             oldest.and_then(|socket| socket.lingers_until_us),
             self.accept_again_us,
             retry_us,
+            mail_us,
         ]
         .into_iter()
         .flatten()
@@ -284,6 +287,21 @@ impl Driver {
         if socket.lingers_until_us.is_some() && socket.is_idle() {
             self.sockets.remove(&id);
         }
+    }
+
+    /// Whether a parcel can be taken at once.
+    fn has_mail(&self) -> bool {
+        let DriverParts {
+            id,
+            mailboxes,
+            shard,
+            ..
+        } = &self.parts;
+        let mut others = mailboxes.shards().filter(|from| from != id);
+        others.any(|from| {
+            let mut lanes = ParcelLane::ALL.into_iter();
+            lanes.any(|lane| mailboxes.has(*id, from, lane) && shard.wants(from, lane))
+        })
     }
 
     fn take_mail(&mut self) {

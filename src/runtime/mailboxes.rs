@@ -53,6 +53,11 @@ impl Mailboxes {
         Some(parcel)
     }
 
+    /// Whether a parcel waits.
+    pub(super) fn has(&self, to: ShardId, from: ShardId, lane: ParcelLane) -> bool {
+        !self.queues[usize::from(to.0)][usize::from(from.0)][lane as usize].is_empty()
+    }
+
     /// Shards of the node.
     pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.bells.len()).map(|index| ShardId(index as u16))

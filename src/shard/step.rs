@@ -39,31 +39,31 @@ impl Replies for Outbox<'_> {
 
 /// What a reply means to its connection.
 fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
-    connection.count_delivered(from, bytes);
-    match (&mut connection.phase, reply) {
-        (Phase::Closing, _) => {}
-        (Phase::Leaving { syncs }, Reply::Synced) => {
+    let is_last = match &mut connection.phase {
+        // It does not go into the socket, so it must not count as handed over: the host would
+        // settle what nobody got.
+        Phase::Closing => return,
+        Phase::Leaving { syncs } if matches!(reply, Reply::Synced) => {
             *syncs -= 1;
-            if *syncs == 0 {
-                if !connection.goodbye.is_empty() {
-                    let receipt = Reply::Receipt {
-                        receipt: connection.goodbye.as_slice(),
-                    };
-                    connection
-                        .frontend
-                        .handle_reply(&receipt, &mut connection.output);
-                }
-                connection.phase = Phase::Closing;
-            }
+            *syncs == 0
         }
-        (Phase::Open | Phase::Leaving { .. }, _) => {
-            if !connection
+        Phase::Open | Phase::Leaving { .. } => false,
+    };
+    connection.count_delivered(from, bytes);
+    if is_last {
+        connection.phase = Phase::Closing;
+        let receipt = connection.goodbye.as_slice();
+        if !receipt.is_empty() {
+            let receipt = Reply::Receipt { receipt };
+            connection
                 .frontend
-                .handle_reply(reply, &mut connection.output)
-            {
-                connection.phase = Phase::Closing;
-            }
+                .handle_reply(&receipt, &mut connection.output);
         }
+    } else if !connection
+        .frontend
+        .handle_reply(reply, &mut connection.output)
+    {
+        connection.phase = Phase::Closing;
     }
 }
 

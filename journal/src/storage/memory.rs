@@ -199,6 +199,14 @@ impl MemoryDisk {
             .ok_or(DiskError::Missing)
     }
 
+    /// The bytes that a power cut leaves, but for the writes in flight.
+    pub fn durable(&self, file: FileId) -> Result<&[u8], DiskError> {
+        self.files
+            .get(&file)
+            .map(|file| file.durable.as_slice())
+            .ok_or(DiskError::Missing)
+    }
+
     /// Reads `out.len()` bytes.
     ///
     /// Errors: `Io` on a sector that was made unreadable, or by seed.

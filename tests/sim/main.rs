@@ -1,0 +1,121 @@
+//! One node, simulated: the very `Shard`s of the product bound to memory, under load, faults and
+//! time that a seed chooses. `docs/testing.md` tells what is promised and checked.
+//!
+//! `FOREBAY_SIM_SEEDS=10000` runs more seeds, `FOREBAY_SIM_SEED=17` one with its log.
+
+mod client;
+mod frame;
+mod keeper;
+mod ledger;
+mod network;
+mod node;
+mod options;
+mod store;
+mod wire;
+mod witness;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use options::Mutant;
+use world::{Report, World};
+
+/// Seeds of the normal test command.
+const SEEDS: u64 = 400;
+/// Each planted fault has to be found within so many seeds.
+const MUTANT_SEEDS: u64 = 60;
+/// Threads that run seeds.
+const THREADS: usize = 2;
+
+fn run(seed: u64, mutant: Mutant) -> Report {
+    World::new(seed, mutant, false).run()
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+fn add(total: &mut Report, one: &Report) {
+    total.messages += one.messages;
+    total.confirmed += one.confirmed;
+    total.delivered += one.delivered;
+    total.redelivered += one.redelivered;
+    total.settled += one.settled;
+    total.power_cuts += one.power_cuts;
+    total.failed_writes += one.failed_writes;
+    total.clean_stops += one.clean_stops;
+    total.blocks += one.blocks;
+    total.cold_reads += one.cold_reads;
+    total.segments += one.segments;
+    total.parcels += one.parcels;
+    total.events += one.events;
+    total.virtual_us += one.virtual_us;
+}
+
+/// Runs seeds on all threads; the failed ones, and the sum of the others.
+fn run_all(seeds: u64, is_twice: bool) -> (Vec<u64>, Report) {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let (mut failed, mut total) = (Vec::new(), Report::default());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                return (failed, total);
+            }
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let report = run(seed, Mutant::None);
+                if is_twice {
+                    assert_eq!(run(seed, Mutant::None), report, "not the same twice");
+                }
+                report
+            }));
+            match result {
+                Ok(report) => add(&mut total, &report),
+                Err(_) => {
+                    eprintln!("seed {seed} failed; FOREBAY_SIM_SEED={seed} shows its log");
+                    failed.push(seed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let (mut failed, mut total) = (Vec::new(), Report::default());
+        for thread in threads {
+            let (some, sum) = thread.join().expect("failures are caught");
+            failed.extend(some);
+            add(&mut total, &sum);
+        }
+        failed.sort_unstable();
+        (failed, total)
+    })
+}
+
+#[test]
+fn promises_are_kept() {
+    if let Some(seed) = number("FOREBAY_SIM_SEED") {
+        let report = World::new(seed, Mutant::None, true).run();
+        println!("seed {seed}: {report:#?}");
+        return;
+    }
+    let seeds = number("FOREBAY_SIM_SEEDS").unwrap_or(SEEDS);
+    let (failed, total) = run_all(seeds, true);
+    println!("{seeds} seeds, each twice: {total:#?}");
+    assert!(failed.is_empty(), "failed seeds: {failed:?}");
+    assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
+}
+
+#[test]
+fn planted_faults_are_found() {
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL {
+        let is_found = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, mutant))).is_err();
+        match (0..MUTANT_SEEDS).find(is_found) {
+            Some(seed) => println!("{mutant:?}: found by seed {seed}"),
+            None => missed.push(mutant),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

@@ -1,0 +1,104 @@
+//! What a seed chooses for a whole run: sizes, faults, habits of clients.
+
+use forebay_journal::storage::memory::Random;
+
+/// Choices of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) shards: u16,
+    pub(crate) segment_size: u64,
+    pub(crate) segments_ready: usize,
+    pub(crate) cache_size: usize,
+    pub(crate) window_bytes: u64,
+    pub(crate) volatile_max_bytes: u64,
+    pub(crate) queues: usize,
+    pub(crate) topics: usize,
+    pub(crate) producers: usize,
+    pub(crate) consumers: usize,
+    /// Messages of the whole run.
+    pub(crate) messages: u32,
+    /// Ends of the node (power cut, kill, failed write, clean stop) before the calm.
+    pub(crate) ends: u32,
+    /// Virtual microseconds between two of them, about.
+    pub(crate) life_us: u64,
+    pub(crate) has_failed_writes: bool,
+    pub(crate) has_full_disk: bool,
+    pub(crate) parcel_refused_permille: u16,
+    /// Slowest write; a stall of 100 times as long comes one time in 200.
+    pub(crate) write_us: u64,
+    pub(crate) large_permille: u16,
+    pub(crate) persistent_permille: u16,
+    /// How often a client breaks off, resets, says goodbye at one of its steps.
+    pub(crate) unrest_permille: u16,
+    pub(crate) slow_reader_permille: u16,
+}
+
+impl Options {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+            from[random.below(from.len() as u64) as usize]
+        }
+        Self {
+            shards: pick(random, &[1, 1, 2, 3]),
+            segment_size: pick(random, &[640 << 10, 1 << 20, 1 << 20, 2 << 20]),
+            segments_ready: pick(random, &[2, 2, 3]),
+            cache_size: pick(random, &[1 << 20, 1 << 20, 2 << 20]),
+            window_bytes: pick(random, &[4 << 10, 32 << 10, 256 << 10]),
+            volatile_max_bytes: pick(random, &[2 << 10, 16 << 10, 1 << 20]),
+            queues: pick(random, &[1, 2, 3]),
+            topics: pick(random, &[0, 1]),
+            producers: pick(random, &[1, 2, 3]),
+            consumers: pick(random, &[1, 2, 3, 4]),
+            messages: pick(random, &[100, 300, 800]),
+            ends: pick(random, &[0, 1, 2, 3, 4]),
+            life_us: pick(random, &[2_000, 10_000, 40_000]),
+            has_failed_writes: pick(random, &[false, false, true]),
+            has_full_disk: pick(random, &[false, false, false, true]),
+            parcel_refused_permille: pick(random, &[0, 50, 400]),
+            write_us: pick(random, &[40, 200, 2_000]),
+            large_permille: pick(random, &[0, 20, 150]),
+            persistent_permille: pick(random, &[500, 900, 1000]),
+            unrest_permille: pick(random, &[0, 5, 20]),
+            slow_reader_permille: pick(random, &[0, 200, 500]),
+        }
+    }
+}
+
+/// A fault planted in the binding: the checkers have to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// None: the product as it is.
+    None,
+    /// The disk says that a write is done and loses it, one time in ten.
+    LyingDisk,
+    /// A write is reported before it is on the disk.
+    EarlyCompletion,
+    /// A failed write is reported as done.
+    SwallowedError,
+    /// A parcel between shards is lost, one time in thirty.
+    LostParcel,
+    /// Recovery forgets what was delivered before.
+    ForgottenDeliveries,
+    /// Recovery forgets what was settled.
+    ForgottenSettlements,
+    /// Recovery cuts the last message that was acknowledged.
+    ForgottenMessage,
+    /// A segment is used again before nothing in it is needed.
+    EarlyReuse,
+    /// Bytes of a connection are passed on twice, one time in five hundred.
+    RepeatedInput,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 9] = [
+        Self::LyingDisk,
+        Self::EarlyCompletion,
+        Self::SwallowedError,
+        Self::LostParcel,
+        Self::ForgottenDeliveries,
+        Self::ForgottenSettlements,
+        Self::ForgottenMessage,
+        Self::EarlyReuse,
+        Self::RepeatedInput,
+    ];
+}

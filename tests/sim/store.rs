@@ -1,0 +1,163 @@
+//! A simulated data folder: segment files of all epochs and shards on one disk, and the start of a
+//! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
+
+use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place};
+use forebay_journal::format::{Record, SECTOR_SIZE};
+use forebay_journal::reader::ReadError;
+use forebay_journal::recovery::file_name::{
+    epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+};
+use forebay_journal::recovery::{Recovered, Recovery, RecoveryInput, SegmentFile};
+use forebay_journal::storage::memory::{FileId, MemoryDisk};
+use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+
+use crate::options::Mutant;
+use crate::witness::Witness;
+
+pub(crate) const JOURNAL: JournalId = JournalId(*b"simulated folder");
+
+/// A file whose name says it is a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    pub(crate) epoch: Epoch,
+    pub(crate) shard: ShardId,
+    pub(crate) segment: SegmentId,
+    pub(crate) file: FileId,
+    pub(crate) size: u64,
+}
+
+/// What a shard starts from.
+pub(crate) struct Scanned {
+    pub(crate) recovered: Recovered,
+    pub(crate) machine: Machine,
+    pub(crate) witness: Witness,
+    /// As `recovered` numbers them.
+    pub(crate) files: Vec<Named>,
+}
+
+/// The folder.
+pub(crate) struct Store {
+    pub(crate) disk: MemoryDisk,
+    epochs_claimed: u64,
+}
+
+impl Store {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            disk: MemoryDisk::new(seed),
+            epochs_claimed: 0,
+        }
+    }
+
+    pub(crate) fn path(epoch: Epoch, shard: ShardId, segment: SegmentId) -> String {
+        let folder = epoch_folder_name(epoch);
+        format!("{folder}/{}", segment_file_name(shard, segment))
+    }
+
+    /// Makes the folder of the next epoch.
+    pub(crate) fn claim_epoch(&mut self) -> Epoch {
+        self.epochs_claimed += 1;
+        Epoch::ZERO.plus(self.epochs_claimed)
+    }
+
+    /// Removes unfinished preparations, as the listing of the folder does.
+    pub(crate) fn remove_unfinished(&mut self) {
+        let files = self.disk.files();
+        let unfinished = files.filter(|(_, name, _)| name.ends_with(".new"));
+        for file in unfinished.map(|(file, ..)| file).collect::<Vec<_>>() {
+            self.disk.remove(file).expect("just listed");
+        }
+    }
+
+    fn segments(&self, shard: ShardId) -> Vec<Named> {
+        let mut found: Vec<_> = self
+            .disk
+            .files()
+            .filter_map(|(file, name, size)| {
+                let (folder, name) = name.split_once('/')?;
+                let epoch = parse_epoch_folder_name(folder)?;
+                let (of, segment) = parse_segment_file_name(name)?;
+                (of == shard).then_some(Named {
+                    epoch,
+                    shard,
+                    segment,
+                    file,
+                    size,
+                })
+            })
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// Reads a shard's journal and replays it.
+    ///
+    /// Panics: if it does not open; no fault of a run allows that.
+    pub(crate) fn scan(&self, shard: ShardId, limits: QueueLimits, mutant: Mutant) -> Scanned {
+        let files = self.segments(shard);
+        let live = |named: &Named| self.disk.live(named.file).expect("just listed");
+        let segments = files.iter().enumerate().map(|(number, named)| SegmentFile {
+            file: number as u32,
+            epoch: named.epoch,
+            segment: named.segment,
+            size: named.size,
+            head: Ok(&live(named)[..SECTOR_SIZE]),
+        });
+        let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
+        let mut machine = Machine::new(limits);
+        let mut witness = Witness::default();
+        let mut effects = Vec::new();
+        let last_message = (mutant == Mutant::ForgottenMessage)
+            .then(|| self.last_message(&input, &files))
+            .flatten();
+        let mut sink = |lsn: Lsn, location: Location, record: &Record<'_>| {
+            let is_forgotten = match mutant {
+                Mutant::ForgottenDeliveries => matches!(record, Record::Delivery { .. }),
+                Mutant::ForgottenSettlements => matches!(record, Record::Settle { .. }),
+                _ => last_message == Some(lsn),
+            };
+            witness.record(record);
+            if !is_forgotten {
+                machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
+                effects.clear();
+            }
+        };
+        let recovered = Recovery::new(&input).run(|r, out| self.read(&files, r, out), &mut sink);
+        let recovered = recovered.unwrap_or_else(|error| panic!("{shard:?} does not open: {error}"));
+        if let Err(damaged) = machine.finish_replay() {
+            panic!("{shard:?}: {damaged}");
+        }
+        machine.check_invariants();
+        Scanned {
+            recovered,
+            machine,
+            witness,
+            files,
+        }
+    }
+
+    fn read(
+        &self,
+        files: &[Named],
+        request: forebay_journal::reader::ReadRequest,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        out.resize(request.len as usize, 0);
+        let file = files[request.file as usize].file;
+        let read = self.disk.peek(file, request.offset, out);
+        read.map_err(|_| ReadError::Short)
+    }
+
+    /// LSN of the last message of the journal.
+    fn last_message(&self, input: &RecoveryInput<'_>, files: &[Named]) -> Option<Lsn> {
+        let mut last = None;
+        let mut sink = |lsn: Lsn, _: Location, record: &Record<'_>| {
+            if matches!(record, Record::Message { .. }) {
+                last = Some(lsn);
+            }
+        };
+        let opened = Recovery::new(input).run(|r, out| self.read(files, r, out), &mut sink);
+        opened.expect("it opens twice");
+        last
+    }
+}

@@ -1,0 +1,111 @@
+//! What the disk really holds of one shard, read from its durable image alone: the measure of
+//! every promise. Knows nothing of the shard's own watermarks.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use forebay_journal::format::{Block, Parts, Record};
+use forebay_journal::storage::memory::{FileId, MemoryDisk};
+use forebay_journal::{BlockNumber, MessageId, QueueId};
+
+use crate::ledger::Uid;
+
+#[derive(Debug)]
+struct Pending {
+    file: FileId,
+    offset: u64,
+    size: usize,
+    number: BlockNumber,
+}
+
+/// Facts of one shard that survive a power cut now.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    pending: VecDeque<Pending>,
+    messages: BTreeMap<u64, (Uid, Vec<u64>)>,
+    uids: BTreeSet<Uid>,
+    settled: BTreeSet<u64>,
+    deliveries: Vec<(u64, u64, u64)>,
+}
+
+impl Witness {
+    /// A block is on its way to the disk.
+    pub(crate) fn enter(&mut self, file: FileId, offset: u64, block: &[u8]) {
+        let number = Block::decode(block)
+            .expect("a sealed block is sound")
+            .header
+            .number;
+        let size = block.len();
+        self.pending.push_back(Pending {
+            file,
+            offset,
+            size,
+            number,
+        });
+    }
+
+    /// Looks which blocks, in order, the durable image holds.
+    pub(crate) fn look(&mut self, disk: &MemoryDisk) {
+        while let Some(front) = self.pending.front() {
+            let Ok(image) = disk.durable(front.file) else {
+                return;
+            };
+            let from = front.offset as usize;
+            let Ok(block) = Block::decode(&image[from..from + front.size]) else {
+                return;
+            };
+            if block.header.number != front.number {
+                return;
+            }
+            for record in block.records() {
+                let (_, _, record) = record.expect("a sound block has sound records");
+                self.record(&record);
+            }
+            self.pending.pop_front();
+        }
+    }
+
+    /// A record counts: it lies in the durable image, and all before it.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        match record {
+            Record::Message {
+                fields,
+                queues,
+                head: Parts::One(head),
+                ..
+            } => {
+                let uid = Uid::of_head(head).expect("every message of a run has a name");
+                let queues = queues.queues().map(|queue| queue.0).collect();
+                let former = self.messages.insert(fields.message.0, (uid, queues));
+                let is_new = former.is_none_or(|(of, _)| of == uid);
+                assert!(is_new, "message {} is two messages", fields.message.0);
+                self.uids.insert(uid);
+            }
+            Record::Settle { messages, .. } => {
+                self.settled.extend(messages.messages().map(|id| id.0));
+            }
+            Record::Delivery {
+                queue: QueueId(queue),
+                first: MessageId(first),
+                last: MessageId(last),
+            } => self.deliveries.push((*queue, *first, *last)),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn has_message(&self, uid: Uid) -> bool {
+        self.uids.contains(&uid)
+    }
+
+    pub(crate) fn has_settled(&self, message: u64) -> bool {
+        self.settled.contains(&message)
+    }
+
+    /// How often the message was delivered, as far as the disk knows; none if it does not hold it.
+    pub(crate) fn deliveries_of(&self, message: u64) -> Option<usize> {
+        let (_, queues) = self.messages.get(&message)?;
+        let covers = |(queue, first, last): &&(u64, u64, u64)| {
+            queues.contains(queue) && (*first..=*last).contains(&message)
+        };
+        Some(self.deliveries.iter().filter(covers).count())
+    }
+}
