@@ -57,7 +57,6 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-
     /// Takes the next bytes.
     ///
     /// Errors: what is no STOMP.

@@ -13,8 +13,8 @@ impl World {
     /// A client connects to a shard that the kernel chooses.
     pub(crate) fn connect(&mut self, client: usize) -> ConnectionId {
         let shard = self.random.below(self.options.shards.into()) as usize;
-        let is_slow = self.phase == Phase::Unrest
-            && self.random.permille(self.options.slow_reader_permille);
+        let is_slow =
+            self.phase == Phase::Unrest && self.random.permille(self.options.slow_reader_permille);
         let room = [2 << 10, 16 << 10, 128 << 10][self.random.below(3) as usize];
         let now = self.now();
         let id = self.bound(shard).shard.handle_connected(now);
@@ -114,7 +114,11 @@ impl World {
         let Some(wire) = self.wires.get_mut(&id) else {
             return;
         };
-        let delay_us = if wire.is_slow { 40 * delay_us } else { delay_us };
+        let delay_us = if wire.is_slow {
+            40 * delay_us
+        } else {
+            delay_us
+        };
         let sent = wire.fill();
         if wire.buffered > 0 && !wire.is_outbound_due {
             wire.is_outbound_due = true;
@@ -187,9 +191,7 @@ impl World {
         let Some(wire) = self.wires.remove(&id) else {
             return;
         };
-        wire.sessions
-            .values()
-            .for_each(|one| self.ledger.end(*one));
+        wire.sessions.values().for_each(|one| self.ledger.end(*one));
         let now = self.now();
         self.bound(wire.shard).shard.handle_closed(id, now);
         self.nudge(wire.shard);
@@ -218,7 +220,11 @@ impl World {
         let node = self.node.as_ref().expect("it sends");
         let witness = &node.shards[usize::from(shard)].witness;
         let known = witness.deliveries_of(message);
-        self.note("deliver", u64::from(uid.0) << 32 | u64::from(uid.1), count as u64);
+        self.note(
+            "deliver",
+            u64::from(uid.0) << 32 | u64::from(uid.1),
+            count as u64,
+        );
         self.ledger.depart(one, known);
     }
 
@@ -253,7 +259,11 @@ impl World {
 
     fn keep_promise(&mut self, id: ConnectionId, promise: Promise) {
         let node = self.node.as_ref().expect("it sends");
-        let has_message = |uid| node.shards.iter().any(|bound| bound.witness.has_message(uid));
+        let has_message = |uid| {
+            node.shards
+                .iter()
+                .any(|bound| bound.witness.has_message(uid))
+        };
         let has_settled = |(shard, message): (u16, u64)| {
             let witness = &node.shards[usize::from(shard)].witness;
             witness.has_settled(message)
