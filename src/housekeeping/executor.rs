@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,6 +26,8 @@ use crate::runtime::bell::Bell;
 const IO_MEMORY_SIZE: usize = 1 << 20;
 /// How often a full disk is tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(100);
+/// Preemption: all tasks here give way by themselves.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// The longest the executor sleeps.
 const PULSE: Duration = Duration::from_millis(10);
 /// Requests and responses under way per shard; a shard asks for a handful at a time.
@@ -169,28 +174,41 @@ impl Housekeeper {
     }
 }
 
-/// An executor as housekeeping uses it: unpinned, small registered memory, timely preemption.
+/// An executor as housekeeping uses it: unpinned, small registered memory, no preemption.
+///
+/// glommio 0.9 goes to sleep with tasks that could run: when its preemption timer fires, or
+/// anything else arrives, between `poll_io` and `run_task_queues` (its thread lost the core just
+/// there), `run_task_queues` runs nothing and says `false`, which the caller takes for "nothing to
+/// do" and parks. In the first turn only the timer can arrive; so it is far off. Later ones are
+/// saved by [`with_pulse`].
 pub(super) fn executor(name: &str) -> LocalExecutorBuilder {
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(name)
         .io_memory(IO_MEMORY_SIZE)
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(NEVER)
 }
 
-/// Runs `work` on an executor that never sleeps for long.
+/// Runs `work` on an executor that never sleeps for long: see [`executor`].
 ///
-/// glommio 0.9 loses a wake-up now and then (about one executor start in two hundred here: a
-/// foreign wake, or a completion, and the executor sleeps on; DataDog/glommio #494 is of the
-/// kind). Every pulse it looks at its rings and its foreign wakes again, so that a lost wake-up
-/// costs milliseconds.
+/// A timer of the executor would not help: its task is one of those that wait. So a thread outside
+/// rings once a pulse, and a lost turn costs milliseconds.
 pub(super) async fn with_pulse<T>(work: impl Future<Output = T>) -> T {
-    let pulse = glommio::spawn_local(async {
-        loop {
-            glommio::timer::Timer::new(PULSE).await;
-        }
-    });
+    let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+    let (stop, stopped) = channel::<()>();
+    let pulse = std::thread::Builder::new()
+        .name("forebay-pulse".to_owned())
+        .spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(PULSE) {
+                waker.wake_by_ref();
+            }
+        });
     let result = work.await;
-    pulse.cancel().await;
+    drop(stop);
+    // Joined while this task is alive, so that its waker is never used after it.
+    match pulse.map(JoinHandle::join) {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => tracing::warn!("housekeeping ran without its pulse"),
+    }
     result
 }
 
@@ -281,4 +299,41 @@ impl Keeper {
 /// Errors: the system's.
 pub fn open_segment(path: &std::path::Path) -> std::io::Result<OwnedFd> {
     open_direct(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Starts executors while others want the cores: with a short preemption timer one in some
+    /// fifty never ran anything.
+    #[test]
+    fn executors_that_lose_the_core_come_to_run() {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let rivals: Vec<_> = (0..4)
+            .map(|_| {
+                let is_over = Arc::clone(&is_over);
+                std::thread::spawn(move || while !is_over.load(Ordering::Relaxed) {})
+            })
+            .collect();
+        for round in 0..200 {
+            let task = || async {
+                for _ in 0..3 {
+                    glommio::timer::Timer::new(Duration::from_micros(50)).await;
+                }
+            };
+            let thread = executor("forebay-test").spawn(move || with_pulse(task()));
+            let thread = thread.expect("an executor");
+            let (sender, ended) = channel();
+            std::thread::spawn(move || sender.send(thread.join().is_ok()));
+            let is_done = ended.recv_timeout(Duration::from_secs(20));
+            assert_eq!(is_done, Ok(true), "executor {round} sleeps with work to do");
+        }
+        is_over.store(true, Ordering::Relaxed);
+        rivals
+            .into_iter()
+            .for_each(|rival| rival.join().expect("only counts"));
+    }
 }
