@@ -218,7 +218,15 @@ impl World {
         let node = self.node.as_ref().expect("it sends");
         let witness = &node.shards[usize::from(shard)].witness;
         let known = witness.deliveries_of(message);
-        self.note("deliver", u64::from(uid.0) << 32 | u64::from(uid.1), count as u64);
+        self.note(
+            "deliver",
+            u64::from(uid.0) << 32 | u64::from(uid.1),
+            count as u64,
+        );
+        if self.trace.is_loud {
+            let token = frame.header("ack");
+            println!("{:>10} deliver {uid} to {} as {token:?}", self.now_us, id.0);
+        }
         self.ledger.depart(one, known);
     }
 
