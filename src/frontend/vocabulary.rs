@@ -175,6 +175,8 @@ pub enum Refusal {
     Queue(Refused),
     /// The subscription is not, or no more, there.
     UnknownSubscription,
+    /// A message was settled, by its consumer or another one, before it was passed on to its end.
+    MessageGone,
     /// A message that is not durable is larger than the memory for such messages.
     VolatileTooLarge {
         /// Bytes of that memory.
@@ -187,6 +189,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Queue(refused) => refused.fmt(f),
             Self::UnknownSubscription => write!(f, "no such subscription"),
+            Self::MessageGone => write!(f, "the message under way was settled before its end"),
             Self::VolatileTooLarge { max } => write!(
                 f,
                 "a message that is not persistent is held in memory, which has room for {max} bytes"

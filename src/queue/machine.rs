@@ -216,6 +216,12 @@ impl Machine {
         self.consumers.resolve(id).is_some()
     }
 
+    /// Whether this delivery still waits for its settlement.
+    pub fn is_outstanding(&self, id: ConsumerId, delivery_tag: u64) -> bool {
+        let consumer = self.consumers.resolve(id);
+        consumer.is_some_and(|consumer| consumer.select(delivery_tag, false).is_some())
+    }
+
     /// Whether the queue survives the process; none if it is not there.
     pub fn is_durable(&self, queue: QueueId) -> Option<bool> {
         Some(self.queues.get(queue)?.is_durable())

@@ -68,7 +68,15 @@ impl VolatileBodies {
         &mut self.slots[slot as usize]
     }
 
-    /// One queue lets go.
+    /// Keeps the body while it is passed on in pieces, whatever its queues do; let go of it by
+    /// [`Self::forget`].
+    pub(super) fn hold(&mut self, slot: u32) {
+        let body = &mut self.slots[slot as usize];
+        assert!(body.references > 0, "slot {slot} is free");
+        body.references += 1;
+    }
+
+    /// One queue lets go, or one who held it.
     ///
     /// Panics: if nobody holds the slot (the queue machine counts its references).
     pub(super) fn forget(&mut self, slot: u32) {

@@ -225,7 +225,9 @@ impl ColdBlocks {
         };
         let len = match result {
             Ok(len) => len,
-            Err(error) => return failed(error.to_string()),
+            Err(error) if chunk.is_wanted => return failed(error.to_string()),
+            // Nobody waits for it; it is read again when somebody does.
+            Err(_) => 0,
         };
         match sound_blocks(
             &buffer[..len],
@@ -250,7 +252,10 @@ impl ColdBlocks {
     pub(super) fn forget_before(&mut self, oldest: SegmentId) {
         self.wanted.retain(|(segment, ..)| *segment >= oldest);
         for slot in &mut self.chunks {
-            // One being read stays until its buffer is back.
+            // One being read stays until its buffer is back, and may hold anything then.
+            if let Some(chunk) = slot {
+                chunk.is_wanted &= chunk.segment >= oldest;
+            }
             if slot
                 .as_ref()
                 .is_some_and(|c| c.segment < oldest && c.buffer.is_some())

@@ -191,6 +191,9 @@ impl Client {
     ) {
         let mut bytes = Vec::new();
         frame::encode(command, headers, body, &mut bytes);
+        if world.trace.is_loud {
+            println!("{:>10} to {} {command} {headers:?}", world.now_us, id.0);
+        }
         world.write_to(id, &bytes);
     }
 

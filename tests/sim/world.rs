@@ -261,7 +261,12 @@ impl World {
 
     fn step(&mut self) {
         self.report.events += 1;
-        assert!(self.report.events < EVENTS_MAX, "it spins");
+        assert!(
+            self.report.events < EVENTS_MAX,
+            "it spins: {:?} {:?}",
+            self.clients,
+            self.wires
+        );
         let Some(next) = self.heap.pop() else {
             panic!("nothing happens any more and clients wait");
         };

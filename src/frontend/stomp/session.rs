@@ -147,8 +147,8 @@ impl Session {
 
     /// Whether the next event in `input` brings a message or a part of one.
     pub fn is_message_next(&self, input: &[u8]) -> bool {
-        // In the middle of a body everything belongs to a message.
-        self.engine.is_in_body() || {
+        // In the middle of a message everything belongs to it; else the input begins with a frame.
+        self.engine.is_streaming() || {
             let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
             start.is_some_and(|at| input[at..].starts_with(b"SE"))
         }

@@ -120,9 +120,10 @@ impl Connection {
         self.phase == Phase::Failed
     }
 
-    /// Returns whether the next bytes belong to the body of a frame whose head was read.
-    pub const fn is_in_body(&self) -> bool {
-        matches!(self.step, Step::Body(_) | Step::Stream(_))
+    /// Returns whether the next bytes belong to a message whose head was given out already. A frame
+    /// that waits for the rest of its body still stands whole at the start of the input.
+    pub const fn is_streaming(&self) -> bool {
+        matches!(self.step, Step::Stream(_))
     }
 
     /// Reads the next event from the start of `input`.

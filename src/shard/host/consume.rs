@@ -105,6 +105,7 @@ impl Host {
             self.link(link).remove(subscription);
         }
         self.abandon_upload(link)?;
+        self.drop_streaming(link);
         self.links.remove(&link);
         Ok(())
     }

@@ -8,7 +8,7 @@ use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 
 use super::{Failure, Host, Replies};
-use crate::frontend::{Deliver, Reply};
+use crate::frontend::{Deliver, Refusal, Reply};
 use crate::queue::{Place, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::cold::{Cold, ColdFailure, ColdRead};
@@ -21,8 +21,10 @@ const PIECE_SIZE: usize = 64 * 1024;
 enum Pumped {
     /// This many bytes went; more can follow.
     Piece { bytes: u64, is_last: bool },
-    /// The delivery's consumer is gone.
+    /// The delivery's consumer is gone, or settled it before it came.
     Stale,
+    /// The message was settled while it was being passed on; its rest is nowhere.
+    Gone,
     /// The body is being read from disk.
     Waiting,
     /// The body is not what it has to be.
@@ -63,6 +65,11 @@ impl Host {
             } else {
                 self.go_on(&streaming, replies)
             };
+            if let Pumped::Gone = pumped {
+                // A body that was begun cannot end in another way.
+                let (refusal, receipt) = (Refusal::MessageGone, None);
+                replies.reply(id, &Reply::Refused { refusal, receipt }, 0);
+            }
             if !self.note(id, streaming, is_new, pumped) {
                 return;
             }
@@ -99,6 +106,7 @@ impl Host {
             Pumped::Stale => {
                 link.deliveries.pop_front();
             }
+            Pumped::Gone => link.streaming = None,
             Pumped::Waiting => {
                 self.waiting_for_disk.push(id);
                 return false;
@@ -117,7 +125,8 @@ impl Host {
     }
 
     fn begin(&mut self, delivery: &Delivery, replies: &mut impl Replies) -> Pumped {
-        if !self.machine.has_consumer(delivery.consumer) {
+        let (consumer, tag) = (delivery.consumer, delivery.delivery_tag);
+        if !self.machine.is_outstanding(consumer, tag) {
             return Pumped::Stale;
         }
         let location = match delivery.place {
@@ -174,9 +183,23 @@ impl Host {
         let bytes = (kept.head.len() + body.len()) as u64;
         let deliver = deliver(self.shard, delivery, &fields, &kept.head, body, is_complete);
         replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
+        if !is_complete {
+            self.bodies.hold(slot);
+        }
         Pumped::Piece {
             bytes,
             is_last: is_complete,
+        }
+    }
+
+    /// Lets go of what a link holds of a body that was not passed on to its end.
+    pub(super) fn drop_streaming(&mut self, id: ConnectionId) {
+        let streaming = self
+            .links
+            .get_mut(&id)
+            .and_then(|link| link.streaming.take());
+        if let Some(Place::Volatile(slot)) = streaming.map(|streaming| streaming.delivery.place) {
+            self.bodies.forget(slot);
         }
     }
 
@@ -201,13 +224,18 @@ impl Host {
                     },
                     bytes.len() as u64,
                 );
-                return Pumped::Piece {
-                    bytes: bytes.len() as u64,
-                    is_last,
-                };
+                let bytes = bytes.len() as u64;
+                if is_last {
+                    self.bodies.forget(slot);
+                }
+                return Pumped::Piece { bytes, is_last };
             }
         };
-        let fragment = self.machine.fragments(delivery.message).get(streaming.next);
+        let fragments = self.machine.fragments(delivery.message);
+        if fragments.is_empty() {
+            return Pumped::Gone;
+        }
+        let fragment = fragments.get(streaming.next);
         let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
         match record_at(&self.writer, &mut self.cold, location) {
             Found::Record(
