@@ -225,13 +225,10 @@ impl World {
             u64::from(uid.0) << 32 | u64::from(uid.1),
             count as u64,
         );
-<<<<<<< HEAD
-=======
         if self.trace.is_loud {
             let token = frame.header("ack");
             println!("{:>10} deliver {uid} to {} as {token:?}", self.now_us, id.0);
         }
->>>>>>> wt-sim
         self.ledger.depart(one, known);
     }
 
