@@ -85,3 +85,8 @@ fn sources_are_ascii_and_modules_say_what_they_are() {
 fn documents_have_one_title_and_live_links() {
     hold(documents::check);
 }
+
+#[test]
+fn files_that_documents_and_comments_name_are_there() {
+    hold(documents::check_names);
+}

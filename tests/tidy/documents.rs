@@ -1,4 +1,5 @@
-//! Markdown: one title, and relative links that lead somewhere.
+//! Markdown: one title, relative links that lead somewhere, and files named in documents and
+//! comments that are there.
 
 use crate::source::{Finding, Tree};
 
@@ -40,6 +41,61 @@ fn check_with(tree: &Tree, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Folders of the checkout whose files documents name.
+const NAMED_FOLDERS: [&str; 8] = [
+    "benches/",
+    "docs/",
+    "fuzz/",
+    "journal/src/",
+    "journal/tests/",
+    "src/",
+    "tests/",
+    "tools/",
+];
+
+/// Checks that files named in documents (as inline code) and documents named in comments exist.
+pub(crate) fn check_names(tree: &Tree) -> Vec<Finding> {
+    check_names_with(tree, &|path| tree.root.join(path).exists())
+}
+
+fn check_names_with(tree: &Tree, exists: &dyn Fn(&str) -> bool) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut look = |file: &str, line: usize, name: &str| {
+        if !exists(name) {
+            let (file, text) = (file.to_owned(), format!("names {name}, which is not there"));
+            findings.push(Finding { file, line, text });
+        }
+    };
+    for (path, text) in &tree.documents {
+        for (index, line) in outside_fences(text) {
+            for name in line.split('`').skip(1).step_by(2) {
+                if NAMED_FOLDERS.iter().any(|top| name.starts_with(top)) && is_path(name) {
+                    look(path, index + 1, name);
+                }
+            }
+        }
+    }
+    for source in &tree.sources {
+        for (index, line) in source.comments.iter().enumerate() {
+            for word in line.split(|letter: char| !is_path_letter(letter)) {
+                let name = word.trim_end_matches('.');
+                if name.starts_with("docs/") && name.ends_with(".md") {
+                    look(&source.path, index + 1, name);
+                }
+            }
+        }
+    }
+    findings
+}
+
+fn is_path(name: &str) -> bool {
+    name.chars().all(is_path_letter)
+}
+
+fn is_path_letter(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '/' | '.' | '_' | '-')
 }
 
 /// Lines that are not inside a code fence, with their index.
@@ -141,6 +197,30 @@ mod examples {
         assert_eq!(
             lines,
             ["docs/b.md:3: dead link: docs/format.md (no docs/docs/format.md)"]
+        );
+    }
+
+    #[test]
+    fn names_of_files_that_are_gone_are_found() {
+        let names = |path: &str, text: &str| -> Vec<String> {
+            let exists = |path: &str| path == "src/main.rs" || path == "docs/format.md";
+            check_names_with(&Tree::of(&[(path, text)]), &exists)
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        assert_eq!(
+            names("a.md", "# T\n`src/main.rs` src/x.rs `src/{a,b}.rs`\n"),
+            [""; 0]
+        );
+        assert_eq!(
+            names("a.md", "# T\nsee `src/x.rs`\n"),
+            ["a.md:2: names src/x.rs, which is not there"]
+        );
+        assert_eq!(names("src/a.rs", "//! See `docs/format.md` 4.\n"), [""; 0]);
+        assert_eq!(
+            names("src/a.rs", "//! See docs/x.md.\n"),
+            ["src/a.rs:1: names docs/x.md, which is not there"]
         );
     }
 }
