@@ -160,6 +160,15 @@ impl World {
         };
         if wire.is_closed && wire.buffered == 0 && wire.sending.is_none() {
             let index = wire.client;
+            let is_owed = wire
+                .promises
+                .values()
+                .any(|promise| matches!(promise, Promise::Goodbye));
+            let is_stopping = self.node.as_ref().is_some_and(|node| node.is_stopping);
+            // A body that was begun and is nowhere any more can only end the connection.
+            let is_gone = wire.under_way().is_some_and(|uid| self.ledger.is_taken(uid));
+            let is_due = is_owed && !wire.got_error && !is_stopping && !is_gone;
+            assert!(!is_due, "client {index}: no receipt for its goodbye");
             self.wires.remove(&id);
             self.clients[index].lose();
             self.note("lost", index as u64, id.0);
@@ -176,7 +185,7 @@ impl World {
         };
         wire.is_closed = true;
         let sessions: Vec<_> = wire.sessions.values().copied().collect();
-        sessions.into_iter().for_each(|one| self.ledger.end(one));
+        sessions.into_iter().for_each(|one| self.ledger.gone(one));
         self.see_end(id);
         self.nudge(shard);
     }
@@ -189,7 +198,7 @@ impl World {
         };
         wire.sessions
             .values()
-            .for_each(|one| self.ledger.end(*one));
+            .for_each(|one| self.ledger.gone(*one));
         let now = self.now();
         self.bound(wire.shard).shard.handle_closed(id, now);
         self.nudge(wire.shard);
@@ -274,7 +283,7 @@ impl World {
                     self.ledger.settled(uid, has_settled(name));
                 }
             }
-            Promise::Nothing => {}
+            Promise::Unsubscribe(session) => self.ledger.gone(session),
             Promise::Goodbye => {
                 let wire = &self.wires[&id];
                 for uid in wire.sent.clone() {
