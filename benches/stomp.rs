@@ -4,6 +4,7 @@
 //! `cargo test` one short round shows that it still runs; its figures say nothing.
 
 use std::hint::black_box;
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 use std::time::Instant;
 
 use forebay::now::Now;

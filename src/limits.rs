@@ -30,6 +30,10 @@ pub const OPEN_BLOCKS_MAX: u32 = 1;
 pub const SEGMENT_SIZE_MIN_BYTES: u64 = MIB;
 /// Largest segment: zero-filling a longer one takes too long to be prepared ahead.
 pub const SEGMENT_SIZE_MAX_BYTES: u64 = 16 * KIB * MIB;
+/// Fewest segments prepared ahead of the writer: one is kept for records that free space.
+pub const SEGMENTS_READY_MIN: u32 = 2;
+/// Smallest block cache: it holds at least the blocks under way, and then some to read from.
+pub const BLOCK_CACHE_SIZE_MIN_BYTES: u64 = 4 * MIB;
 /// Most segments prepared ahead of the writer.
 pub const SEGMENTS_READY_MAX: u32 = 16;
 

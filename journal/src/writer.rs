@@ -188,6 +188,14 @@ impl Writer {
             .map(|segment| (segment.head, segment.at))
     }
 
+    /// The oldest segment that a block will still be written to, as far as begun.
+    pub fn oldest_segment_to_write(&self) -> Option<SegmentId> {
+        let waiting = self.sealed.front().map(|sealed| sealed.segment);
+        let open = self.open.as_ref().map(|open| open.segment);
+        let current = self.segment.as_ref().map(|segment| segment.head.segment);
+        waiting.or(open).or(current)
+    }
+
     /// Updates what the next segment's first record will say.
     pub fn set_retained(&mut self, retained: Retained) {
         self.retained = retained;

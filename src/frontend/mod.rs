@@ -100,6 +100,13 @@ impl Frontend {
         }
     }
 
+    /// Whether a body is on its way out in pieces, the last of which did not come yet.
+    pub fn is_amid_body(&self) -> bool {
+        match self {
+            Self::Stomp(session) => session.is_amid_body(),
+        }
+    }
+
     /// Bytes of output that the front end holds back for now.
     pub fn held_len(&self) -> usize {
         match self {

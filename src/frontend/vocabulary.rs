@@ -102,8 +102,14 @@ pub enum Command<B> {
     },
     /// Answer [`Reply::Synced`] when all the connection asked for so far is durable.
     Sync,
-    /// The connection is gone: detach all its consumers, forget its unfinished message.
-    Detach,
+    /// The connection takes nothing more: detach all its consumers.
+    Detach {
+        /// Whether the connection is gone; [`Command::Hangup`] comes beside it.
+        is_last: bool,
+    },
+    /// The connection is gone: forget its unfinished message. Travels behind its messages, which
+    /// may have to wait; what its consumers hold must not.
+    Hangup,
 }
 
 /// A message for a consumer, or its beginning.
@@ -246,7 +252,8 @@ impl<B> Command<B> {
             },
             Self::Drained { bytes } => Command::Drained { bytes },
             Self::Sync => Command::Sync,
-            Self::Detach => Command::Detach,
+            Self::Detach { is_last } => Command::Detach { is_last },
+            Self::Hangup => Command::Hangup,
         }
     }
 

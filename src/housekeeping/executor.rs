@@ -19,7 +19,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use super::folder::Folder;
 use super::inbox::{Inbox, Request, Response};
 use super::pace::Pace;
-use super::prepare::{Spare, open_direct, prepare};
+use super::prepare::{open_direct, prepare};
 use crate::runtime::bell::Bell;
 
 /// Bytes of I/O memory of the executor, in place of glommio's 10 MiB: it must fit a usual MEMLOCK.
@@ -70,14 +70,25 @@ impl ShardPort {
     }
 }
 
+/// A segment file.
+#[derive(Clone, Debug)]
+pub struct HeldFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// How many times it had been used before this time.
+    pub generation: u64,
+    /// Bytes in it: only a file of the configured size is used again.
+    pub size: u64,
+}
+
 /// What housekeeping knows of one shard's files at start.
 pub struct ShardFiles {
     /// Template of the heads to write: segment, generation are filled in.
     pub head: SegmentHead,
     /// Files in use, oldest first.
-    pub held: BTreeMap<SegmentId, (PathBuf, u64)>,
-    /// Files free to be used again, with their generations.
-    pub spare: Vec<(PathBuf, u64)>,
+    pub held: BTreeMap<SegmentId, HeldFile>,
+    /// Files free to be used again.
+    pub spare: Vec<HeldFile>,
     /// How many spare files are kept; more are removed.
     pub spare_max: usize,
     /// Rate of zero-filling in bytes a second while the shard does not wait.
@@ -242,10 +253,11 @@ impl Keeper {
         let mut has_said_no_space = false;
         loop {
             let spare = self.files.spare.pop();
-            let spare = spare.map(|(path, generation)| Spare { path, generation });
             match prepare(&path, head, spare, &self.pace, self.files.rate).await {
                 Ok((head, file)) => {
-                    self.files.held.insert(segment, (path, head.generation));
+                    let (generation, size) = (head.generation, head.size);
+                    let held = HeldFile { path, generation, size };
+                    self.files.held.insert(segment, held);
                     self.answer(Response::Prepared { head, file });
                     return true;
                 }
@@ -275,11 +287,13 @@ impl Keeper {
 
     fn free(&mut self, oldest: SegmentId) {
         let kept = self.files.held.split_off(&oldest);
-        for (_, (path, generation)) in std::mem::replace(&mut self.files.held, kept) {
-            if self.files.spare.len() < self.files.spare_max {
-                self.files.spare.push((path, generation));
-            } else if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!("cannot remove {}: {error}", path.display());
+        for held in std::mem::replace(&mut self.files.held, kept).into_values() {
+            // One of another size was made under another configuration.
+            let is_fitting = held.size == self.files.head.size;
+            if is_fitting && self.files.spare.len() < self.files.spare_max {
+                self.files.spare.push(held);
+            } else if let Err(error) = std::fs::remove_file(&held.path) {
+                tracing::warn!("cannot remove {}: {error}", held.path.display());
             }
         }
     }

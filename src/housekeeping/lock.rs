@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -54,7 +55,8 @@ impl fmt::Display for LockError {
 impl std::error::Error for LockError {}
 
 impl FolderLock {
-    /// Locks `folder` for this process and writes `holder` into the lock file.
+    /// Locks `folder` for this process and writes `holder` into the lock file. Waits up to two
+    /// seconds for an owner that is just ending.
     ///
     /// Errors: see [`LockError`]; nothing is changed then.
     pub fn take(folder: &Path, holder: &str) -> Result<Self, LockError> {
@@ -77,8 +79,8 @@ impl FolderLock {
             l_len: 0,
             l_pid: 0,
         };
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)) {
-            Ok(_) => {}
+        match lock_in_time(&file, &whole_file) {
+            Ok(()) => {}
             Err(Errno::EAGAIN | Errno::EACCES) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
@@ -105,6 +107,22 @@ impl FolderLock {
         self.file.set_len(0)?;
         self.file.rewind()?;
         writeln!(self.file, "{holder}")
+    }
+}
+
+/// A killed owner holds the lock until its last writes are on the disk: that takes a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn lock_in_time(file: &File, whole_file: &libc::flock) -> Result<(), Errno> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLK(whole_file)) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EAGAIN | Errno::EACCES) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(errno) => return Err(errno),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod pace;
 mod prepare;
 mod scan;
 
-pub use executor::{Housekeeper, HousekeeperError, ShardFiles, ShardPort, open_segment};
+pub use executor::{HeldFile, Housekeeper, HousekeeperError, ShardFiles, ShardPort, open_segment};
 pub use inbox::{Request, Response};
 pub use pace::Pace;
 pub use scan::{ScanError, Scanned, scan};

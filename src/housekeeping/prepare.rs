@@ -13,20 +13,13 @@ use forebay_journal::format::SegmentHead;
 use glommio::io::{DmaFile, OpenOptions, rename};
 use glommio::timer::Timer;
 
+use super::executor::HeldFile;
 use super::pace::{Pace, may_fill};
 
 /// Bytes written at a time.
 const CHUNK_SIZE: usize = 256 * 1024;
 /// Pause between two looks at the pace.
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// A file that is free to be used again.
-#[derive(Debug)]
-pub(super) struct Spare {
-    pub(super) path: PathBuf,
-    /// How many times it had been used before this time.
-    pub(super) generation: u64,
-}
 
 /// What was tried when the system refused.
 #[derive(Debug)]
@@ -38,10 +31,12 @@ pub(super) struct PrepareError {
 
 impl PrepareError {
     /// Whether the device has no space, which passes.
+    ///
+    /// By kind, not by number: glommio's errors lose the number on their way.
     pub(super) fn is_no_space(&self) -> bool {
         matches!(
-            self.error.raw_os_error(),
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
+            self.error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
 }
@@ -75,7 +70,7 @@ fn at<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -
 pub(super) async fn prepare(
     path: &Path,
     mut head: SegmentHead,
-    spare: Option<Spare>,
+    spare: Option<HeldFile>,
     pace: &Pace,
     rate: u64,
 ) -> Result<(SegmentHead, OwnedFd), PrepareError> {

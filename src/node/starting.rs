@@ -18,7 +18,7 @@ use super::running::{Event, Running};
 use super::shard_thread::{ShardStart, run_shard};
 use crate::frontend::{Users, stomp};
 use crate::housekeeping::folder::{Folder, FolderError};
-use crate::housekeeping::{Housekeeper, Scanned, ShardFiles, open_segment};
+use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, open_segment};
 use crate::limits;
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
@@ -118,10 +118,18 @@ impl Starting<'_> {
         let recovered = &scanned.recovered;
         let path = |file: u32| scanned.files[file as usize].path.clone();
         let size = self.config.journal.segment_size;
+        let held_file = |file: u32, generation, size| HeldFile {
+            path: path(file),
+            generation,
+            size,
+        };
         let held = recovered
             .segments
             .iter()
-            .map(|segment| (segment.segment, (path(segment.file), segment.generation)))
+            .map(|found| {
+                let file = held_file(found.file, found.generation, found.size);
+                (found.segment, file)
+            })
             .collect();
         let (fitting, others): (Vec<&SpareFile>, Vec<&SpareFile>) = recovered
             .spares
@@ -130,11 +138,12 @@ impl Starting<'_> {
         let spare_max = self.config.journal.segments_ready as usize + 1;
         let spare = fitting
             .iter()
-            .map(|s| (path(s.file), s.generation.unwrap_or(0)))
+            .map(|found| held_file(found.file, found.generation.unwrap_or(0), found.size))
             .collect();
         #[allow(clippy::disallowed_methods, reason = "nothing in these files counts")]
-        for spare in others {
-            // Prepared with another segment size: nothing in it counts.
+        for spare in others.iter().rev() {
+            // Of another segment size: nothing in it counts. From the highest number down, so that
+            // a crash in between leaves no gap (docs/format.md 7).
             if let Err(error) = std::fs::remove_file(path(spare.file)) {
                 tracing::warn!("cannot remove {}: {error}", path(spare.file).display());
             }

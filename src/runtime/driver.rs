@@ -327,8 +327,8 @@ impl Driver {
             match response {
                 Response::Prepared { head, file } => {
                     self.parts.files.insert(head.segment, file.try_clone()?);
-                    if let Some(current) = self.parts.shard.current_segment() {
-                        self.parts.ring.drop_segments_before(current)?;
+                    if let Some(oldest) = self.parts.shard.oldest_segment_to_write() {
+                        self.parts.ring.drop_segments_before(oldest)?;
                     }
                     self.parts.ring.add_segment(head.segment, file)?;
                     self.parts.shard.handle_segment(head);

@@ -121,6 +121,9 @@ pub(super) struct Link {
     pub(super) handed: VecDeque<(u64, ConsumerId, u64)>,
     /// Whether the list of links to pump has it.
     pub(super) is_pumping: bool,
+    /// The connection is gone, as its control commands say, and as its messages say.
+    pub(super) is_detached: bool,
+    pub(super) is_hung_up: bool,
 }
 
 impl Link {

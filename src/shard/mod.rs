@@ -159,12 +159,9 @@ impl Shard {
         self.host.writer.stats().bytes
     }
 
-    /// The segment being written.
-    pub fn current_segment(&self) -> Option<SegmentId> {
-        self.host
-            .writer
-            .segment_used()
-            .map(|(head, _)| head.segment)
+    /// The oldest segment that a block will still be written to.
+    pub fn oldest_segment_to_write(&self) -> Option<SegmentId> {
+        self.host.writer.oldest_segment_to_write()
     }
 
     /// Whether messages wait for a segment to be prepared.

@@ -43,7 +43,7 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
         // It does not go into the socket, so it must not count as handed over: the host would
         // settle what nobody got.
         Phase::Closing => return,
-        Phase::Leaving { syncs } if matches!(reply, Reply::Synced) => {
+        Phase::Leaving { syncs } if *syncs > 0 && matches!(reply, Reply::Synced) => {
             *syncs -= 1;
             *syncs == 0
         }
@@ -51,7 +51,6 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
     };
     connection.count_delivered(from, bytes);
     if is_last {
-        connection.phase = Phase::Closing;
         let receipt = connection.goodbye.as_slice();
         if !receipt.is_empty() {
             let receipt = Reply::Receipt { receipt };
@@ -63,6 +62,11 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
         .frontend
         .handle_reply(reply, &mut connection.output)
     {
+        connection.phase = Phase::Closing;
+    }
+    // The receipt comes behind the body under way.
+    let has_said_all = connection.phase == Phase::Leaving { syncs: 0 };
+    if has_said_all && !connection.frontend.is_amid_body() {
         connection.phase = Phase::Closing;
     }
 }
@@ -251,10 +255,14 @@ impl Shard {
         connection.phase = Phase::Leaving { syncs };
         connection.goodbye = receipt;
         for shard in known {
+            let detach = Command::Detach { is_last: false };
             if shard == self.id {
+                self.host.handle(id, &detach, now);
                 self.host.handle(id, &Command::Sync, now);
             } else {
                 let outgoing = self.peers.outgoing(shard);
+                // Else its own messages could wait for memory that its own consumers hold.
+                outgoing.push_command(Lane::Control, id, detach);
                 outgoing.push_command(Lane::Message, id, Command::Sync);
                 outgoing.push_command(Lane::Control, id, Command::Sync);
             }
@@ -355,11 +363,14 @@ impl Shard {
         };
         for &peer in connection.routing.known() {
             if peer == self.id {
-                self.host.handle(id, &Command::Detach, now);
+                self.host.handle(id, &Command::Detach { is_last: true }, now);
+                self.host.handle(id, &Command::Hangup, now);
             } else {
                 let outgoing = self.peers.outgoing(peer);
-                // Behind what was asked before, in the lane that messages travel in.
-                outgoing.push_command(Lane::Message, id, Command::Detach);
+                // What its consumers hold is given back though messages have to wait: they may
+                // wait for that very memory.
+                outgoing.push_command(Lane::Control, id, Command::Detach { is_last: true });
+                outgoing.push_command(Lane::Message, id, Command::Hangup);
             }
         }
     }

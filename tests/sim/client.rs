@@ -218,8 +218,8 @@ impl Client {
                 self.lose();
             }
             2 => {
-                let wire = wire_of(id, world);
-                wire.is_half_closed = true;
+                wire_of(id, world).is_half_closed = true;
+                end_sessions(id, world);
                 world.write_to(id, b"");
             }
             3 => {
@@ -233,6 +233,7 @@ impl Client {
 
     fn leave(&mut self, id: ConnectionId, world: &mut World) {
         self.is_leaving = true;
+        end_sessions(id, world);
         let receipt = self.receipt(id, world, Promise::Goodbye);
         self.say(id, world, "DISCONNECT", &[("receipt", &receipt)], b"");
     }
@@ -378,7 +379,8 @@ impl Client {
         if self.subscribed[at].is_over {
             return self.subscribe_somewhere(id, world);
         }
-        let receipt = self.receipt(id, world, Promise::Nothing);
+        let promise = Promise::Unsubscribe(self.subscribed[at].session);
+        let receipt = self.receipt(id, world, promise);
         let one = &mut self.subscribed[at];
         one.is_over = true;
         one.held.clear();
@@ -454,4 +456,10 @@ impl Client {
 
 fn wire_of(id: ConnectionId, world: &mut World) -> &mut Wire {
     world.wires.get_mut(&id).expect("the client is connected")
+}
+
+/// Whoever says that he leaves takes nothing more.
+fn end_sessions(id: ConnectionId, world: &mut World) {
+    let sessions: Vec<_> = wire_of(id, world).sessions.values().copied().collect();
+    sessions.into_iter().for_each(|one| world.ledger.end(one));
 }

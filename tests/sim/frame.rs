@@ -57,6 +57,12 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
+
+    /// The frame whose body is under way.
+    pub(crate) fn under_way(&self) -> Option<&Frame> {
+        self.head.as_ref()
+    }
+
     /// Takes the next bytes.
     ///
     /// Errors: what is no STOMP.

@@ -86,6 +86,8 @@ pub(crate) struct Message {
     departures: u32,
     departed_life: u32,
     ends_when_sent: u32,
+    /// Whether a consumer was leaving just then.
+    sent_amid_end: bool,
 }
 
 /// A subscription.
@@ -94,7 +96,10 @@ pub(crate) struct Session {
     pub(crate) to: Destination,
     pub(crate) is_auto: bool,
     confirmed_at: Option<u64>,
+    /// The client said so, or its connection is gone.
     is_over: bool,
+    /// The broker knows as well.
+    is_gone: bool,
     /// Whether nothing but its own settlements can change the order of its queue.
     is_strict: bool,
     last: BTreeMap<u32, u32>,
@@ -157,6 +162,10 @@ impl Ledger {
             departures: 0,
             departed_life: 0,
             ends_when_sent: self.ends_of(to),
+            sent_amid_end: self
+                .sessions
+                .values()
+                .any(|session| session.to == to && session.is_over && !session.is_gone),
         };
         assert!(self.messages.insert(uid, message).is_none(), "{uid} twice");
     }
@@ -193,6 +202,7 @@ impl Ledger {
             is_auto,
             confirmed_at: None,
             is_over: false,
+            is_gone: false,
             is_strict: is_alone && shards == 1,
             last: BTreeMap::new(),
             last_fresh: BTreeMap::new(),
@@ -253,7 +263,7 @@ impl Ledger {
         message.departed_life = life;
         message.holder = Holder::Held(session);
         let ends_before = message.ends_when_sent;
-        let is_explained = self.ends_of(to) > ends_before;
+        let is_explained = message.sent_amid_end || self.ends_of(to) > ends_before;
         assert!(
             !one.is_redelivered || is_explained,
             "{uid} is flagged though nothing ended since it was sent"
@@ -289,6 +299,12 @@ impl Ledger {
         if message.holder == Holder::Held(session) {
             message.holder = Holder::Settling(session);
         }
+    }
+
+    /// Whether somebody took it for good: its bytes need not be anywhere.
+    pub(crate) fn is_taken(&self, uid: Uid) -> bool {
+        let message = &self.messages[&uid];
+        message.is_maybe_settled || message.holder == Holder::Settled
     }
 
     /// The consumer sends an ACK.
@@ -336,10 +352,17 @@ impl Ledger {
         }
     }
 
+    /// The broker closed the connection of the session, or confirmed its end.
+    pub(crate) fn gone(&mut self, id: SessionId) {
+        self.end(id);
+        let session = self.sessions.get_mut(&id).expect("subscribed before");
+        session.is_gone = true;
+    }
+
     /// The node ended; whatever it held in memory is gone.
     pub(crate) fn end_life(&mut self) {
         let open: Vec<_> = self.sessions.keys().copied().collect();
-        open.into_iter().for_each(|id| self.end(id));
+        open.into_iter().for_each(|id| self.gone(id));
         self.all_ends += 1;
         self.life += 1;
     }

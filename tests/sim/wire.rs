@@ -13,7 +13,7 @@ pub(crate) enum Promise {
     Subscribe(SessionId),
     /// Messages with their names in the broker: shard and number.
     Ack(Vec<(Uid, (u16, u64))>),
-    Nothing,
+    Unsubscribe(SessionId),
     /// All that the connection sent.
     Goodbye,
 }
@@ -122,5 +122,10 @@ impl Wire {
             frames.extend(self.frames.pop_front().map(|(_, frame)| frame));
         }
         frames
+    }
+
+    /// The message that left in part.
+    pub(crate) fn under_way(&self) -> Option<Uid> {
+        Uid::parse(self.parser.under_way()?.header("uid")?)
     }
 }

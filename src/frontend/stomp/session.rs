@@ -294,6 +294,11 @@ impl Session {
         Ok((by_name, address))
     }
 
+    /// Whether a body is under way.
+    pub fn is_amid_body(&self) -> bool {
+        self.interleaving.is_busy()
+    }
+
     /// Bytes that wait for the end of a body under way.
     pub fn held_len(&self) -> usize {
         self.interleaving.held_len()

@@ -224,7 +224,7 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "journal.segments_ready",
         kind: Kind::Integer {
-            least: 1,
+            least: SEGMENTS_READY_MIN,
             most: SEGMENTS_READY_MAX,
             slot: |c| &mut c.journal.segments_ready,
         },
@@ -268,9 +268,9 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "limits.block_cache_size",
         kind: Kind::Size {
-            least: BLOCK_SIZE_MAX_BYTES,
+            least: BLOCK_CACHE_SIZE_MIN_BYTES,
             most: 1024 * 1024 * MIB,
-            multiple: 1,
+            multiple: BLOCK_ALIGN_BYTES,
             slot: |c| &mut c.limits.block_cache_size,
         },
         default: Some("\"64MiB\""),

@@ -94,20 +94,40 @@ impl Host {
         Ok(lsn)
     }
 
-    /// The connection is gone.
-    pub(super) fn detach(&mut self, link: ConnectionId) -> Result<(), AppendError> {
-        let Some(held) = self.links.get(&link) else {
-            return Ok(());
-        };
-        let mut consumers = held.consumers.clone();
+    /// The connection takes nothing more.
+    pub(super) fn detach(
+        &mut self,
+        link: ConnectionId,
+        is_last: bool,
+    ) -> Result<(), AppendError> {
+        let held = self.links.get(&link);
+        let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
             self.detach_consumer(consumer)?;
             self.link(link).remove(subscription);
         }
-        self.abandon_upload(link)?;
-        self.drop_streaming(link);
-        self.links.remove(&link);
+        if is_last {
+            self.link(link).is_detached = true;
+            self.forget_link(link);
+        }
         Ok(())
+    }
+
+    /// The connection is gone, and nothing it sent comes any more.
+    pub(super) fn hang_up(&mut self, link: ConnectionId) -> Result<(), AppendError> {
+        self.abandon_upload(link)?;
+        self.link(link).is_hung_up = true;
+        self.forget_link(link);
+        Ok(())
+    }
+
+    /// Forgets a connection when nothing that it asked for is still to come.
+    fn forget_link(&mut self, link: ConnectionId) {
+        let held = self.link(link);
+        if held.is_detached && held.is_hung_up {
+            self.drop_streaming(link);
+            self.links.remove(&link);
+        }
     }
 
     pub(super) fn settle(

@@ -78,6 +78,10 @@ enum Deferred {
     },
     Detach {
         link: ConnectionId,
+        is_last: bool,
+    },
+    Hangup {
+        link: ConnectionId,
     },
 }
 
@@ -249,7 +253,8 @@ impl Host {
             }
             Command::Drained { bytes } => self.drained(link, bytes),
             Command::Sync => self.run(Deferred::Sync { link }),
-            Command::Detach => self.run(Deferred::Detach { link }),
+            Command::Detach { is_last } => self.run(Deferred::Detach { link, is_last }),
+            Command::Hangup => self.run(Deferred::Hangup { link }),
         }
         Taken::Yes
     }
@@ -279,7 +284,8 @@ impl Host {
                 self.sync(*link);
                 Ok(())
             }
-            Deferred::Detach { link } => self.detach(*link),
+            Deferred::Detach { link, is_last } => self.detach(*link, *is_last),
+            Deferred::Hangup { link } => self.hang_up(*link),
         }
     }
 
