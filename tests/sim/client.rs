@@ -386,7 +386,9 @@ impl Client {
         one.held.clear();
         world.ledger.end(one.session);
         let headers = [("id", one.id.clone()), ("receipt", receipt)];
-        let headers = headers.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let headers = headers
+            .each_ref()
+            .map(|(key, value)| (*key, value.as_str()));
         self.say(id, world, "UNSUBSCRIBE", &headers, b"");
     }
 
@@ -418,7 +420,13 @@ impl Client {
             return self.say(id, world, "ACK", &[("id", &token)], b"");
         }
         let receipt = self.receipt(id, world, Promise::Ack(named));
-        self.say(id, world, "ACK", &[("id", &token), ("receipt", &receipt)], b"");
+        self.say(
+            id,
+            world,
+            "ACK",
+            &[("id", &token), ("receipt", &receipt)],
+            b"",
+        );
     }
 
     /// A frame came.

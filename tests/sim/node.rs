@@ -228,7 +228,10 @@ impl World {
     /// Whether a parcel can be taken at once.
     fn has_mail(&self, to: usize) -> bool {
         let node = self.node.as_ref().expect("it turns");
-        let mut waiting = node.mail.iter().filter(|(key, queue)| key.0 == to && !queue.is_empty());
+        let mut waiting = node
+            .mail
+            .iter()
+            .filter(|(key, queue)| key.0 == to && !queue.is_empty());
         waiting.any(|((_, from, lane), _)| {
             let from = ShardId(*from as u16);
             node.shards[to].shard.wants(from, ParcelLane::ALL[*lane])
@@ -301,7 +304,9 @@ impl World {
         let node = self.node.as_mut().expect("it turns");
         let queue = node.mail.entry((to, from, lane as usize)).or_default();
         if is_refused || queue.len() >= MAILBOX_MAX {
-            node.shards[from].shard.give_back(ShardId(to as u16), parcel);
+            node.shards[from]
+                .shard
+                .give_back(ShardId(to as u16), parcel);
             return self.wake(from, 1000);
         }
         if !is_lost {
@@ -383,9 +388,7 @@ impl World {
                 };
                 self.after(delay_us, event);
             }
-            None => bound
-                .shard
-                .handle_read_done(read.chunk, read.buffer, Ok(0)),
+            None => bound.shard.handle_read_done(read.chunk, read.buffer, Ok(0)),
         }
     }
 
@@ -399,7 +402,11 @@ impl World {
         mut buffer: ReadBuffer,
     ) {
         // A file that was removed meanwhile would still be open: what it holds is not needed.
-        let size = self.store.disk.live(file).map_or(0, |live| live.len() as u64);
+        let size = self
+            .store
+            .disk
+            .live(file)
+            .map_or(0, |live| live.len() as u64);
         let len = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
         if len > 0 {
             let read = self.store.disk.peek(file, offset, &mut buffer[..len]);
@@ -493,7 +500,9 @@ impl World {
         let node = self.node.as_mut().expect("it runs");
         node.is_stopping = true;
         node.stop_us = now.monotonic_us;
-        node.shards.iter_mut().for_each(|bound| bound.shard.stop(now));
+        node.shards
+            .iter_mut()
+            .for_each(|bound| bound.shard.stop(now));
         let count = node.shards.len();
         (0..count).for_each(|shard| self.nudge(shard));
     }

@@ -123,7 +123,8 @@ impl Store {
             }
         };
         let recovered = Recovery::new(&input).run(|r, out| self.read(&files, r, out), &mut sink);
-        let recovered = recovered.unwrap_or_else(|error| panic!("{shard:?} does not open: {error}"));
+        let recovered =
+            recovered.unwrap_or_else(|error| panic!("{shard:?} does not open: {error}"));
         if let Err(damaged) = machine.finish_replay() {
             panic!("{shard:?}: {damaged}");
         }

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use super::size::format_size;
 use super::{Config, Pin, User};
 use crate::limits::{
-    BLOCK_ALIGN_BYTES, BLOCK_SIZE_MAX_BYTES, CONNECTIONS_MAX, KIB, MESSAGE_SIZE_MAX_CEILING_BYTES,
-    MESSAGE_SIZE_MAX_FLOOR_BYTES, MIB, PREFETCH_MAX, SEGMENT_SIZE_MAX_BYTES,
-    SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SHARDS_MAX,
+    BLOCK_ALIGN_BYTES, BLOCK_CACHE_SIZE_MIN_BYTES, CONNECTIONS_MAX, KIB,
+    MESSAGE_SIZE_MAX_CEILING_BYTES, MESSAGE_SIZE_MAX_FLOOR_BYTES, MIB, PREFETCH_MAX,
+    SEGMENT_SIZE_MAX_BYTES, SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SHARDS_MAX,
 };
 
 /// Where a value goes: a function from the configuration to the field.
@@ -268,9 +268,9 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "limits.block_cache_size",
         kind: Kind::Size {
-            least: BLOCK_SIZE_MAX_BYTES,
+            least: BLOCK_CACHE_SIZE_MIN_BYTES,
             most: 1024 * 1024 * MIB,
-            multiple: 1,
+            multiple: BLOCK_ALIGN_BYTES,
             slot: |c| &mut c.limits.block_cache_size,
         },
         default: Some("\"64MiB\""),

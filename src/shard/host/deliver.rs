@@ -194,7 +194,10 @@ impl Host {
 
     /// Lets go of what a link holds of a body that was not passed on to its end.
     pub(super) fn drop_streaming(&mut self, id: ConnectionId) {
-        let streaming = self.links.get_mut(&id).and_then(|link| link.streaming.take());
+        let streaming = self
+            .links
+            .get_mut(&id)
+            .and_then(|link| link.streaming.take());
         if let Some(Place::Volatile(slot)) = streaming.map(|streaming| streaming.delivery.place) {
             self.bodies.forget(slot);
         }
