@@ -23,6 +23,6 @@ pub use ids::{
 };
 pub use recovery::Seal;
 pub use writer::{
-    AppendError, Appended, Budget, IDLE_SEAL_US, RECORDS_SIZE_MAX, Retained, SEALED_BLOCKS_MAX,
-    Writer, WriterStats,
+    AppendError, Appended, Budget, CACHE_SIZE_MIN, IDLE_SEAL_US, RECORDS_SIZE_MAX, Retained,
+    SEALED_BLOCKS_MAX, Writer, WriterStats,
 };

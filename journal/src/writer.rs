@@ -15,17 +15,15 @@ use std::collections::VecDeque;
 
 use crate::cache::BlockCache;
 use crate::format::{
-    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, BlockSeal, Checksum, RECORD_SIZE_MAX, Record,
-    SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size, round_up_to_sector, seal_block,
+    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, BlockSeal, Checksum, INFLIGHT_BLOCKS_MAX, RECORD_SIZE_MAX,
+    Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size, round_up_to_sector,
+    seal_block,
 };
 use crate::recovery::Seal;
 use crate::storage::buffer::{Arena, ArenaMemory, OpenBlock, SealedBlock};
 use crate::storage::{BlockWrite, IoFailure, WriteDone};
 use crate::window::Window;
 use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
-
-#[cfg(doc)]
-use crate::format::INFLIGHT_BLOCKS_MAX;
 
 mod open;
 #[cfg(test)]
@@ -35,6 +33,10 @@ use open::Open;
 
 /// Most blocks that wait sealed for a place in the window.
 pub const SEALED_BLOCKS_MAX: usize = 8;
+/// Least memory for blocks: those on their way to the disk, one being filled, and what the end of
+/// a lap wastes. With less, a record that was found to fit could find no memory.
+pub const CACHE_SIZE_MIN: usize =
+    (SEALED_BLOCKS_MAX + INFLIGHT_BLOCKS_MAX as usize + 2) * BLOCK_SIZE_MAX;
 /// Places among them that only control records may take.
 const SEALED_BLOCKS_RESERVED: usize = 2;
 /// Prepared segments that only control records may open.
@@ -134,7 +136,12 @@ impl Writer {
     /// Begins `epoch` behind `seal`, with an arena of `cache_size` bytes.
     ///
     /// The first record appended will be the `EpochStart`, once a segment was added.
+    /// Panics: if `cache_size` is below [`CACHE_SIZE_MIN`] or not whole sectors.
     pub fn new(cache_size: usize, epoch: Epoch, seal: Seal, retained: Retained) -> Self {
+        assert!(
+            cache_size >= CACHE_SIZE_MIN,
+            "{cache_size} bytes are too few for the blocks under way"
+        );
         let next_lsn = seal.lsn.next();
         Self {
             arena: Arena::new(cache_size),

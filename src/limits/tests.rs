@@ -35,7 +35,9 @@ fn each_wrong_input_is_named() {
         ("segment_size", |i| i.segment_size_bytes = MIB - 4096),
         ("segment_size", |i| i.segment_size_bytes = MIB + 1),
         ("message_size_max", |i| i.message_size_max_bytes = 1 << 31),
-        ("block_cache_size", |i| i.block_cache_size_bytes = 1),
+        ("block_cache_size", |i| {
+            i.block_cache_size_bytes = 3 * MIB - 4096
+        }),
         ("volatile_size_max", |i| i.volatile_size_max_bytes = MIB),
     ];
     for (name, spoil) in wrong {

@@ -157,4 +157,6 @@ const _: () = {
     assert!(limits::BLOCK_ALIGN_BYTES == forebay_journal::format::SECTOR_SIZE as u64);
     assert!(limits::INFLIGHT_BLOCKS_MAX as u64 == INFLIGHT_BLOCKS_MAX);
     assert!(limits::SEALED_BLOCKS_MAX as usize == forebay_journal::SEALED_BLOCKS_MAX);
+    let least = limits::BLOCK_CACHE_SIZE_MIN_BYTES as usize;
+    assert!(least == forebay_journal::CACHE_SIZE_MIN);
 };

@@ -158,10 +158,9 @@ impl Routing {
             Command::Settle { subscription, .. } => {
                 self.subscriptions.get(subscription).copied().unwrap_or(own)
             }
-            Command::Drained { .. }
-            | Command::Sync
-            | Command::Detach { .. }
-            | Command::Hangup => own,
+            Command::Drained { .. } | Command::Sync | Command::Detach { .. } | Command::Hangup => {
+                own
+            }
         };
         self.knows(shard);
         shard

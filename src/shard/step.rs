@@ -363,7 +363,8 @@ impl Shard {
         };
         for &peer in connection.routing.known() {
             if peer == self.id {
-                self.host.handle(id, &Command::Detach { is_last: true }, now);
+                self.host
+                    .handle(id, &Command::Detach { is_last: true }, now);
                 self.host.handle(id, &Command::Hangup, now);
             } else {
                 let outgoing = self.peers.outgoing(peer);

@@ -57,7 +57,6 @@ pub(crate) struct Parser {
 }
 
 impl Parser {
-
     /// The frame whose body is under way.
     pub(crate) fn under_way(&self) -> Option<&Frame> {
         self.head.as_ref()

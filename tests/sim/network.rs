@@ -13,8 +13,8 @@ impl World {
     /// A client connects to a shard that the kernel chooses.
     pub(crate) fn connect(&mut self, client: usize) -> ConnectionId {
         let shard = self.random.below(self.options.shards.into()) as usize;
-        let is_slow = self.phase == Phase::Unrest
-            && self.random.permille(self.options.slow_reader_permille);
+        let is_slow =
+            self.phase == Phase::Unrest && self.random.permille(self.options.slow_reader_permille);
         let room = [2 << 10, 16 << 10, 128 << 10][self.random.below(3) as usize];
         let now = self.now();
         let id = self.bound(shard).shard.handle_connected(now);
@@ -114,7 +114,11 @@ impl World {
         let Some(wire) = self.wires.get_mut(&id) else {
             return;
         };
-        let delay_us = if wire.is_slow { 40 * delay_us } else { delay_us };
+        let delay_us = if wire.is_slow {
+            40 * delay_us
+        } else {
+            delay_us
+        };
         let sent = wire.fill();
         if wire.buffered > 0 && !wire.is_outbound_due {
             wire.is_outbound_due = true;
@@ -166,7 +170,9 @@ impl World {
                 .any(|promise| matches!(promise, Promise::Goodbye));
             let is_stopping = self.node.as_ref().is_some_and(|node| node.is_stopping);
             // A body that was begun and is nowhere any more can only end the connection.
-            let is_gone = wire.under_way().is_some_and(|uid| self.ledger.is_taken(uid));
+            let is_gone = wire
+                .under_way()
+                .is_some_and(|uid| self.ledger.is_taken(uid));
             let is_due = is_owed && !wire.got_error && !is_stopping && !is_gone;
             assert!(!is_due, "client {index}: no receipt for its goodbye");
             self.wires.remove(&id);
@@ -270,7 +276,11 @@ impl World {
 
     fn keep_promise(&mut self, id: ConnectionId, promise: Promise) {
         let node = self.node.as_ref().expect("it sends");
-        let has_message = |uid| node.shards.iter().any(|bound| bound.witness.has_message(uid));
+        let has_message = |uid| {
+            node.shards
+                .iter()
+                .any(|bound| bound.witness.has_message(uid))
+        };
         let has_settled = |(shard, message): (u16, u64)| {
             let witness = &node.shards[usize::from(shard)].witness;
             witness.has_settled(message)

@@ -42,7 +42,7 @@ impl Options {
             shards: pick(random, &[1, 1, 2, 3]),
             segment_size: pick(random, &[640 << 10, 1 << 20, 1 << 20, 2 << 20]),
             segments_ready: pick(random, &[2, 2, 3]),
-            cache_size: pick(random, &[1 << 20, 1 << 20, 2 << 20]),
+            cache_size: pick(random, &[3 << 20, 3 << 20, 4 << 20]),
             window_bytes: pick(random, &[4 << 10, 32 << 10, 256 << 10]),
             volatile_max_bytes: pick(random, &[2 << 10, 16 << 10, 1 << 20]),
             queues: pick(random, &[1, 2, 3]),

@@ -18,7 +18,7 @@ impl BlockSource for RealWriter {
             oldest_segment,
             ..Retained::default()
         };
-        let writer = Writer::new(1 << 20, epoch, seal, retained);
+        let writer = Writer::new(3 << 20, epoch, seal, retained);
         Self {
             writer,
             oldest_segment,

@@ -95,11 +95,7 @@ impl Host {
     }
 
     /// The connection takes nothing more.
-    pub(super) fn detach(
-        &mut self,
-        link: ConnectionId,
-        is_last: bool,
-    ) -> Result<(), AppendError> {
+    pub(super) fn detach(&mut self, link: ConnectionId, is_last: bool) -> Result<(), AppendError> {
         let held = self.links.get(&link);
         let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
