@@ -3,8 +3,9 @@
 //! The best of ten rounds over 4 MiB of frames, fed in pieces as the reactor feeds them. Under
 //! `cargo test` one short round shows that it still runs; its figures say nothing.
 
-use std::hint::black_box;
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+use std::hint::black_box;
 use std::time::Instant;
 
 use forebay::now::Now;

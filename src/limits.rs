@@ -36,8 +36,6 @@ pub const SEGMENT_SIZE_MIN_BYTES: u64 = MIB;
 pub const SEGMENT_SIZE_MAX_BYTES: u64 = 16 * KIB * MIB;
 /// Fewest segments prepared ahead of the writer: one is kept for records that free space.
 pub const SEGMENTS_READY_MIN: u32 = 2;
-/// Smallest block cache: it holds at least the blocks under way, and then some to read from.
-pub const BLOCK_CACHE_SIZE_MIN_BYTES: u64 = 4 * MIB;
 /// Most segments prepared ahead of the writer.
 pub const SEGMENTS_READY_MAX: u32 = 16;
 
@@ -301,7 +299,7 @@ impl Inputs {
         within(
             "segments_ready",
             self.segments_ready.into(),
-            1,
+            SEGMENTS_READY_MIN.into(),
             SEGMENTS_READY_MAX.into(),
         )?;
         within(

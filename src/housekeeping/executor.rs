@@ -256,7 +256,11 @@ impl Keeper {
             match prepare(&path, head, spare, &self.pace, self.files.rate).await {
                 Ok((head, file)) => {
                     let (generation, size) = (head.generation, head.size);
-                    let held = HeldFile { path, generation, size };
+                    let held = HeldFile {
+                        path,
+                        generation,
+                        size,
+                    };
                     self.files.held.insert(segment, held);
                     self.answer(Response::Prepared { head, file });
                     return true;

@@ -13,6 +13,8 @@ mod tcp;
 mod transcript;
 mod wire;
 
+#![allow(clippy::disallowed_methods, reason = "tests read files and clocks")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
