@@ -40,6 +40,8 @@ pub struct SendCommand<B> {
     pub head: B,
     /// Body, or its first part.
     pub body: B,
+    /// Bytes of the whole body, where the sender said so.
+    pub body_total: Option<u64>,
     /// Whether `body` is all of it; else [`Command::SendPart`]s follow.
     pub is_complete: bool,
     /// Receipt to answer when it is safe.
@@ -217,6 +219,7 @@ impl<B> Command<B> {
                 encoding: send.encoding,
                 head: hold(send.head),
                 body: hold(send.body),
+                body_total: send.body_total,
                 is_complete: send.is_complete,
                 receipt: send.receipt.map(hold),
             }),

@@ -105,6 +105,7 @@ impl Starting<'_> {
             limits: HostLimits {
                 volatile_max_bytes: config.limits.volatile_size_max,
                 window_bytes: limits::CONNECTION_OUTPUT_WINDOW_BYTES,
+                message_size_max: config.limits.message_size_max,
                 segments_ready: config.journal.segments_ready as usize,
             },
             stomp: stomp_settings(config),

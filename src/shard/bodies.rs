@@ -16,6 +16,8 @@ pub(super) struct VolatileBodies {
     slots: Vec<VolatileBody>,
     free: Vec<u32>,
     used_bytes: u64,
+    /// Promised to messages that are still arriving.
+    reserved_bytes: u64,
     max_bytes: u64,
 }
 
@@ -30,13 +32,33 @@ impl VolatileBodies {
             slots: Vec::new(),
             free: Vec::new(),
             used_bytes: 0,
+            reserved_bytes: 0,
             max_bytes,
         }
     }
 
     /// Whether the budget is used up: whoever brought the last message has to wait.
     pub(super) fn is_full(&self) -> bool {
-        self.used_bytes >= self.max_bytes
+        self.used_bytes + self.reserved_bytes >= self.max_bytes
+    }
+
+    /// Promises room for a body that arrives in parts, whole or not at all: of two that are half
+    /// here none would ever end.
+    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
+        let is_fitting = self.used_bytes + self.reserved_bytes + bytes <= self.max_bytes;
+        if is_fitting {
+            self.reserved_bytes += bytes;
+        }
+        is_fitting
+    }
+
+    /// Takes a promise back: the body is whole (and charged), or will never be.
+    pub(super) fn release(&mut self, bytes: u64) {
+        assert!(
+            bytes <= self.reserved_bytes,
+            "{bytes} bytes were not reserved"
+        );
+        self.reserved_bytes -= bytes;
     }
 
     pub(super) fn max_bytes(&self) -> u64 {

@@ -3,6 +3,7 @@
 use forebay_journal::ShardId;
 use rustc_hash::FxHashMap;
 
+use super::host::Lane;
 use crate::frontend::{Command, Frontend, Subscription};
 use crate::routing::shard_of;
 
@@ -25,8 +26,10 @@ impl ConnectionId {
 /// Why input is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// What comes next does not fit the journal, or a peer's parcel.
+    /// What comes next does not fit the journal.
     Space,
+    /// The parcel for this shard is full.
+    Peer(ShardId, Lane),
     /// Memory for messages that are not durable is used up.
     Memory,
     /// The client does not read what it is sent.

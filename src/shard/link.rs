@@ -50,7 +50,12 @@ pub(super) enum UploadTo {
     /// Into the journal, as fragments of this upload.
     Journal { upload: u64 },
     /// Into memory.
-    Memory { body: Vec<u8> },
+    Memory {
+        body: Vec<u8>,
+        /// Bytes that memory has to hold in the end, and whether they are promised.
+        needed: u64,
+        is_reserved: bool,
+    },
     /// Nowhere: no queue wants it, or it was refused.
     Nowhere,
 }

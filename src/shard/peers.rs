@@ -2,6 +2,7 @@
 
 use forebay_journal::ShardId;
 
+use super::ConnectionId;
 use super::host::{Host, Lane, Taken};
 use super::mailbox::{Load, Outgoing, Parcel, ParcelLane, Span};
 use crate::frontend::Command;
@@ -19,33 +20,29 @@ struct Peer {
     outgoing: Outgoing,
     /// By lane: messages, control.
     incoming: [Option<Incoming>; 2],
+    /// Its message lane waits until this connection has memory.
+    waits_for_memory: Option<ConnectionId>,
 }
 
 #[derive(Debug)]
 pub(super) struct Peers {
     own: ShardId,
     peers: Vec<Peer>,
-    /// Memory for messages that are not durable is used up: let messages of peers wait.
-    is_memory_full: bool,
 }
 
 impl Peers {
     pub(super) fn new(own: ShardId, shard_count: u16) -> Self {
         let peers = (0..shard_count).map(|_| Peer::default()).collect();
-        Self {
-            own,
-            peers,
-            is_memory_full: false,
-        }
+        Self { own, peers }
     }
 
     pub(super) fn outgoing(&mut self, shard: ShardId) -> &mut Outgoing {
         &mut self.peers[usize::from(shard.0)].outgoing
     }
 
-    /// Whether every peer can take a command of this lane.
-    pub(super) fn admits(&self, lane: Lane) -> bool {
-        self.peers.iter().all(|peer| peer.outgoing.admits(lane))
+    /// Whether a peer can take a command of this lane.
+    pub(super) fn admits(&self, peer: ShardId, lane: Lane) -> bool {
+        self.peers[usize::from(peer.0)].outgoing.admits(lane)
     }
 
     pub(super) fn begin_turn(&mut self) {
@@ -92,19 +89,28 @@ impl Peers {
     }
 
     fn work_parcel(&mut self, index: usize, lane: Lane, host: &mut Host, now: Now) {
-        let place = &mut self.peers[index].incoming[lane as usize];
+        let Peer {
+            incoming,
+            waits_for_memory,
+            ..
+        } = &mut self.peers[index];
+        let place = &mut incoming[lane as usize];
         let Some(incoming) = place else { return };
-        if lane == Lane::Message && self.is_memory_full && host.is_memory_full() {
-            return;
+        if lane == Lane::Message
+            && let Some(link) = *waits_for_memory
+        {
+            if !host.may_go_on(link) {
+                return;
+            }
+            *waits_for_memory = None;
         }
-        self.is_memory_full = false;
         while let Some((link, command)) = incoming.load.command(incoming.next) {
             if !host.admits(lane) {
                 return;
             }
             incoming.next += 1;
             if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
-                self.is_memory_full = true;
+                *waits_for_memory = Some(link);
                 return;
             }
         }

@@ -198,7 +198,7 @@ impl Shard {
         } else {
             Lane::Control
         };
-        if !host.admits(lane) || !peers.admits(lane) || is_stopping {
+        if !host.admits(lane) || is_stopping {
             return Progress::Paused(0, Pause::Space);
         }
         let Connection {
@@ -226,7 +226,12 @@ impl Shard {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
                 if shard != self.id {
                     peers.outgoing(shard).push_command(lane, id, command);
-                    return Progress::Consumed(consumed);
+                    // One command too many per connection is the price of knowing where it goes.
+                    return if peers.admits(shard, lane) {
+                        Progress::Consumed(consumed)
+                    } else {
+                        Progress::Paused(consumed, Pause::Peer(shard, lane))
+                    };
                 }
                 match host.handle(id, &command, now) {
                     Taken::YesButWait if command.is_message() => {
@@ -297,10 +302,9 @@ impl Shard {
             let can_go_on = match connection.pause {
                 None => true,
                 Some(Pause::Output) => connection.pending_output() <= self.window_bytes,
-                Some(Pause::Memory) => !self.host.is_memory_full(),
-                Some(Pause::Space) => {
-                    self.host.admits(Lane::Control) && self.peers.admits(Lane::Control)
-                }
+                Some(Pause::Memory) => self.host.may_go_on(id),
+                Some(Pause::Peer(shard, lane)) => self.peers.admits(shard, lane),
+                Some(Pause::Space) => self.host.admits(Lane::Control),
             };
             if !can_go_on {
                 self.waiting.push_back(id);

@@ -5,6 +5,7 @@
 //! `transcript.rs`; which section is held by which file in `docs/conformance.md`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
 #[path = "../broker/mod.rs"]
 mod broker;
@@ -12,8 +13,6 @@ mod engine;
 mod tcp;
 mod transcript;
 mod wire;
-
-#![allow(clippy::disallowed_methods, reason = "tests read files and clocks")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -269,6 +269,7 @@ impl Session {
             encoding: ENCODING,
             head: self.scratch.head(&send.stored_head),
             body: Text::Given(send.body),
+            body_total: send.body_total,
             is_complete: send.is_complete,
             receipt: self.scratch.receipt(send.receipt),
         }))

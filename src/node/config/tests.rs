@@ -141,7 +141,7 @@ fn a_wrong_value_names_line_range_and_remedy() {
         ),
         ("[journal]\nsegment_size = 1048577", "a multiple of 4KiB"),
         ("[journal]\nsegment_size = \"1 megabyte\"", "such a value"),
-        ("[journal]\nsegments_ready = 0", "from 1 to 16"),
+        ("[journal]\nsegments_ready = 1", "from 2 to 16"),
         ("[node]\nshards = 257", "from 0 to 256"),
         ("[node]\nshards = \"two\"", "a whole number"),
         ("[node]\nshards = -1", "a whole number"),

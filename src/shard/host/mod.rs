@@ -130,6 +130,7 @@ pub(super) struct Host {
     /// Whether the last turn handed out as much as a turn may.
     has_more_to_dispatch: bool,
     window_bytes: u64,
+    message_size_max: u64,
     decision: Decision,
     routed: Routed,
     effects: Vec<Effect>,
@@ -156,6 +157,8 @@ pub struct HostLimits {
     pub volatile_max_bytes: u64,
     /// Bytes of deliveries on their way to one connection's socket.
     pub window_bytes: u64,
+    /// Largest body of a message.
+    pub message_size_max: u64,
     /// Segments to keep prepared.
     pub segments_ready: usize,
 }
@@ -181,6 +184,7 @@ impl Host {
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
             window_bytes: limits.window_bytes,
+            message_size_max: limits.message_size_max,
             decision: Decision::new(),
             routed: Routed::new(),
             effects: Vec::new(),
@@ -201,11 +205,6 @@ impl Host {
         let is_held_back = lane == Lane::Control && !self.deferred.is_empty();
         let is_open = self.failure.is_none() && !self.is_sealed;
         !is_held_back && is_open && self.writer.check(room, budget).is_ok()
-    }
-
-    /// Whether memory for messages that are not durable is used up.
-    pub(super) fn is_memory_full(&self) -> bool {
-        self.bodies.is_full()
     }
 
     /// Takes a command of the connection `link`; it was admitted.

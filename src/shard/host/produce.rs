@@ -159,10 +159,31 @@ impl Host {
         };
         self.link(link).upload = Some(Upload::new(send, to));
         self.upload_bytes(link, send.body);
-        if self.bodies.is_full() {
-            Taken::YesButWait
-        } else {
+        if self.may_go_on(link) {
             Taken::Yes
+        } else {
+            Taken::YesButWait
+        }
+    }
+
+    /// Whether a connection that waits for memory may be read again.
+    pub(in crate::shard) fn may_go_on(&mut self, link: ConnectionId) -> bool {
+        let upload = self
+            .links
+            .get_mut(&link)
+            .and_then(|link| link.upload.as_mut());
+        match upload.map(|upload| &mut upload.to) {
+            Some(UploadTo::Memory {
+                needed,
+                is_reserved,
+                ..
+            }) => {
+                *is_reserved = *is_reserved || self.bodies.reserve(*needed);
+                *is_reserved
+            }
+            // What goes to the journal or nowhere needs no memory.
+            Some(UploadTo::Journal { .. } | UploadTo::Nowhere) => true,
+            None => !self.bodies.is_full(),
         }
     }
 
@@ -173,10 +194,19 @@ impl Host {
         self.machine
             .decide_enqueue(destination, send.is_persistent, &mut self.routed)
             .map_err(Refusal::Queue)?;
-        Ok(if self.routed.is_journaled() {
-            UploadTo::Journal { upload: 0 }
-        } else {
-            UploadTo::Memory { body: Vec::new() }
+        if self.routed.is_journaled() {
+            return Ok(UploadTo::Journal { upload: 0 });
+        }
+        let max = self.bodies.max_bytes();
+        // Unknown is as much as it may become; the front end stops it there.
+        let needed = send.body_total.unwrap_or(self.message_size_max);
+        if needed > max {
+            return Err(Refusal::VolatileTooLarge { max });
+        }
+        Ok(UploadTo::Memory {
+            body: Vec::new(),
+            needed,
+            is_reserved: false,
         })
     }
 
@@ -202,15 +232,7 @@ impl Host {
                 self.link(link).last_lsn = lsn;
             }
             UploadTo::Journal { .. } | UploadTo::Nowhere => {}
-            UploadTo::Memory { body } => {
-                body.extend_from_slice(bytes);
-                let max = self.bodies.max_bytes();
-                if upload.body_size > max {
-                    let receipt = upload.receipt.take();
-                    upload.to = UploadTo::Nowhere;
-                    self.refuse(link, Refusal::VolatileTooLarge { max }, receipt);
-                }
-            }
+            UploadTo::Memory { body, .. } => body.extend_from_slice(bytes),
         }
         self.link(link).upload = Some(upload);
     }
@@ -254,7 +276,14 @@ impl Host {
                 fields.upload = upload;
                 (last, true)
             }
-            UploadTo::Memory { body } => {
+            UploadTo::Memory {
+                body,
+                needed,
+                is_reserved,
+            } => {
+                if is_reserved {
+                    self.bodies.release(needed);
+                }
                 whole = body;
                 whole.extend_from_slice(last);
                 fields.flags.is_durable = false;
@@ -287,7 +316,18 @@ impl Host {
             let record = Record::UploadAbandoned { upload: *upload };
             self.commit(&Fact::from(record), Place::NONE)?;
         }
-        self.link(link).upload = None;
+        if let Some(Upload {
+            to:
+                UploadTo::Memory {
+                    needed,
+                    is_reserved: true,
+                    ..
+                },
+            ..
+        }) = self.link(link).upload.take()
+        {
+            self.bodies.release(needed);
+        }
         Ok(())
     }
 }
