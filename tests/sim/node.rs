@@ -147,7 +147,7 @@ impl World {
             limits: HostLimits {
                 volatile_max_bytes: options.volatile_max_bytes,
                 window_bytes: options.window_bytes,
-                message_size_max: 64 << 20,
+                message_size_max: options.volatile_max_bytes / 4,
                 segments_ready: options.segments_ready,
             },
             stomp: stomp_settings(),
