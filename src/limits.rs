@@ -26,8 +26,8 @@ pub const INFLIGHT_BLOCKS_MAX: u32 = 2;
 pub const SEALED_BLOCKS_MAX: u32 = 8;
 /// Blocks being filled: records are packed into exactly one at a time.
 pub const OPEN_BLOCKS_MAX: u32 = 1;
-/// Least memory of a shard for blocks: those on their way to the disk live in it too, and the end of
-/// a lap wastes up to one.
+/// Least memory of a shard for blocks: those on their way to the disk live in it too, and the end
+/// of a lap wastes up to one.
 pub const BLOCK_CACHE_SIZE_MIN_BYTES: u64 =
     (OPEN_BLOCKS_MAX + SEALED_BLOCKS_MAX + INFLIGHT_BLOCKS_MAX + 1) as u64 * BLOCK_SIZE_MAX_BYTES;
 /// Smallest segment: a handful of the largest blocks, so that rotation is tested with small files.

@@ -224,21 +224,18 @@ impl Shard {
             Step::Broken => Progress::Broken,
             Step::Command { consumed, command } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
-                if shard != self.id {
+                let pause = if shard == self.id {
+                    let taken = host.handle(id, &command, now);
+                    let waits = taken == Taken::YesButWait && command.is_message();
+                    waits.then_some(Pause::Memory)
+                } else {
                     peers.outgoing(shard).push_command(lane, id, command);
                     // One command too many per connection is the price of knowing where it goes.
-                    return if peers.admits(shard, lane) {
-                        Progress::Consumed(consumed)
-                    } else {
-                        Progress::Paused(consumed, Pause::Peer(shard, lane))
-                    };
-                }
-                match host.handle(id, &command, now) {
-                    Taken::YesButWait if command.is_message() => {
-                        Progress::Paused(consumed, Pause::Memory)
-                    }
-                    Taken::Yes | Taken::YesButWait => Progress::Consumed(consumed),
-                }
+                    (!peers.admits(shard, lane)).then_some(Pause::Peer(shard, lane))
+                };
+                pause.map_or(Progress::Consumed(consumed), |pause| {
+                    Progress::Paused(consumed, pause)
+                })
             }
         }
     }
