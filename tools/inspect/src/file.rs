@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use forebay_journal::format::{BLOCK_SIZE_MAX, Block, SECTOR_SIZE, SegmentHead};
+use forebay_journal::format::{Block, BlockHeader, SECTOR_SIZE, SegmentHead};
 use forebay_journal::reader::{READ_SIZE_BYTES, ReadError};
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Epoch, SegmentId, ShardId};
@@ -63,12 +63,18 @@ impl OpenSegment {
         buffer: &'a mut ReadBuffer,
     ) -> Option<Block<'a>> {
         let end = head.size.min(self.size);
-        let len = end.saturating_sub(offset).min(BLOCK_SIZE_MAX as u64) as usize;
-        if len < SECTOR_SIZE {
+        if offset + SECTOR_SIZE as u64 > end {
             return None;
         }
-        let len = len / SECTOR_SIZE * SECTOR_SIZE;
-        read_at(&self.file, offset, &mut buffer[..len]).ok()?;
+        read_at(&self.file, offset, &mut buffer[..SECTOR_SIZE]).ok()?;
+        let header = BlockHeader::decode(&buffer[..SECTOR_SIZE]).ok()?;
+        let len = header.block_size as usize;
+        if offset + len as u64 > end {
+            return None;
+        }
+        if len > SECTOR_SIZE {
+            read_at(&self.file, offset, &mut buffer[..len]).ok()?;
+        }
         let block = Block::decode(&buffer[..len]).ok()?;
         block.header.check_place(head, offset).ok()?;
         Some(block)

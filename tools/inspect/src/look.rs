@@ -2,7 +2,7 @@
 //!
 //! One look that finds damage may have been overtaken by a running broker: a block arrived after
 //! its place was read, a file was recycled after it was listed. So damage is what two looks, one
-//! after the other, find at the same place; real damage stays where it is.
+//! after the other, find at the same place in files that stayed; real damage stays where it is.
 
 use anyhow::bail;
 use forebay_journal::format::{FORMAT_VERSION, SECTOR_SIZE, checksum};
@@ -117,7 +117,7 @@ pub(crate) fn look(
                 Mark::of(&error)
             }
         };
-        if former.as_ref() == Some(&mark) {
+        if former.as_ref() == Some(&mark) && looked.is_intact(buffer) {
             looked.refuse_other_version()?;
             return Ok(looked);
         }
@@ -191,6 +191,19 @@ impl Looked {
             return None;
         }
         find_arrived(&self.files, &self.surveyed, error.lsn_from, buffer)
+    }
+
+    /// Whether the files that the finding rests on were not recycled during the look: of a damaged
+    /// file that one, of a missing one all others.
+    fn is_intact(&self, buffer: &mut ReadBuffer) -> bool {
+        let file = match &self.outcome {
+            Outcome::Damaged(error) => error.file,
+            Outcome::Sound { .. } | Outcome::Contradiction { .. } => None,
+        };
+        match file.and_then(|file| self.files.get(file as usize)) {
+            Some(file) => !file.is_recycled(buffer),
+            None => !self.files.iter().any(|file| file.is_recycled(buffer)),
+        }
     }
 
     /// Tells a file of a newer release from one whose version field rotted: only the former has

@@ -8,7 +8,7 @@ pub(crate) mod verify;
 
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use forebay_journal::format::Checksum;
 use forebay_journal::recovery::RecoveryError;
 use forebay_journal::storage::buffer::ReadBuffer;
@@ -39,17 +39,21 @@ fn open_files(
     shard: ShardId,
     buffer: &mut ReadBuffer,
 ) -> anyhow::Result<(Vec<OpenSegment>, Vec<Surveyed>)> {
+    let mut opened = None;
     for _ in 0..LISTS_MAX {
         let Some(files) = place.open(shard, buffer)? else {
             continue;
         };
         let surveyed = survey(identity.journal, &files, buffer);
         // A file is taken away before its head changes: if all are there still, all fit together.
-        if files.iter().all(|file| file.name.path.exists()) {
-            return Ok((files, surveyed));
+        let is_intact = files.iter().all(|file| file.name.path.exists());
+        opened = Some((files, surveyed));
+        if is_intact {
+            break;
         }
     }
-    bail!("the files of shard {shard} change faster than they can be opened")
+    let changes = || format!("the files of shard {shard} change faster than they can be opened");
+    opened.with_context(changes)
 }
 
 fn owner_json(owner: &Owner) -> Value {

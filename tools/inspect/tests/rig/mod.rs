@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,10 +21,12 @@ use forebay_journal::recovery::file_name::{
 };
 use forebay_journal::recovery::{Recovered, Recovery, RecoveryInput, SegmentFile};
 use forebay_journal::storage::WriteDone;
+use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{
     AppendError, Budget, Epoch, JournalId, Location, Lsn, MessageId, QueueId, Retained, Seal,
     SegmentId, ShardId, Writer,
 };
+use nix::libc;
 use serde_json::Value;
 
 pub const JOURNAL: JournalId = JournalId(*b"inspected in tes");
@@ -85,11 +87,17 @@ pub struct Journal {
     next_message: u64,
     now_us: u64,
     pub recycled: u64,
+    segment_size: u64,
 }
 
 impl Journal {
     /// Makes a data folder with a superblock, and begins epoch 1.
     pub fn create(data: &Path) -> Self {
+        Self::create_sized(data, SEGMENT_SIZE)
+    }
+
+    /// The same with segments of that many bytes.
+    pub fn create_sized(data: &Path, segment_size: u64) -> Self {
         let journal = data.join("journal");
         fs::create_dir_all(&journal).expect("makes folders");
         let superblock = Superblock {
@@ -104,6 +112,7 @@ impl Journal {
             Seal::NONE,
             SegmentId::ZERO.next(),
             SegmentId::ZERO,
+            segment_size,
         )
     }
 
@@ -112,7 +121,18 @@ impl Journal {
         let recovered = recover(data);
         let oldest = recovered.oldest_segment;
         let epoch = recovered.epoch_max.next();
-        Self::begin(data, epoch, recovered.seal, oldest, recovered.segment_max)
+        let size = recovered
+            .segments
+            .last()
+            .map_or(SEGMENT_SIZE, |last| last.size);
+        Self::begin(
+            data,
+            epoch,
+            recovered.seal,
+            oldest,
+            recovered.segment_max,
+            size,
+        )
     }
 
     fn begin(
@@ -121,6 +141,7 @@ impl Journal {
         seal: Seal,
         oldest_segment: SegmentId,
         segment_max: SegmentId,
+        segment_size: u64,
     ) -> Self {
         fs::create_dir(data.join("journal").join(epoch_folder_name(epoch))).expect("new epoch");
         let retained = Retained {
@@ -140,6 +161,7 @@ impl Journal {
             next_message: seal.lsn.get() + 1,
             now_us: 0,
             recycled: 0,
+            segment_size,
         };
         journal.prepare();
         journal
@@ -156,7 +178,7 @@ impl Journal {
                 generation: 0,
                 epoch: self.epoch,
                 first_segment: self.first_segment,
-                size: SEGMENT_SIZE,
+                size: self.segment_size,
                 inflight_blocks_max: 2,
             };
             let aside = path.with_extension("new");
@@ -164,15 +186,15 @@ impl Journal {
                 head.generation = generation + 1;
                 self.recycled += 1;
                 fs::rename(spare, &aside).expect("renames");
-            } else {
-                fs::write(&aside, vec![0; SEGMENT_SIZE as usize]).expect("fills");
             }
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&aside)
-                .expect("opens");
-            file.write_all_at(&head.encode(), 0).expect("heads");
+            let file = open_direct(&aside);
+            if head.generation == 0 {
+                let zeros = ReadBuffer::new(self.segment_size as usize);
+                file.write_all_at(&zeros, 0).expect("fills");
+            }
+            let mut sector = ReadBuffer::new(SECTOR_SIZE);
+            sector.copy_from_slice(&head.encode());
+            file.write_all_at(&sector, 0).expect("heads");
             fs::rename(&aside, &path).expect("renames");
             self.files.insert(self.next_segment, file);
             self.writer.add_segment(head);
@@ -308,7 +330,7 @@ impl Journal {
         self.commit();
         let kept = self.files.split_off(&self.retained.oldest_segment);
         for (segment, file) in std::mem::replace(&mut self.files, kept) {
-            let mut sector = [0; SEGMENT_HEAD_SIZE];
+            let mut sector = ReadBuffer::new(SEGMENT_HEAD_SIZE);
             file.read_exact_at(&mut sector, 0).expect("reads");
             let head = SegmentHead::decode(&sector).expect("our own head");
             let path = path_of(&self.data, self.epoch, segment);
@@ -327,6 +349,14 @@ impl Journal {
             }
         }
     }
+}
+
+/// Opens a file as a broker does: what is written goes to the disk, not to cached pages.
+fn open_direct(path: &Path) -> File {
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let direct = options.clone().custom_flags(libc::O_DIRECT).open(path);
+    direct.or_else(|_| options.open(path)).expect("opens")
 }
 
 pub fn path_of(data: &Path, epoch: Epoch, segment: SegmentId) -> PathBuf {
