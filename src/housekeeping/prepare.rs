@@ -38,10 +38,12 @@ pub(super) struct PrepareError {
 
 impl PrepareError {
     /// Whether the device has no space, which passes.
+    ///
+    /// By kind, because glommio's errors keep that and lose the system's number.
     pub(super) fn is_no_space(&self) -> bool {
         matches!(
-            self.error.raw_os_error(),
-            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)
+            self.error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )
     }
 }
