@@ -145,6 +145,30 @@ impl Client {
         }
     }
 
+    /// Reads what comes next, at most until `timeout`, and throws it away: for heart-beats.
+    ///
+    /// Errors: of the socket; `UnexpectedEof` when the broker closed.
+    pub fn receive_bytes(&mut self, timeout: Duration) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(timeout))?;
+        match self.stream.read(&mut [0; 4096]) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => Ok(count),
+            Err(error) if is_timeout(&error) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes that lie in the socket, up to a few; they stay there. Errors: of the socket.
+    pub fn buffered(&self) -> io::Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let peeked = self.stream.peek(&mut [0; 16]);
+        self.stream.set_nonblocking(false)?;
+        match peeked {
+            Err(error) if is_timeout(&error) => Ok(0),
+            other => other,
+        }
+    }
+
     /// Takes a frame that is already here; reads nothing. Errors: `InvalidData` for no STOMP.
     pub fn take_received(&mut self) -> io::Result<Option<Frame>> {
         while self.received.get(self.taken) == Some(&b'\n') {

@@ -1,0 +1,188 @@
+//! A full disk: producers wait, settling goes on, and everything resumes when space returns.
+//!
+//! Needs a small file system of its own: a loop-mounted ext4, which only root can make. Where that
+//! cannot be, the test says so in a line that `tools/test.sh` repeats at its end, and fails when
+//! `CI` is set.
+
+#![allow(clippy::disallowed_methods, reason = "a test makes its file system")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::PATIENCE;
+use crate::broker::process::wait_until;
+use crate::broker::{Setup, fresh_folder};
+use crate::load::{Load, Producer, leave, subscribe, take_in_order};
+
+/// A small ext4, unmounted when dropped.
+struct SmallDisk {
+    mount: PathBuf,
+    /// Leads to a folder on it; the broker's log lies beside this and not on the disk.
+    data: PathBuf,
+}
+
+impl SmallDisk {
+    fn new(name: &str, mib: u64) -> Result<Self, String> {
+        // A run that was killed may have left its own mounted.
+        let left = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(name)
+            .join("mount");
+        let _ = run("umount", &["-l", &left.display().to_string()]);
+        let folder = fresh_folder(name);
+        let (image, mount) = (folder.join("disk"), folder.join("mount"));
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(mib << 20).unwrap();
+        fs::create_dir_all(&mount).unwrap();
+        let (image, mount_name) = (image.display().to_string(), mount.display().to_string());
+        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;
+        run("mount", &["-o", "loop", &image, &mount_name])?;
+        let data = folder.join("data");
+        fs::create_dir_all(mount.join("data")).unwrap();
+        std::os::unix::fs::symlink(mount.join("data"), &data).unwrap();
+        Ok(Self { mount, data })
+    }
+
+    /// Fills what is left up to `left` bytes with one file; gives its path.
+    fn fill(&self, left: u64) -> PathBuf {
+        let path = self.mount.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        let space = nix::sys::statvfs::statvfs(&self.mount).unwrap();
+        let free = space.blocks_available() * space.fragment_size();
+        let mut size = free.saturating_sub(left);
+        let block = [0; 4096];
+        while size > 0 && file.write_all(&block).is_ok() {
+            size = size.saturating_sub(4096);
+        }
+        // With no space at all the last blocks do not find any: that is what was wanted.
+        let _ = file.sync_all();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a broker that was just killed may still be letting go.
+        let mount = self.mount.display().to_string();
+        if let Err(error) = run("umount", &["-l", &mount]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new(program).args(arguments).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program}: {}", said.trim()))
+    }
+}
+
+/// The disk, or the reason why there is none, said loudly.
+fn disk(name: &str) -> Option<SmallDisk> {
+    match SmallDisk::new(name, 64) {
+        Ok(disk) => Some(disk),
+        Err(reason) => {
+            println!("NOT RUN full disk ({name}): no loop-mounted file system: {reason}");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "CI must run this: {reason}"
+            );
+            None
+        }
+    }
+}
+
+fn setup(disk: &SmallDisk) -> Setup {
+    Setup::new(&disk.data)
+        .config("[journal]\nsegment_size = \"1MiB\"\n[limits]\nblock_cache_size = \"4MiB\"\n")
+}
+
+const LOAD: Load = Load {
+    queue: "/queue/full",
+    count: 1_500,
+    len: 65_536,
+    is_persistent: true,
+    window: 16,
+};
+
+/// 94 MiB into a disk of 64: held back, drained, resumed, all there, in order.
+#[test]
+fn draining_a_full_disk_lets_producers_go_on() {
+    let Some(disk) = disk("full-drain") else {
+        return;
+    };
+    let mut setup = setup(&disk);
+    let running = setup.start();
+    let address = running.address();
+    let producer = Producer::start(address, LOAD);
+    let held_at = producer.wait_held_back();
+    println!("full disk: held back at {held_at} messages of 64 KiB");
+    assert!(held_at > 400, "only {held_at} fit 64 MiB");
+    assert!(
+        running.said().contains("producers wait for space"),
+        "{}",
+        running.said()
+    );
+    // Settling goes on with the disk full; what it frees lets the producer go on by itself.
+    let mut client = subscribe(address, LOAD.queue, "client");
+    take_in_order(&mut client, 0..100, LOAD.len);
+    wait_until(PATIENCE, "the producer goes on", || {
+        producer.confirmed() > held_at
+    });
+    take_in_order(&mut client, 100..LOAD.count, LOAD.len);
+    producer.join();
+    leave(client);
+    assert!(running.stop().success());
+}
+
+/// Space that comes back from outside is found without anybody doing anything.
+#[test]
+fn space_from_outside_lets_producers_go_on() {
+    let Some(disk) = disk("full-filler") else {
+        return;
+    };
+    let mut setup = setup(&disk);
+    let running = setup.start();
+    let address = running.address();
+    let filler = disk.fill(10 << 20);
+    let load = Load { count: 400, ..LOAD };
+    let producer = Producer::start(address, load);
+    let held_at = producer.wait_held_back();
+    println!("full disk: held back at {held_at} messages beside a filler");
+    assert!(
+        (50..300).contains(&held_at),
+        "{held_at} messages in some 10 MiB"
+    );
+    fs::remove_file(filler).unwrap();
+    producer.join();
+    let mut client = subscribe(address, load.queue, "client");
+    take_in_order(&mut client, 0..load.count, load.len);
+    leave(client);
+    assert!(running.stop().success());
+}
+
+/// A broker that starts on a full disk recovers, delivers and drains.
+#[test]
+fn a_start_on_a_full_disk_delivers_what_is_there() {
+    let Some(disk) = disk("full-start") else {
+        return;
+    };
+    let mut setup = setup(&disk);
+    let running = setup.start();
+    let producer = Producer::start(running.address(), Load { count: 300, ..LOAD });
+    producer.join();
+    disk.fill(0);
+    running.kill();
+    let running = setup.start();
+    let mut client = subscribe(running.address(), LOAD.queue, "client");
+    take_in_order(&mut client, 0..300, LOAD.len);
+    leave(client);
+    let producer = Producer::start(running.address(), Load { count: 100, ..LOAD });
+    producer.join();
+    assert!(running.stop().success());
+}
