@@ -38,7 +38,7 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
-        let mut broker = Loopback::new();
+        let mut broker = Loopback::new(64 << 20);
         let producers = (0..PRODUCERS).map(|index| Producer {
             id: broker.connect(),
             queue: if index % 4 == 3 { "auto" } else { "acked" },

@@ -25,8 +25,8 @@ pub(crate) struct Loopback {
 }
 
 impl Loopback {
-    /// Starts an empty shard.
-    pub(crate) fn new() -> Self {
+    /// Starts an empty shard with this much memory for blocks.
+    pub(crate) fn new(cache_size: usize) -> Self {
         let limits = QueueLimits {
             queues_max: 1000,
             consumers_max: 1000,
@@ -39,7 +39,7 @@ impl Loopback {
             oldest_segment,
             ..Retained::default()
         };
-        let writer = Writer::new(64 << 20, epoch, Seal::NONE, retained);
+        let writer = Writer::new(cache_size, epoch, Seal::NONE, retained);
         let config = ShardConfig {
             shard: ShardId(0),
             shard_count: 1,
