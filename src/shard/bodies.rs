@@ -39,6 +39,10 @@ impl VolatileBodies {
         self.used_bytes >= self.max_bytes
     }
 
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
     pub(super) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }

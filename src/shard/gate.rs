@@ -54,6 +54,11 @@ impl<E> Gate<E> {
         self.parked.pop_front().map(|(_, effect)| effect)
     }
 
+    /// Effects that wait, in order.
+    pub(super) fn parked(&self) -> impl Iterator<Item = &E> {
+        self.parked.iter().map(|(_, effect)| effect)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.parked.is_empty()
     }
