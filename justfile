@@ -49,6 +49,10 @@ power-cut-long workloads="40000":
 sim cases="100000":
     PROPTEST_CASES={{cases}} cargo test --release --locked --workspace --lib --test '*model*'
 
+# The simulated node over many more seeds than in CI.
+sim-long seeds="20000":
+    FOREBAY_SIM_SEEDS={{seeds}} cargo test --release --locked --test sim promises -- --nocapture
+
 # Fuzzes one decoder, such as `just fuzz stomp 600`. Nightly and cargo-fuzz.
 fuzz target seconds="60":
     cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}

@@ -61,6 +61,10 @@ impl VolatileBodies {
         self.reserved_bytes -= bytes;
     }
 
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used_bytes
+    }
+
     pub(super) fn max_bytes(&self) -> u64 {
         self.max_bytes
     }

@@ -7,6 +7,10 @@ use std::collections::VecDeque;
 
 use forebay_journal::Lsn;
 
+/// Effects there is room for from the start: what a busy turn and two writes in flight park. More
+/// grow it once.
+const CAPACITY: usize = 4096;
+
 /// Effects that wait for their LSN.
 #[derive(Debug)]
 pub(super) struct Gate<E> {
@@ -18,7 +22,7 @@ pub(super) struct Gate<E> {
 impl<E> Gate<E> {
     pub(super) fn new(durable_end: Lsn) -> Self {
         Self {
-            parked: VecDeque::new(),
+            parked: VecDeque::with_capacity(CAPACITY),
             durable_end,
         }
     }
@@ -48,6 +52,11 @@ impl<E> Gate<E> {
             return None;
         }
         self.parked.pop_front().map(|(_, effect)| effect)
+    }
+
+    /// Effects that wait, in order.
+    pub(super) fn parked(&self) -> impl Iterator<Item = &E> {
+        self.parked.iter().map(|(_, effect)| effect)
     }
 
     pub(super) fn is_empty(&self) -> bool {

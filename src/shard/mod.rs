@@ -5,6 +5,7 @@
 //! takes actions until there are none.
 
 mod bodies;
+mod check;
 mod cold;
 mod connection;
 mod gate;
@@ -16,6 +17,7 @@ mod step;
 mod stop;
 mod timers;
 
+pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane};
@@ -181,13 +183,6 @@ impl Shard {
             writer: self.host.writer.stats(),
             connections: self.connections.len(),
         }
-    }
-
-    /// Checks what has to hold between turns.
-    ///
-    /// Panics: if it does not (our own mistake).
-    pub fn check_invariants(&self) {
-        self.host.machine.check_invariants();
     }
 
     /// A write ended.

@@ -4,7 +4,7 @@
 use forebay::shard::ConnectionId;
 
 use crate::frame::{Frame, Seen};
-use crate::ledger::{Departure, Uid};
+use crate::ledger::{Departure, SessionId, Uid};
 use crate::options::Mutant;
 use crate::wire::{Promise, Wire};
 use crate::world::{Event, Phase, World};
@@ -191,7 +191,7 @@ impl World {
         };
         wire.is_closed = true;
         let sessions: Vec<_> = wire.sessions.values().copied().collect();
-        sessions.into_iter().for_each(|one| self.ledger.gone(one));
+        sessions.into_iter().for_each(|one| self.end_session(one));
         self.see_end(id);
         self.nudge(shard);
     }
@@ -204,10 +204,18 @@ impl World {
         };
         wire.sessions
             .values()
-            .for_each(|one| self.ledger.gone(*one));
+            .for_each(|one| self.end_session(*one));
         let now = self.now();
         self.bound(wire.shard).shard.handle_closed(id, now);
         self.nudge(wire.shard);
+    }
+
+    /// The connection of a session is closed; another shard that has its queue hears of it later.
+    fn end_session(&mut self, session: SessionId) {
+        match self.options.shards {
+            1 => self.ledger.gone(session),
+            _ => self.ledger.end(session),
+        }
     }
 
     /// The head of a message leaves.

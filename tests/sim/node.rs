@@ -215,6 +215,8 @@ impl World {
         }
         let bound = self.bound(index);
         bound.shard.check_invariants();
+        self.check_bounds(index);
+        let bound = self.bound(index);
         if bound.shard.is_stopped() {
             return self.finish_stop();
         }
@@ -237,6 +239,24 @@ impl World {
             let from = ShardId(*from as u16);
             node.shards[to].shard.wants(from, ParcelLane::ALL[*lane])
         })
+    }
+
+    /// Memory is bounded, whatever clients do.
+    fn check_bounds(&mut self, index: usize) {
+        let held = self.bound(index).shard.held();
+        // What cannot be consumed yet: a head and a body kept whole, and what one receive brings.
+        let input_max = StompLimits::default().header_bytes_max + (4 << 10) + (32 << 10);
+        assert!(held.input_max_bytes <= input_max, "{held:?}");
+        // Each shard passes on up to its window and one piece or message more.
+        let shards = usize::from(self.options.shards);
+        let piece = forebay_journal::format::BLOCK_SIZE_MAX;
+        let output_max = shards * (self.options.window_bytes as usize + piece + (64 << 10));
+        assert!(held.output_max_bytes <= output_max, "{held:?}");
+        // Each connection, and each other shard, may go over the top by one message.
+        let most = self.options.volatile_max_bytes;
+        let senders = self.wires.len() as u64 + u64::from(self.options.shards);
+        let volatile_max = most + senders * (most + 1024);
+        assert!(held.volatile_bytes <= volatile_max, "{held:?}");
     }
 
     /// A failed shard ends the node; only a failed write is a reason.

@@ -519,6 +519,26 @@ impl Host {
         self.writer.is_drained() && self.gate.is_empty() && self.deferred.is_empty()
     }
 
+    pub(super) fn links(&self) -> impl Iterator<Item = (&ConnectionId, &Link)> {
+        self.links.iter()
+    }
+
+    pub(super) fn is_pumping(&self, link: ConnectionId) -> bool {
+        self.pumping.contains(&link)
+    }
+
+    /// Links of the deliveries in the gate.
+    pub(super) fn parked_deliveries(&self) -> impl Iterator<Item = ConnectionId> {
+        self.gate.parked().filter_map(|parked| match parked {
+            Parked::Deliver(delivery) => Some(delivery.link),
+            _ => None,
+        })
+    }
+
+    pub(super) fn volatile_bytes(&self) -> u64 {
+        self.bodies.used_bytes()
+    }
+
     pub(super) fn stats(&self) -> HostStats {
         self.stats
     }
