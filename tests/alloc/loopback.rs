@@ -44,6 +44,7 @@ impl Loopback {
             shard: ShardId(0),
             shard_count: 1,
             limits: HostLimits {
+                message_size_max: 64 << 20,
                 volatile_max_bytes: 256 << 20,
                 window_bytes: 256 << 10,
                 segments_ready: 2,
