@@ -86,7 +86,14 @@ impl Describer {
 
     /// The record without its kind, for people.
     pub(crate) fn text(&self, record: &Record<'_>) -> String {
-        match *record {
+        self.standing_text(record)
+            .or_else(|| self.traffic_text(record))
+            .unwrap_or_default()
+    }
+
+    /// Of a record about the journal itself or a queue's being.
+    fn standing_text(&self, record: &Record<'_>) -> Option<String> {
+        Some(match *record {
             Record::EpochStart {
                 epoch,
                 sealed_epoch,
@@ -129,6 +136,13 @@ impl Describer {
                 }
             ),
             Record::QueueDelete { queue } => format!("queue {}", self.queue(queue)),
+            _ => return None,
+        })
+    }
+
+    /// Of a record about messages.
+    fn traffic_text(&self, record: &Record<'_>) -> Option<String> {
+        Some(match *record {
             Record::Message {
                 fields,
                 queues,
@@ -175,7 +189,8 @@ impl Describer {
             Record::Transaction { transaction, state } => {
                 format!("transaction {transaction} {}", state_name(state))
             }
-        }
+            _ => return None,
+        })
     }
 
     fn message(
@@ -234,50 +249,15 @@ impl Describer {
 
     /// The record's fields by the names of `docs/format.md`.
     pub(crate) fn json(&self, record: &Record<'_>, object: &mut Map<String, Value>) {
-        let fields = match *record {
-            Record::EpochStart {
-                epoch,
-                sealed_epoch,
-                sealed_lsn,
-                sealed_block,
-                sealed_checksum,
-                oldest_segment,
-                message_floor,
-                queue_floor,
-            } => json!({
-                "starts_epoch": epoch.get(),
-                "sealed_epoch": sealed_epoch.get(),
-                "sealed_lsn": sealed_lsn.get(),
-                "sealed_block": sealed_block.get(),
-                "sealed_checksum": sealed_checksum.to_string(),
-                "oldest_segment": oldest_segment.get(),
-                "message_floor": message_floor.0,
-                "queue_floor": queue_floor.0,
-            }),
-            Record::Retained {
-                oldest_segment,
-                message_floor,
-                queue_floor,
-            } => json!({
-                "oldest_segment": oldest_segment.get(),
-                "message_floor": message_floor.0,
-                "queue_floor": queue_floor.0,
-            }),
-            Record::CleanShutdown { unix_ms } => json!({ "unix_ms": unix_ms }),
-            Record::QueueDefine {
-                queue,
-                routing,
-                flags,
-                address,
-                name,
-            } => json!({
-                "queue": queue.0,
-                "queue_name": text_or_base64(name),
-                "address": text_or_base64(address),
-                "routing": routing_name(routing),
-                "is_auto_created": flags.is_auto_created,
-            }),
-            Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
+        let fields = standing_json(record).or_else(|| self.traffic_json(record));
+        if let Some(Value::Object(fields)) = fields {
+            object.extend(fields);
+        }
+    }
+
+    /// Of a record about messages.
+    fn traffic_json(&self, record: &Record<'_>) -> Option<Value> {
+        Some(match *record {
             Record::Message {
                 fields,
                 queues,
@@ -314,10 +294,8 @@ impl Describer {
             Record::Transaction { transaction, state } => {
                 json!({ "transaction": transaction, "state": state_name(state) })
             }
-        };
-        if let Value::Object(fields) = fields {
-            object.extend(fields);
-        }
+            _ => return None,
+        })
     }
 
     fn message_json(
@@ -355,6 +333,56 @@ impl Describer {
             object[format!("{field}_preview")] = escaped(shown).into();
         }
     }
+}
+
+/// Of a record about the journal itself or a queue's being.
+fn standing_json(record: &Record<'_>) -> Option<Value> {
+    Some(match *record {
+        Record::EpochStart {
+            epoch,
+            sealed_epoch,
+            sealed_lsn,
+            sealed_block,
+            sealed_checksum,
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        } => json!({
+            "starts_epoch": epoch.get(),
+            "sealed_epoch": sealed_epoch.get(),
+            "sealed_lsn": sealed_lsn.get(),
+            "sealed_block": sealed_block.get(),
+            "sealed_checksum": sealed_checksum.to_string(),
+            "oldest_segment": oldest_segment.get(),
+            "message_floor": message_floor.0,
+            "queue_floor": queue_floor.0,
+        }),
+        Record::Retained {
+            oldest_segment,
+            message_floor,
+            queue_floor,
+        } => json!({
+            "oldest_segment": oldest_segment.get(),
+            "message_floor": message_floor.0,
+            "queue_floor": queue_floor.0,
+        }),
+        Record::CleanShutdown { unix_ms } => json!({ "unix_ms": unix_ms }),
+        Record::QueueDefine {
+            queue,
+            routing,
+            flags,
+            address,
+            name,
+        } => json!({
+            "queue": queue.0,
+            "queue_name": text_or_base64(name),
+            "address": text_or_base64(address),
+            "routing": routing_name(routing),
+            "is_auto_created": flags.is_auto_created,
+        }),
+        Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
+        _ => return None,
+    })
 }
 
 fn of_transaction(transaction: u64) -> String {

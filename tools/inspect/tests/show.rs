@@ -174,12 +174,23 @@ fn records_of_one_queue_as_lines() {
     journal.settle(1, &[first]);
     journal.commit();
     let said = inspect(&["records", "--queue", "/queue/orders"], data.path());
-    let expected = "         2  1:4096+272            queue_define      queue 1 named orders at address orders, anycast, made itself
-         4  1:4096+352            message           message 1 to queue 1 (orders), 4 B head \"persistent:true\\n\" body \"one\\n\"
-         6  1:4096+560            message           message 3 to queue 1 (orders), 2 (bills), 2 B head \"persistent:true\\n\" body \"\\0\\xff\"
-         7  1:4096+672            delivery          queue 1 (orders), messages 1 to 1
-         9  1:4096+736            settle            queue 1 (orders), accepted message 1
-";
+    let head = "head \"persistent:true\\n\"";
+    let expected = [
+        "2  1:4096+272            queue_define      queue 1 named orders at address orders, \
+         anycast, made itself",
+        &format!(
+            "4  1:4096+352            message           message 1 to queue 1 (orders), 4 B {head} \
+             body \"one\\n\""
+        ),
+        &format!(
+            "6  1:4096+560            message           message 3 to queue 1 (orders), 2 (bills), \
+             2 B {head} body \"\\0\\xff\""
+        ),
+        "7  1:4096+672            delivery          queue 1 (orders), messages 1 to 1",
+        "9  1:4096+736            settle            queue 1 (orders), accepted message 1",
+    ]
+    .map(|line| format!("         {line}\n"))
+    .concat();
     assert_eq!(said.out, expected, "{said:?}");
     let args = [
         "records", "--json", "--bodies", "--from", "6", "--limit", "1",
