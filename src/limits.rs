@@ -30,6 +30,9 @@ pub const OPEN_BLOCKS_MAX: u32 = 1;
 pub const SEGMENT_SIZE_MIN_BYTES: u64 = MIB;
 /// Largest segment: zero-filling a longer one takes too long to be prepared ahead.
 pub const SEGMENT_SIZE_MAX_BYTES: u64 = 16 * KIB * MIB;
+/// Fewest segments kept ready: one is for settlements alone, so that they go on when the disk is
+/// full, and messages need another.
+pub const SEGMENTS_READY_MIN: u32 = 2;
 /// Most segments prepared ahead of the writer.
 pub const SEGMENTS_READY_MAX: u32 = 16;
 
@@ -293,7 +296,7 @@ impl Inputs {
         within(
             "segments_ready",
             self.segments_ready.into(),
-            1,
+            SEGMENTS_READY_MIN.into(),
             SEGMENTS_READY_MAX.into(),
         )?;
         within(

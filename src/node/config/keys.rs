@@ -11,7 +11,7 @@ use super::{Config, Pin, User};
 use crate::limits::{
     BLOCK_ALIGN_BYTES, BLOCK_SIZE_MAX_BYTES, CONNECTIONS_MAX, KIB, MESSAGE_SIZE_MAX_CEILING_BYTES,
     MESSAGE_SIZE_MAX_FLOOR_BYTES, MIB, PREFETCH_MAX, SEGMENT_SIZE_MAX_BYTES,
-    SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SHARDS_MAX,
+    SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SEGMENTS_READY_MIN, SHARDS_MAX,
 };
 
 /// Where a value goes: a function from the configuration to the field.
@@ -224,12 +224,13 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "journal.segments_ready",
         kind: Kind::Integer {
-            least: 1,
+            least: SEGMENTS_READY_MIN,
             most: SEGMENTS_READY_MAX,
             slot: |c| &mut c.journal.segments_ready,
         },
         default: Some("2"),
-        effect: "Segments of each shard kept zero-filled ahead of the writer.",
+        effect: "Segments of each shard kept zero-filled ahead of the writer. One of them is for \
+                 settlements alone, so that they go on when the disk is full.",
     },
     Key {
         path: "journal.prepare_rate",
