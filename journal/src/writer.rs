@@ -246,9 +246,20 @@ impl Writer {
         if let Some(failure) = self.failure {
             return Err(AppendError::Failed(failure));
         }
+        self.check_reserve(budget)?;
         match &self.open {
             Some(open) if open.room() >= size => Ok(()),
             _ => self.check_next_block(size, budget).map(|_| ()),
+        }
+    }
+
+    /// Messages stop when control records have opened the segment kept for them, until there is
+    /// another: else they would fill it, and nothing could be settled on a full disk.
+    fn check_reserve(&self, budget: Budget) -> Result<(), AppendError> {
+        let is_begun = self.segment.is_some() && self.ready.len() < SEGMENTS_RESERVED;
+        match budget {
+            Budget::Message if is_begun => Err(AppendError::NoSegment),
+            Budget::Message | Budget::Control => Ok(()),
         }
     }
 
@@ -264,6 +275,7 @@ impl Writer {
         if let Some(failure) = self.failure {
             return Err(AppendError::Failed(failure));
         }
+        self.check_reserve(budget)?;
         match &self.open {
             Some(open) if open.room() >= size => Ok(()),
             _ => self.next_block(size, budget),

@@ -13,8 +13,9 @@ use std::process::Command;
 
 use crate::PATIENCE;
 use crate::broker::process::wait_until;
+use crate::broker::stomp::{Client, Frame};
 use crate::broker::{Setup, fresh_folder};
-use crate::load::{Load, Producer, leave, subscribe, take_in_order};
+use crate::load::{Load, Producer, leave, next, number_of, subscribe, take_in_order};
 
 /// A small ext4, unmounted when dropped.
 struct SmallDisk {
@@ -45,8 +46,8 @@ impl SmallDisk {
     }
 
     /// Fills what is left up to `left` bytes with one file; gives its path.
-    fn fill(&self, left: u64) -> PathBuf {
-        let path = self.mount.join("filler");
+    fn fill(&self, name: &str, left: u64) -> PathBuf {
+        let path = self.mount.join(name);
         let mut file = fs::File::create(&path).unwrap();
         let space = nix::sys::statvfs::statvfs(&self.mount).unwrap();
         let free = space.blocks_available() * space.fragment_size();
@@ -149,7 +150,7 @@ fn space_from_outside_lets_producers_go_on() {
     let mut setup = setup(&disk);
     let running = setup.start();
     let address = running.address();
-    let filler = disk.fill(10 << 20);
+    let filler = disk.fill("filler", 10 << 20);
     let load = Load { count: 400, ..LOAD };
     let producer = Producer::start(address, load);
     let held_at = producer.wait_held_back();
@@ -176,7 +177,7 @@ fn a_start_on_a_full_disk_delivers_what_is_there() {
     let running = setup.start();
     let producer = Producer::start(running.address(), Load { count: 300, ..LOAD });
     producer.join();
-    disk.fill(0);
+    disk.fill("filler", 0);
     running.kill();
     let running = setup.start();
     let mut client = subscribe(running.address(), LOAD.queue, "client");
@@ -184,5 +185,57 @@ fn a_start_on_a_full_disk_delivers_what_is_there() {
     leave(client);
     let producer = Producer::start(running.address(), Load { count: 100, ..LOAD });
     producer.join();
+    assert!(running.stop().success());
+}
+
+/// Settling one by one, each durable alone, takes a block each. The space kept for that must not
+/// be eaten by producers as soon as it is begun.
+#[test]
+fn settling_one_by_one_goes_on_while_the_disk_is_full() {
+    let Some(disk) = disk("full-settle") else {
+        return;
+    };
+    let mut setup = setup(&disk);
+    let running = setup.start();
+    let address = running.address();
+    disk.fill("filler", 4 << 20);
+    // Some 125 to a segment: more blocks of settlements than the end of a segment holds.
+    let load = Load {
+        count: 1_000,
+        len: 8_000,
+        ..LOAD
+    };
+    let producer = Producer::start(address, load);
+    let held_at = producer.wait_held_back();
+    println!("full disk: held back at {held_at} messages of 8 kB");
+    // What the file system finds by and by is taken, so that only settling can help.
+    disk.fill("filler-2", 0);
+    let mut client = Client::connect(address).unwrap();
+    let headers = [
+        ("id", "0"),
+        ("destination", load.queue),
+        ("ack", "client-individual"),
+        ("activemq.prefetchSize", "1"),
+    ];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    for number in 0..load.count {
+        // The receipt for the one before, and the next message, in either order.
+        let mut wanted = vec!["MESSAGE"; 1];
+        wanted.extend((number > 0).then_some("RECEIPT"));
+        while !wanted.is_empty() {
+            let frame = next(&mut client);
+            wanted.retain(|command| *command != frame.command);
+            if frame.command == "MESSAGE" {
+                assert_eq!(number_of(&frame.body), number, "out of order");
+                let id = frame.header("ack").unwrap().to_owned();
+                let headers = [("id", id.as_str()), ("receipt", "settled")];
+                client.queue(&Frame::new("ACK", &headers, b""));
+            }
+        }
+        client.flush().unwrap();
+    }
+    assert_eq!(next(&mut client).header("receipt-id"), Some("settled"));
+    producer.join();
+    leave(client);
     assert!(running.stop().success());
 }

@@ -8,7 +8,7 @@ use crate::broker::Setup;
 use crate::broker::fresh_folder;
 
 /// Configuration, and what has to be said about it besides the file's name and a remedy.
-const MISTAKES: [(&str, &str, &[&str]); 8] = [
+const MISTAKES: [(&str, &str, &[&str]); 9] = [
     (
         "size",
         "[journal]\n\nsegment_size = \"4KiB\"\n",
@@ -17,6 +17,11 @@ const MISTAKES: [(&str, &str, &[&str]); 8] = [
             "journal.segment_size",
             "from \"1MiB\" to \"16GiB\"",
         ],
+    ),
+    (
+        "ready",
+        "[journal]\nsegments_ready = 1\n",
+        &["toml:2:", "journal.segments_ready", "from 2 to 16"],
     ),
     (
         "unknown",

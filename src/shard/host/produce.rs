@@ -54,8 +54,10 @@ impl Host {
         incoming: &Incoming<'_>,
         receipt: Option<Text>,
     ) -> Taken {
+        let mut is_volatile = false;
         match self.enqueue(incoming) {
             Ok(lsn) => {
+                is_volatile = lsn == Lsn::ZERO;
                 self.stats.received += 1;
                 let last_lsn = &mut self.link(link).last_lsn;
                 *last_lsn = lsn.max(*last_lsn);
@@ -63,7 +65,8 @@ impl Host {
             }
             Err(refusal) => self.refuse(link, refusal, receipt),
         }
-        if self.bodies.is_full() {
+        // Who sends durable messages needs no memory of this kind.
+        if is_volatile && self.bodies.is_full() {
             Taken::YesButWait
         } else {
             Taken::Yes
