@@ -8,7 +8,8 @@ use forebay_journal::format::{Block, Record};
 use forebay_journal::recovery::table::Verdict;
 use forebay_journal::recovery::{Evidence, Recovered};
 use forebay_journal::storage::memory::{Landing, MemoryDisk, landings};
-use rig::{BlockSource, RealWriter, RigOf, TestWriter, open, open_with};
+use rig::real::RealWriter;
+use rig::{BlockSource, RigOf, TestWriter, open, open_with};
 
 const WORKLOADS: u64 = 400;
 const STEPS: u64 = 60;

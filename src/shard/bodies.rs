@@ -37,15 +37,17 @@ impl VolatileBodies {
         }
     }
 
-    /// Whether the budget is used up: whoever brought the last message has to wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.used_bytes + self.reserved_bytes >= self.max_bytes
+    /// Whether a message of so many bytes has room. One that is larger than the budget has it when
+    /// nothing else is held: it would wait for ever.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        let held_bytes = self.used_bytes + self.reserved_bytes;
+        held_bytes == 0 || held_bytes.saturating_add(bytes) <= self.max_bytes
     }
 
-    /// Promises room for a body that arrives in parts, whole or not at all: of two that are half
-    /// here none would ever end.
+    /// Promises room for a message that waits or arrives in parts, whole or not at all: of two
+    /// that are half here none would ever end.
     pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let is_fitting = self.used_bytes + self.reserved_bytes + bytes <= self.max_bytes;
+        let is_fitting = self.has_room(bytes);
         if is_fitting {
             self.reserved_bytes += bytes;
         }
@@ -123,5 +125,10 @@ impl VolatileBodies {
 }
 
 fn cost(body: &VolatileBody) -> u64 {
-    (body.head.len() + body.body.len()) as u64 + SLOT_OVERHEAD_BYTES
+    message_cost(body.head.len() as u64, body.body.len() as u64)
+}
+
+/// Bytes that a message with such a head and body is counted with.
+pub(super) fn message_cost(head_size: u64, body_size: u64) -> u64 {
+    (head_size + body_size).saturating_add(SLOT_OVERHEAD_BYTES)
 }

@@ -30,7 +30,7 @@ pub(super) struct Streaming {
     pub(super) next: usize,
 }
 
-/// A message that is arriving piece by piece.
+/// A message that is arriving piece by piece, or is here and waits for memory.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) routing: forebay_journal::format::Routing,
@@ -42,6 +42,8 @@ pub(super) struct Upload {
     pub(super) encoding: u8,
     pub(super) body_size: u64,
     pub(super) to: UploadTo,
+    /// Whether nothing of it is still to come.
+    pub(super) is_whole: bool,
 }
 
 /// Where the pieces go.
@@ -52,7 +54,7 @@ pub(super) enum UploadTo {
     /// Into memory.
     Memory {
         body: Vec<u8>,
-        /// Bytes that memory has to hold in the end, and whether they are promised.
+        /// Bytes that memory is charged with in the end, and whether they are promised.
         needed: u64,
         is_reserved: bool,
     },
@@ -72,6 +74,7 @@ impl Upload {
             encoding: send.encoding,
             body_size: 0,
             to,
+            is_whole: send.is_complete,
         }
     }
 }

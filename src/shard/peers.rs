@@ -99,7 +99,7 @@ impl Peers {
         if lane == Lane::Message
             && let Some(link) = *waits_for_memory
         {
-            if !host.may_go_on(link) {
+            if !host.may_go_on(link, now) {
                 return;
             }
             *waits_for_memory = None;

@@ -299,7 +299,7 @@ impl Shard {
             let can_go_on = match connection.pause {
                 None => true,
                 Some(Pause::Output) => connection.pending_output() <= self.window_bytes,
-                Some(Pause::Memory) => self.host.may_go_on(id),
+                Some(Pause::Memory) => self.host.may_go_on(id, now),
                 Some(Pause::Peer(shard, lane)) => self.peers.admits(shard, lane),
                 Some(Pause::Space) => self.host.admits(Lane::Control),
             };

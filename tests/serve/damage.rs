@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay::housekeeping::lock::FolderLock;
+
 use crate::broker::Setup;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::Client;
@@ -24,6 +26,8 @@ fn killed(name: &str) -> Setup {
         last.is_some_and(|block| block.is_idle_seal())
     });
     running.kill();
+    // The lock comes free only when the last writes of the dead have landed.
+    drop(FolderLock::take(&setup.data, "a test").expect("the killed broker has ended"));
     setup
 }
 

@@ -121,16 +121,7 @@ impl World {
         let spare = fitting
             .iter()
             .map(|spare| (named(spare.file), spare.generation.unwrap_or(0)));
-        let head = SegmentHead {
-            journal: JOURNAL,
-            shard: id,
-            segment: SegmentId::ZERO,
-            generation: 0,
-            epoch,
-            first_segment: recovered.segment_max.next(),
-            size: options.segment_size,
-            inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
-        };
+        let head = self.first_head(id, epoch, recovered.segment_max.next());
         let is_hasty = self.mutant == Mutant::EarlyReuse;
         let spare_max = options.segments_ready + 1;
         let keeper = Keeper::new(head, held.collect(), spare.collect(), spare_max, is_hasty);
@@ -166,6 +157,20 @@ impl World {
                 .map(|segment| (segment.segment, named(segment.file)))
                 .collect(),
             turn_us: None,
+        }
+    }
+
+    /// The pattern for the heads of a life's segments.
+    fn first_head(&self, shard: ShardId, epoch: Epoch, first_segment: SegmentId) -> SegmentHead {
+        SegmentHead {
+            journal: JOURNAL,
+            shard,
+            segment: SegmentId::ZERO,
+            generation: 0,
+            epoch,
+            first_segment,
+            size: self.options.segment_size,
+            inflight_blocks_max: INFLIGHT_BLOCKS_MAX as u32,
         }
     }
 
@@ -252,10 +257,9 @@ impl World {
         let piece = forebay_journal::format::BLOCK_SIZE_MAX;
         let output_max = shards * (self.options.window_bytes as usize + piece + (64 << 10));
         assert!(held.output_max_bytes <= output_max, "{held:?}");
-        // Each connection, and each other shard, may go over the top by one message.
+        // Alone, one message may be larger than all: a body kept whole, and its head.
         let most = self.options.volatile_max_bytes;
-        let senders = self.wires.len() as u64 + u64::from(self.options.shards);
-        let volatile_max = most + senders * (most + 1024);
+        let volatile_max = most.max(stomp_settings().limits.body_inline_max as u64) + 1024;
         assert!(held.volatile_bytes <= volatile_max, "{held:?}");
     }
 

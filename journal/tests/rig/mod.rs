@@ -16,9 +16,8 @@ use forebay_journal::recovery::{
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
-mod real;
+pub mod real;
 mod writer;
-pub use real::RealWriter;
 pub use writer::{BlockSource, TestWriter, Write};
 
 pub const JOURNAL: JournalId = JournalId(*b"a test's journal");

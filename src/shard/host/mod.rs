@@ -101,7 +101,7 @@ pub enum Failure {
 pub(super) enum Taken {
     /// Go on.
     Yes,
-    /// Memory for messages that are not durable is used up: the sender has to wait.
+    /// It waits until memory for messages that are not durable has room; so must its sender.
     YesButWait,
 }
 

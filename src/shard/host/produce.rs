@@ -3,12 +3,21 @@
 use forebay_journal::format::{MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn};
 
-use super::{Host, Taken, flags};
+use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Refusal, SendCommand};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Place};
 use crate::shard::ConnectionId;
+use crate::shard::bodies::message_cost;
 use crate::shard::link::{Text, Upload, UploadTo};
+
+/// What became of a whole message.
+enum Enqueued {
+    /// It is stored; its receipt waits for this LSN, zero for at once.
+    Upto(Lsn),
+    /// Memory has no room for so many bytes now; nothing changed.
+    NoRoom { needed: u64 },
+}
 
 /// What is known of a message besides its bytes.
 struct Incoming<'a> {
@@ -20,6 +29,29 @@ struct Incoming<'a> {
     body: &'a [u8],
 }
 
+impl Incoming<'_> {
+    /// The message, owned, until memory has room for it. It counts for its connection alone: when
+    /// that goes, so does this.
+    fn wait(&self, needed: u64, receipt: Option<Text>) -> Upload {
+        Upload {
+            routing: self.routing,
+            address: self.address.to_vec(),
+            head: self.head.to_vec(),
+            receipt,
+            priority: self.fields.priority,
+            has_content_length: self.fields.flags.has_content_length,
+            encoding: self.fields.encoding,
+            body_size: self.body.len() as u64,
+            to: UploadTo::Memory {
+                body: self.body.to_vec(),
+                needed,
+                is_reserved: false,
+            },
+            is_whole: true,
+        }
+    }
+}
+
 impl Host {
     pub(super) fn send(
         &mut self,
@@ -28,7 +60,7 @@ impl Host {
         now: Now,
     ) -> Taken {
         if !send.is_complete {
-            return self.begin_upload(link, send);
+            return self.begin_upload(link, send, now);
         }
         let incoming = Incoming {
             routing: send.routing,
@@ -54,50 +86,53 @@ impl Host {
         incoming: &Incoming<'_>,
         receipt: Option<Text>,
     ) -> Taken {
-        let mut is_volatile = false;
         match self.enqueue(incoming) {
-            Ok(lsn) => {
-                is_volatile = lsn == Lsn::ZERO;
+            Ok(Enqueued::Upto(lsn)) => {
                 self.stats.received += 1;
                 let last_lsn = &mut self.link(link).last_lsn;
                 *last_lsn = lsn.max(*last_lsn);
                 self.confirm(link, lsn, receipt);
+                Taken::Yes
             }
-            Err(refusal) => self.refuse(link, refusal, receipt),
-        }
-        // Who sends durable messages needs no memory of this kind.
-        if is_volatile && self.bodies.is_full() {
-            Taken::YesButWait
-        } else {
-            Taken::Yes
+            Ok(Enqueued::NoRoom { needed }) => {
+                self.link(link).upload = Some(incoming.wait(needed, receipt));
+                Taken::YesButWait
+            }
+            Err(refusal) => {
+                self.refuse(link, refusal, receipt);
+                Taken::Yes
+            }
         }
     }
 
-    /// Routes and stores a whole message; returns the LSN its receipt waits for.
-    fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Lsn, Refusal> {
+    /// Routes and stores a whole message. Who sends durable ones needs no memory.
+    fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Enqueued, Refusal> {
+        let nothing = Enqueued::Upto(Lsn::ZERO);
         let Some(destination) = self.destination(incoming.routing, incoming.address)? else {
-            return Ok(Lsn::ZERO);
+            return Ok(nothing);
         };
-        let mut routed = std::mem::take(&mut self.routed);
-        let decided = self
-            .machine
-            .decide_enqueue(destination, incoming.is_persistent, &mut routed);
-        let result = match decided {
-            Ok(()) if routed.queue_count() == 0 => Ok(Lsn::ZERO),
-            Ok(()) => {
-                let head = Parts::One(incoming.head);
-                let fact = routed.fact(incoming.fields, head, Parts::One(incoming.body));
-                let place = if fact.is_journaled {
-                    Place::NONE
-                } else {
-                    Place::Volatile(self.keep(incoming, routed.queue_count()))
-                };
-                Ok(self.commit_admitted(&fact, place))
+        self.machine
+            .decide_enqueue(destination, incoming.is_persistent, &mut self.routed)
+            .map_err(Refusal::Queue)?;
+        let queue_count = self.routed.queue_count();
+        if queue_count == 0 {
+            return Ok(nothing);
+        }
+        let place = if self.routed.is_journaled() {
+            Place::NONE
+        } else {
+            let needed = message_cost(incoming.head.len() as u64, incoming.body.len() as u64);
+            if !self.bodies.has_room(needed) {
+                return Ok(Enqueued::NoRoom { needed });
             }
-            Err(refused) => Err(Refusal::Queue(refused)),
+            Place::Volatile(self.keep(incoming, queue_count))
         };
+        let routed = std::mem::take(&mut self.routed);
+        let head = Parts::One(incoming.head);
+        let fact = routed.fact(incoming.fields, head, Parts::One(incoming.body));
+        let lsn = self.commit_admitted(&fact, place);
         self.routed = routed;
-        result
+        Ok(Enqueued::Upto(lsn))
     }
 
     /// Commits what [`Host::admits`] made room for.
@@ -152,7 +187,7 @@ impl Host {
         slot
     }
 
-    fn begin_upload(&mut self, link: ConnectionId, send: &SendCommand<&[u8]>) -> Taken {
+    fn begin_upload(&mut self, link: ConnectionId, send: &SendCommand<&[u8]>, now: Now) -> Taken {
         let to = match self.upload_target(send) {
             Ok(to) => to,
             Err(refusal) => {
@@ -162,32 +197,43 @@ impl Host {
         };
         self.link(link).upload = Some(Upload::new(send, to));
         self.upload_bytes(link, send.body);
-        if self.may_go_on(link) {
+        if self.may_go_on(link, now) {
             Taken::Yes
         } else {
             Taken::YesButWait
         }
     }
 
-    /// Whether a connection that waits for memory may be read again.
-    pub(in crate::shard) fn may_go_on(&mut self, link: ConnectionId) -> bool {
+    /// Whether a connection that waits for memory may be read again; takes the message that waited.
+    pub(in crate::shard) fn may_go_on(&mut self, link: ConnectionId, now: Now) -> bool {
         let upload = self
             .links
             .get_mut(&link)
             .and_then(|link| link.upload.as_mut());
-        match upload.map(|upload| &mut upload.to) {
-            Some(UploadTo::Memory {
-                needed,
-                is_reserved,
-                ..
-            }) => {
-                *is_reserved = *is_reserved || self.bodies.reserve(*needed);
-                *is_reserved
-            }
-            // What goes to the journal or nowhere needs no memory.
-            Some(UploadTo::Journal { .. } | UploadTo::Nowhere) => true,
-            None => !self.bodies.is_full(),
+        // What goes to the journal or nowhere needs no memory.
+        let Some(Upload {
+            to:
+                UploadTo::Memory {
+                    needed,
+                    is_reserved,
+                    ..
+                },
+            is_whole,
+            ..
+        }) = upload
+        else {
+            return true;
+        };
+        *is_reserved = *is_reserved || self.bodies.reserve(*needed);
+        if !*is_reserved || !*is_whole {
+            return *is_reserved;
         }
+        // Its queue may have to be made again.
+        self.admits(Lane::Message)
+            && match self.link(link).upload.take() {
+                Some(upload) => self.finish_upload(link, upload, &[], now) == Taken::Yes,
+                None => true,
+            }
     }
 
     fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
@@ -202,10 +248,11 @@ impl Host {
         }
         let max = self.bodies.max_bytes();
         // Unknown is as much as it may become; the front end stops it there.
-        let needed = send.body_total.unwrap_or(self.message_size_max);
-        if needed > max {
+        let body_size = send.body_total.unwrap_or(self.message_size_max);
+        if body_size > max {
             return Err(Refusal::VolatileTooLarge { max });
         }
+        let needed = message_cost(send.head.len() as u64, body_size);
         Ok(UploadTo::Memory {
             body: Vec::new(),
             needed,
