@@ -183,6 +183,7 @@ fn from_hex(text: &str, size: usize) -> Vec<u8> {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "fixtures are files")]
 fn golden_bytes_are_written_and_read() {
     let rig = golden_rig();
     let name = path(Epoch::ZERO.next(), SegmentId::ZERO.next());

@@ -17,12 +17,18 @@ pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
-            let (path, metadata) = entry.map(|e| (e.path(), e.metadata().unwrap())).unwrap();
+            let entry = entry.unwrap();
+            // A running broker renames its segments: what is gone meanwhile is not there.
+            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else {
+                continue;
+            };
             if metadata.is_dir() {
                 folders.push(path.clone());
                 found.insert(path, (SystemTime::UNIX_EPOCH, Vec::new()));
             } else if !path.ends_with("lock") {
-                let content = fs::read(&path).unwrap();
+                let Ok(content) = fs::read(&path) else {
+                    continue;
+                };
                 found.insert(path, (metadata.modified().unwrap(), content));
             }
         }
@@ -42,9 +48,7 @@ pub(crate) struct Segment {
 pub(crate) fn segments(data: &Path) -> Vec<Segment> {
     let mut segments: Vec<(u64, Segment)> = Vec::new();
     for path in snapshot(&data.join("journal")).into_keys() {
-        let bytes = if path.is_file() {
-            fs::read(&path).unwrap()
-        } else {
+        let Ok(bytes) = fs::read(&path) else {
             continue;
         };
         let Ok(head) = SegmentHead::decode(&bytes) else {
