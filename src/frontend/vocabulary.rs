@@ -173,6 +173,17 @@ pub enum Reply<B> {
     },
     /// Answer to [`Command::Sync`].
     Synced,
+    /// This shard holds a message back until memory has room: read nothing more meanwhile. For
+    /// the connection's shard, never for its client.
+    Hold {
+        /// The shard that holds.
+        shard: u16,
+    },
+    /// It has room again.
+    Resume {
+        /// The shard that held.
+        shard: u16,
+    },
 }
 
 /// Why the queues refused a command. The client's fault or a limit's; nothing changed.
@@ -302,6 +313,8 @@ impl<B> Reply<B> {
                 receipt: receipt.map(hold),
             },
             Self::Synced => Reply::Synced,
+            Self::Hold { shard } => Reply::Hold { shard },
+            Self::Resume { shard } => Reply::Resume { shard },
         }
     }
 }

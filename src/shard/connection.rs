@@ -32,6 +32,8 @@ pub(super) enum Pause {
     Peer(ShardId, Lane),
     /// Memory for messages that are not durable is used up.
     Memory,
+    /// The same on another shard, which says when it has room.
+    Held,
     /// The client does not read what it is sent.
     Output,
 }
@@ -62,6 +64,8 @@ pub(super) struct Connection {
     pub(super) delivered: Vec<(ShardId, u64)>,
     pub(super) delivered_sending: Vec<(ShardId, u64)>,
     pub(super) pause: Option<Pause>,
+    /// Shards that hold a message of it back.
+    pub(super) held_by: Vec<u16>,
     /// Whether the runtime was told to stop reading.
     pub(super) is_reading_stopped: bool,
     /// Receipt of the goodbye.
@@ -88,6 +92,7 @@ impl Connection {
             delivered: Vec::new(),
             delivered_sending: Vec::new(),
             pause: None,
+            held_by: Vec::new(),
             is_reading_stopped: false,
             goodbye: Vec::new(),
             routing: Routing::default(),
@@ -96,6 +101,14 @@ impl Connection {
             is_waiting: false,
             is_ended: false,
         }
+    }
+
+    /// Why nothing more is read now, whatever comes next.
+    pub(super) fn must_wait(&self, window_bytes: usize) -> Option<Pause> {
+        if !self.held_by.is_empty() {
+            return Some(Pause::Held);
+        }
+        (self.pending_output() > window_bytes).then_some(Pause::Output)
     }
 
     /// Bytes that wait to be sent.

@@ -61,7 +61,7 @@ fn bytes_of<'a>(bytes: &'a [u8]) -> impl FnMut(Span) -> &'a [u8] {
 }
 
 impl Load<Command<Span>> {
-    fn push(&mut self, link: ConnectionId, command: Command<&[u8]>) {
+    pub(super) fn push(&mut self, link: ConnectionId, command: Command<&[u8]>) {
         let command = command.map(&mut Self::hold(&mut self.bytes));
         self.entries.push((link, command));
     }

@@ -1,5 +1,7 @@
 //! The other shards of the node: what goes to each, and what came and had to wait.
 
+use std::collections::BTreeMap;
+
 use forebay_journal::ShardId;
 
 use super::ConnectionId;
@@ -9,7 +11,7 @@ use crate::frontend::Command;
 use crate::now::Now;
 
 /// A parcel of commands that is being worked off.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Incoming {
     load: Load<Command<Span>>,
     next: usize,
@@ -20,8 +22,9 @@ struct Peer {
     outgoing: Outgoing,
     /// By lane: messages, control.
     incoming: [Option<Incoming>; 2],
-    /// Its message lane waits until this connection has memory.
-    waits_for_memory: Option<ConnectionId>,
+    /// What came after a message that waits for memory, by connection. No more than crosses until
+    /// the connection's own shard knows and stops reading.
+    held: BTreeMap<ConnectionId, Incoming>,
 }
 
 #[derive(Debug)]
@@ -81,39 +84,60 @@ impl Peers {
 
     /// Works off what came, as far as it is admitted.
     pub(super) fn work(&mut self, host: &mut Host, now: Now) {
+        self.work_held(host, now);
         for lane in [Lane::Control, Lane::Message] {
-            for index in 0..self.peers.len() {
-                self.work_parcel(index, lane, host, now);
+            for peer in &mut self.peers {
+                work_parcel(peer, lane, host, now);
             }
         }
     }
 
-    fn work_parcel(&mut self, index: usize, lane: Lane, host: &mut Host, now: Now) {
-        let Peer {
-            incoming,
-            waits_for_memory,
-            ..
-        } = &mut self.peers[index];
-        let place = &mut incoming[lane as usize];
-        let Some(incoming) = place else { return };
-        if lane == Lane::Message
-            && let Some(link) = *waits_for_memory
-        {
-            if !host.may_go_on(link, now) {
-                return;
-            }
-            *waits_for_memory = None;
+    /// Goes on with connections that waited for memory and have it.
+    fn work_held(&mut self, host: &mut Host, now: Now) {
+        for peer in &mut self.peers {
+            peer.held.retain(|&link, incoming| {
+                if !host.may_go_on(link, now) {
+                    return true;
+                }
+                while let Some((link, command)) = incoming.load.command(incoming.next) {
+                    if !host.admits(Lane::Message) {
+                        return true;
+                    }
+                    incoming.next += 1;
+                    if host.handle(link, &command, now) == Taken::YesButWait {
+                        return true;
+                    }
+                }
+                host.tell_held(link, false);
+                false
+            });
         }
-        while let Some((link, command)) = incoming.load.command(incoming.next) {
-            if !host.admits(lane) {
-                return;
-            }
-            incoming.next += 1;
-            if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
-                *waits_for_memory = Some(link);
-                return;
-            }
-        }
-        *place = None;
     }
+}
+
+/// A connection whose message waits for memory holds back itself, never the others of its shard.
+fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
+    let Peer { incoming, held, .. } = peer;
+    let place = &mut incoming[lane as usize];
+    let Some(incoming) = place else { return };
+    while let Some((link, command)) = incoming.load.command(incoming.next) {
+        if !host.admits(lane) {
+            return;
+        }
+        incoming.next += 1;
+        if lane == Lane::Message {
+            // Nobody is left to wait: what was not taken was not confirmed either.
+            if matches!(command, Command::Hangup) {
+                held.remove(&link);
+            } else if let Some(behind) = held.get_mut(&link) {
+                behind.load.push(link, command);
+                continue;
+            }
+        }
+        if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
+            held.insert(link, Incoming::default());
+            host.tell_held(link, true);
+        }
+    }
+    *place = None;
 }

@@ -39,6 +39,11 @@ impl Replies for Outbox<'_> {
 
 /// What a reply means to its connection.
 fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
+    match *reply {
+        Reply::Hold { shard } => return connection.held_by.push(shard),
+        Reply::Resume { shard } => return connection.held_by.retain(|of| *of != shard),
+        _ => {}
+    }
     let is_last = match &mut connection.phase {
         // It does not go into the socket, so it must not count as handed over: the host would
         // settle what nobody got.
@@ -189,8 +194,8 @@ impl Shard {
         if input.is_empty() {
             return Progress::Starved(0);
         }
-        if connection.pending_output() > *window_bytes {
-            return Progress::Paused(0, Pause::Output);
+        if let Some(pause) = connection.must_wait(*window_bytes) {
+            return Progress::Paused(0, pause);
         }
         let is_message = connection.frontend.is_message_next(input);
         let lane = if is_message {
@@ -299,6 +304,7 @@ impl Shard {
             let can_go_on = match connection.pause {
                 None => true,
                 Some(Pause::Output) => connection.pending_output() <= self.window_bytes,
+                Some(Pause::Held) => connection.held_by.is_empty(),
                 Some(Pause::Memory) => self.host.may_go_on(id, now),
                 Some(Pause::Peer(shard, lane)) => self.peers.admits(shard, lane),
                 Some(Pause::Space) => self.host.admits(Lane::Control),

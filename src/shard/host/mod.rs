@@ -148,6 +148,8 @@ enum Answer {
     Receipt(Text),
     Refused(Refusal, Option<Text>),
     Synced,
+    Hold,
+    Resume,
 }
 
 /// Sizes of a host.
@@ -323,6 +325,16 @@ impl Host {
             .push_back((link, Answer::Refused(refusal, receipt)));
     }
 
+    /// Tells a connection of another shard whether to wait for memory here.
+    pub(super) fn tell_held(&mut self, link: ConnectionId, is_held: bool) {
+        let answer = if is_held {
+            Answer::Hold
+        } else {
+            Answer::Resume
+        };
+        self.answers.push_back((link, answer));
+    }
+
     fn link(&mut self, link: ConnectionId) -> &mut Link {
         self.links.entry(link).or_default()
     }
@@ -459,6 +471,8 @@ impl Host {
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
                 Answer::Synced => Reply::Synced,
+                Answer::Hold => Reply::Hold { shard: self.shard },
+                Answer::Resume => Reply::Resume { shard: self.shard },
             };
             replies.reply(link, &reply, 0);
         }
