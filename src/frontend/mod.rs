@@ -114,6 +114,13 @@ impl Frontend {
         }
     }
 
+    /// Whether bytes of this shard's deliveries are among them.
+    pub fn holds(&self, shard: u16) -> bool {
+        match self {
+            Self::Stomp(session) => session.holds(shard),
+        }
+    }
+
     /// Writes what a reply means to the client; false if the connection has to close after it.
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
         match self {

@@ -63,6 +63,8 @@ pub(super) struct Connection {
     /// Bytes of deliveries in `output`, by hosting shard, and in the buffer being sent.
     pub(super) delivered: Vec<(ShardId, u64)>,
     pub(super) delivered_sending: Vec<(ShardId, u64)>,
+    /// The same that the front end holds back: not on the way to the socket yet.
+    delivered_held: Vec<(ShardId, u64)>,
     pub(super) pause: Option<Pause>,
     /// Shards that hold a message of it back.
     pub(super) held_by: Vec<u16>,
@@ -91,6 +93,7 @@ impl Connection {
             is_sending: false,
             delivered: Vec::new(),
             delivered_sending: Vec::new(),
+            delivered_held: Vec::new(),
             pause: None,
             held_by: Vec::new(),
             is_reading_stopped: false,
@@ -116,14 +119,34 @@ impl Connection {
         self.output.len() + self.frontend.held_len()
     }
 
+    /// Counts what a reply of `shard` gave to the front end, and what that let go of since. Bytes
+    /// held back behind another body count when they go: the host takes what was counted and
+    /// sent as handed over, and settles it.
     pub(super) fn count_delivered(&mut self, shard: ShardId, bytes: u64) {
-        if bytes == 0 {
-            return;
-        }
-        match self.delivered.iter_mut().find(|(of, _)| *of == shard) {
-            Some((_, count)) => *count += bytes,
-            None => self.delivered.push((shard, bytes)),
-        }
+        add(&mut self.delivered_held, shard, bytes);
+        let Self {
+            frontend,
+            delivered,
+            delivered_held,
+            ..
+        } = self;
+        delivered_held.retain(|&(shard, bytes)| {
+            let is_held = frontend.holds(shard.0);
+            if !is_held {
+                add(delivered, shard, bytes);
+            }
+            is_held
+        });
+    }
+}
+
+fn add(counts: &mut Vec<(ShardId, u64)>, shard: ShardId, bytes: u64) {
+    if bytes == 0 {
+        return;
+    }
+    match counts.iter_mut().find(|(of, _)| *of == shard) {
+        Some((_, count)) => *count += bytes,
+        None => counts.push((shard, bytes)),
     }
 }
 

@@ -54,7 +54,6 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
         }
         Phase::Open | Phase::Leaving { .. } => false,
     };
-    connection.count_delivered(from, bytes);
     if is_last {
         let receipt = connection.goodbye.as_slice();
         if !receipt.is_empty() {
@@ -69,6 +68,7 @@ fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
     {
         connection.phase = Phase::Closing;
     }
+    connection.count_delivered(from, bytes);
     // The receipt comes behind the body under way.
     let has_said_all = connection.phase == Phase::Leaving { syncs: 0 };
     if has_said_all && !connection.frontend.is_amid_body() {

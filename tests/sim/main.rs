@@ -23,6 +23,9 @@ use world::{Report, World};
 
 /// Seeds of the normal test command.
 const SEEDS: u64 = 400;
+/// Beyond those, seeds that once failed: 719, a message held back behind another shard's body was
+/// settled as handed over, and lost with the connection.
+const FOUND: [u64; 1] = [719];
 /// Each planted fault has to be found within so many seeds.
 const MUTANT_SEEDS: u64 = 60;
 /// Threads that run seeds.
@@ -101,6 +104,7 @@ fn promises_are_kept() {
         return;
     }
     let seeds = number("FOREBAY_SIM_SEEDS").unwrap_or(SEEDS);
+    FOUND.map(|seed| run(seed, Mutant::None));
     let (failed, total) = run_all(seeds, true);
     println!("{seeds} seeds, each twice: {total:#?}");
     assert!(failed.is_empty(), "failed seeds: {failed:?}");

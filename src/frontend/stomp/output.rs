@@ -41,6 +41,11 @@ impl Interleaving {
         self.held.iter().map(|held| held.bytes.len()).sum()
     }
 
+    /// Whether bytes of this source are held back.
+    pub(super) fn holds(&self, source: Source) -> bool {
+        self.held.iter().any(|held| held.source == source)
+    }
+
     pub(super) fn set_dropping(&mut self, shard: u16, is_dropping: bool) {
         self.dropping.retain(|other| *other != shard);
         if is_dropping {

@@ -305,6 +305,11 @@ impl Session {
         self.interleaving.held_len()
     }
 
+    /// Whether bytes of this shard's deliveries are held back.
+    pub fn holds(&self, shard: u16) -> bool {
+        self.interleaving.holds(Source::Shard(shard))
+    }
+
     /// Writes what a reply means; false if the connection has to close after it.
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
         let version = self.version();
