@@ -32,7 +32,7 @@ counts() {
         /^test result:/ { passed += $4; failed += $6; ignored += $8; seen = 1 }
         /^interop .*checks/ { passed += $3 - $5; failed += $5; seen = 1 }
         /^kill-[0-9]+: [0-9]+ lives/ { lives += $2 }
-        /^power cut: [0-9]+ images/ { images += $3 }
+        /^(plain|real) writer: [0-9]+ images opened/ { images += $3 }
         END {
             if (seen) printf "%d passed, %d failed", passed, failed
             if (ignored) printf ", %d ignored", ignored
