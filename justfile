@@ -61,10 +61,9 @@ fuzz target seconds="60":
 miri *filter:
     MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p forebay-journal --lib {{filter}}
 
-# What the disk can do, then the broker; see benches/README.md for the placement of cores.
-bench dir="./forebay-data":
-    cargo build --release --locked --workspace --bins
-    target/release/forebay-bench device --dir {{dir}}
+# The figures of benches/README.md: disk, journal, broker, raw-ring toy.
+bench seconds="3":
+    benches/run {{seconds}}
 
 # Generated documents: docs/configuration.md from the table of keys.
 doc:

@@ -173,17 +173,11 @@ pub enum Reply<B> {
     },
     /// Answer to [`Command::Sync`].
     Synced,
-    /// This shard holds a message back until memory has room: read nothing more meanwhile. For
-    /// the connection's shard, never for its client.
-    Hold {
-        /// The shard that holds.
-        shard: u16,
-    },
+    /// The shard it comes from holds a message back until memory has room: read nothing more
+    /// meanwhile. For the connection's shard, never for its client.
+    Hold,
     /// It has room again.
-    Resume {
-        /// The shard that held.
-        shard: u16,
-    },
+    Resume,
 }
 
 /// Why the queues refused a command. The client's fault or a limit's; nothing changed.
@@ -313,8 +307,8 @@ impl<B> Reply<B> {
                 receipt: receipt.map(hold),
             },
             Self::Synced => Reply::Synced,
-            Self::Hold { shard } => Reply::Hold { shard },
-            Self::Resume { shard } => Reply::Resume { shard },
+            Self::Hold => Reply::Hold,
+            Self::Resume => Reply::Resume,
         }
     }
 }

@@ -41,7 +41,7 @@ impl VolatileBodies {
     /// nothing else is held: it would wait for ever.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         let held_bytes = self.used_bytes + self.reserved_bytes;
-        held_bytes == 0 || held_bytes.saturating_add(bytes) <= self.max_bytes
+        held_bytes == 0 || held_bytes + bytes <= self.max_bytes
     }
 
     /// Promises room for a message that waits or arrives in parts, whole or not at all: of two
@@ -130,5 +130,5 @@ fn cost(body: &VolatileBody) -> u64 {
 
 /// Bytes that a message with such a head and body is counted with.
 pub(super) fn message_cost(head_size: u64, body_size: u64) -> u64 {
-    (head_size + body_size).saturating_add(SLOT_OVERHEAD_BYTES)
+    head_size + body_size + SLOT_OVERHEAD_BYTES
 }

@@ -67,7 +67,7 @@ pub(super) struct Connection {
     delivered_held: Vec<(ShardId, u64)>,
     pub(super) pause: Option<Pause>,
     /// Shards that hold a message of it back.
-    pub(super) held_by: Vec<u16>,
+    pub(super) held_by: Vec<ShardId>,
     /// Whether the runtime was told to stop reading.
     pub(super) is_reading_stopped: bool,
     /// Receipt of the goodbye.

@@ -74,7 +74,7 @@ impl Upload {
             encoding: send.encoding,
             body_size: 0,
             to,
-            is_whole: send.is_complete,
+            is_whole: false,
         }
     }
 }

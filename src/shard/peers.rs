@@ -108,7 +108,7 @@ impl Peers {
                         return true;
                     }
                 }
-                host.tell_held(link, false);
+                host.resume(link);
                 false
             });
         }
@@ -136,7 +136,7 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
         }
         if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
             held.insert(link, Incoming::default());
-            host.tell_held(link, true);
+            host.hold(link);
         }
     }
     *place = None;

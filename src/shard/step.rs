@@ -40,8 +40,8 @@ impl Replies for Outbox<'_> {
 /// What a reply means to its connection.
 fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
     match *reply {
-        Reply::Hold { shard } => return connection.held_by.push(shard),
-        Reply::Resume { shard } => return connection.held_by.retain(|of| *of != shard),
+        Reply::Hold => return connection.held_by.push(from),
+        Reply::Resume => return connection.held_by.retain(|of| *of != from),
         _ => {}
     }
     let is_last = match &mut connection.phase {
@@ -303,8 +303,9 @@ impl Shard {
             };
             let can_go_on = match connection.pause {
                 None => true,
-                Some(Pause::Output) => connection.pending_output() <= self.window_bytes,
-                Some(Pause::Held) => connection.held_by.is_empty(),
+                Some(Pause::Output | Pause::Held) => {
+                    connection.must_wait(self.window_bytes).is_none()
+                }
                 Some(Pause::Memory) => self.host.may_go_on(id, now),
                 Some(Pause::Peer(shard, lane)) => self.peers.admits(shard, lane),
                 Some(Pause::Space) => self.host.admits(Lane::Control),

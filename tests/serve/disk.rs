@@ -3,10 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "a test looks at files")]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use std::{fs, io};
 
 use forebay_journal::format::{Block, BlockHeader, Kind, SECTOR_SIZE, SegmentHead};
 
@@ -18,15 +18,15 @@ pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
             let entry = entry.unwrap();
-            // A running broker renames its segments: what is gone meanwhile is not there.
-            let (path, Ok(metadata)) = (entry.path(), entry.metadata()) else {
+            let path = entry.path();
+            let Some(metadata) = unless_gone(entry.metadata()) else {
                 continue;
             };
             if metadata.is_dir() {
                 folders.push(path.clone());
                 found.insert(path, (SystemTime::UNIX_EPOCH, Vec::new()));
             } else if !path.ends_with("lock") {
-                let Ok(content) = fs::read(&path) else {
+                let Some(content) = unless_gone(fs::read(&path)) else {
                     continue;
                 };
                 found.insert(path, (metadata.modified().unwrap(), content));
@@ -34,6 +34,14 @@ pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)
         }
     }
     found
+}
+
+/// A running broker renames its segments: what is gone meanwhile is not there.
+fn unless_gone<T>(result: io::Result<T>) -> Option<T> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.unwrap()),
+    }
 }
 
 /// A segment file that holds blocks of its own.
@@ -47,10 +55,7 @@ pub(crate) struct Segment {
 /// Segments of shard 0 in the order they were written, those without blocks left out.
 pub(crate) fn segments(data: &Path) -> Vec<Segment> {
     let mut segments: Vec<(u64, Segment)> = Vec::new();
-    for path in snapshot(&data.join("journal")).into_keys() {
-        let Ok(bytes) = fs::read(&path) else {
-            continue;
-        };
+    for (path, (_, bytes)) in snapshot(&data.join("journal")) {
         let Ok(head) = SegmentHead::decode(&bytes) else {
             continue;
         };

@@ -339,7 +339,7 @@ impl Session {
                 self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
                 return false;
             }
-            Reply::Synced | Reply::Hold { .. } | Reply::Resume { .. } => {}
+            Reply::Synced | Reply::Hold | Reply::Resume => {}
         }
         true
     }

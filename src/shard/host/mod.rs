@@ -325,14 +325,14 @@ impl Host {
             .push_back((link, Answer::Refused(refusal, receipt)));
     }
 
-    /// Tells a connection of another shard whether to wait for memory here.
-    pub(super) fn tell_held(&mut self, link: ConnectionId, is_held: bool) {
-        let answer = if is_held {
-            Answer::Hold
-        } else {
-            Answer::Resume
-        };
-        self.answers.push_back((link, answer));
+    /// Tells a connection of another shard to wait for memory here.
+    pub(super) fn hold(&mut self, link: ConnectionId) {
+        self.answers.push_back((link, Answer::Hold));
+    }
+
+    /// Undoes [`Self::hold`].
+    pub(super) fn resume(&mut self, link: ConnectionId) {
+        self.answers.push_back((link, Answer::Resume));
     }
 
     fn link(&mut self, link: ConnectionId) -> &mut Link {
@@ -471,8 +471,8 @@ impl Host {
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
                 Answer::Synced => Reply::Synced,
-                Answer::Hold => Reply::Hold { shard: self.shard },
-                Answer::Resume => Reply::Resume { shard: self.shard },
+                Answer::Hold => Reply::Hold,
+                Answer::Resume => Reply::Resume,
             };
             replies.reply(link, &reply, 0);
         }
