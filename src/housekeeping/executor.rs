@@ -108,7 +108,7 @@ struct Keeper {
 
 /// The running thread.
 pub struct Housekeeper {
-    stops: Vec<Arc<Inbox<Request>>>,
+    stops: Vec<(Arc<Inbox<Request>>, Arc<Pace>)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -142,7 +142,7 @@ impl Housekeeper {
         }
         let stops = keepers
             .iter()
-            .map(|keeper| Arc::clone(&keeper.requests))
+            .map(|keeper| (Arc::clone(&keeper.requests), Arc::clone(&keeper.pace)))
             .collect();
         let thread = executor("forebay-keeper")
             .spawn(move || {
@@ -170,9 +170,10 @@ impl Housekeeper {
         ))
     }
 
-    /// Ends the thread; preparations under way are left as `*.new`.
+    /// Ends the thread; preparations under way are given up, which takes no longer than a write.
     pub fn stop(mut self) {
-        for requests in &self.stops {
+        for (requests, pace) in &self.stops {
+            pace.give_up();
             let mut request = Request::Stop;
             while let Err(back) = requests.push(request) {
                 request = back;
@@ -265,13 +266,14 @@ impl Keeper {
                     self.answer(Response::Prepared { head, file });
                     return true;
                 }
-                Err(error) if error.is_no_space() => {
+                Err(error) if error.is_no_space() && !self.pace.is_given_up() => {
                     if !has_said_no_space {
                         tracing::warn!(shard = head.shard.0, "{error}: producers wait for space");
                         self.answer(Response::NoSpace);
                         has_said_no_space = true;
                     }
                 }
+                Err(_) if self.pace.is_given_up() => return false,
                 Err(error) => {
                     self.answer(Response::Failed {
                         reason: error.to_string(),

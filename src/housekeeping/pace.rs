@@ -8,11 +8,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Shared between one shard (which tells) and housekeeping (which obeys).
+/// Shared between one shard and the node (which tell) and housekeeping (which obeys).
 #[derive(Debug, Default)]
 pub struct Pace {
     ingested_bytes: AtomicU64,
     is_waiting: AtomicBool,
+    is_given_up: AtomicBool,
 }
 
 impl Pace {
@@ -24,6 +25,15 @@ impl Pace {
     /// The shard says whether it waits for a segment.
     pub fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// The node stops: nobody wants the segment any more.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
     }
 
     pub(super) fn ingested(&self) -> u64 {

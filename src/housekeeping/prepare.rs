@@ -65,7 +65,7 @@ fn at<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -
 /// Makes the segment described by `head` ready at `path`, from `spare` if there is one.
 ///
 /// Returns the head as written (its generation is the file's) and the file, open for direct I/O.
-/// Errors: the system's; nothing lies under `path` then. A spare that failed is left as it was or
+/// Errors: the system's, or `Interrupted` when the pace says to give up; nothing lies under `path` then. A spare that failed is left as it was or
 /// as `*.new`.
 pub(super) async fn prepare(
     path: &Path,
@@ -142,6 +142,11 @@ async fn fill(
     let (started, ingested_before) = (Instant::now(), pace.ingested());
     let mut filled = 0;
     while filled < size {
+        if pace.is_given_up() {
+            return Err(at("fill", path)(io::Error::from(
+                io::ErrorKind::Interrupted,
+            )));
+        }
         let ingested = pace.ingested() - ingested_before;
         if !pace.is_waiting() && !may_fill(filled, ingested, started.elapsed(), rate) {
             Timer::new(PAUSE).await;

@@ -10,6 +10,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use super::config::{Config, Pin};
 use super::error::NodeError;
 use super::report;
+use super::running::Started;
 use super::starting::Starting;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::lock::FolderLock;
@@ -49,7 +50,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         &scans,
         Duration::from_micros(clock::monotonic_us() - started_us),
     );
-    // Opened before the epoch is claimed: a start that cannot listen leaves no trace.
+    // Opened before the epoch is claimed: a start that cannot listen uses up none.
     let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
         .map_err(NodeError::Listen)?;
     let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
@@ -62,13 +63,14 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         epoch,
     };
     let mut running = node.start(scans, listeners, cores)?;
-    running.wait_ready(signals, config, &device)?;
-    report::ready(address, folder.root());
-    let result = running.wait();
-    running.stop();
+    match running.wait_ready(signals, config, &device)? {
+        Started::Ready => report::ready(address, folder.root()),
+        Started::ToldToStop => report::stopped_before_ready(),
+    }
+    running.wait()?;
     // Nothing in older epochs' folders is needed once their segments are freed.
     let _ = folder.remove_empty_epochs(epoch);
-    result
+    Ok(())
 }
 
 /// A plain message before anything else, where io_uring is forbidden (glommio would panic).

@@ -9,7 +9,7 @@ use forebay_journal::ShardId;
 
 use super::config::Config;
 use crate::housekeeping::Scanned;
-use crate::runtime::placement::Device;
+use crate::runtime::placement::{Device, Placed};
 use crate::runtime::reactor::ArenaUse;
 
 /// What recovery found.
@@ -56,11 +56,7 @@ pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
 }
 
 /// Where the shards run and how they write.
-pub(super) fn placed(
-    shards: &[(ShardId, ArenaUse, Option<usize>)],
-    config: &Config,
-    device: Option<&Device>,
-) {
+pub(super) fn placed(shards: &[(ShardId, Placed)], config: &Config, device: Option<&Device>) {
     let disk = device.map_or_else(
         || "disk unknown".to_owned(),
         |device| {
@@ -69,30 +65,40 @@ pub(super) fn placed(
                 Some(false) => "no FUA",
                 None => "FUA unknown",
             };
+            let cache = device.write_cache.as_deref().unwrap_or("unknown");
             format!(
-                "disk {} ({fua}, interrupts on core {:?})",
+                "disk {} ({fua}, write cache: {cache}, interrupts on core {:?})",
                 device.name, device.interrupt_cores
             )
         },
     );
-    let places = shards.iter().map(|(shard, _, core)| match core {
-        Some(core) => format!("shard {shard} on core {core}"),
-        None => format!("shard {shard} not pinned"),
+    let places = shards.iter().map(|(shard, placed)| {
+        let core = match placed.core {
+            Some(core) => format!("on core {core}"),
+            None => "not pinned".to_owned(),
+        };
+        let slice = match (placed.slice, config.runtime.scheduling_slice_ms) {
+            (_, 0) => "scheduling slice left as it is".to_owned(),
+            (Some(slice), _) => format!("scheduling slice {:?}", slice),
+            (None, _) => "no long scheduling slice".to_owned(),
+        };
+        format!("shard {shard} {core}, {slice}")
     });
-    let slice = match config.runtime.scheduling_slice_ms {
-        0 => "scheduling slice left as it is".to_owned(),
-        ms => format!("scheduling slice {ms} ms"),
-    };
-    eprintln!("{disk}; {}; {slice}", places.collect::<Vec<_>>().join(", "));
+    eprintln!("{disk}; {}", places.collect::<Vec<_>>().join("; "));
     if shards
         .iter()
-        .any(|(_, arena_use, _)| *arena_use == ArenaUse::Unregistered)
+        .any(|(_, placed)| placed.arena_use == ArenaUse::Unregistered)
     {
         eprintln!(
             "locked memory is too small to register the block cache: writes go unregistered, a \
              little slower. Remedy: `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit"
         );
     }
+}
+
+/// A signal came first: there is no `ready` line, and the end is in order.
+pub(super) fn stopped_before_ready() {
+    eprintln!("told to stop before clients could connect: stopped in order");
 }
 
 /// Clients can connect.

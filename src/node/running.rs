@@ -13,14 +13,22 @@ use super::error::NodeError;
 use super::report;
 use crate::housekeeping::Housekeeper;
 use crate::runtime::bell::Bell;
-use crate::runtime::placement::Device;
-use crate::runtime::reactor::ArenaUse;
+use crate::runtime::placement::{Device, Placed};
 
 /// What the main thread waits for.
 pub(super) enum Event {
     Signal(Signal),
-    Ready(ShardId, ArenaUse, Option<usize>),
+    Ready(ShardId, Placed),
     Ended(Result<(), NodeError>),
+}
+
+/// How a start ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Started {
+    /// Every shard takes messages.
+    Ready,
+    /// A signal came before: nobody was told that clients can connect.
+    ToldToStop,
 }
 
 /// A node whose shards run.
@@ -28,19 +36,21 @@ pub(super) struct Running {
     pub(super) events: Receiver<Event>,
     pub(super) sender: Sender<Event>,
     pub(super) threads: Vec<JoinHandle<()>>,
+    /// Shards that ended in order.
+    pub(super) ended: usize,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) bells: Vec<Bell>,
-    pub(super) housekeeper: Option<Housekeeper>,
+    pub(super) housekeeper: Housekeeper,
 }
 
 impl Running {
-    /// Waits until every shard can take messages.
+    /// Waits until every shard can take messages, or until all have ended because a signal came.
     pub(super) fn wait_ready(
         &mut self,
         signals: SigSet,
         config: &Config,
         device: &Option<Device>,
-    ) -> Result<(), NodeError> {
+    ) -> Result<Started, NodeError> {
         let sender = self.sender.clone();
         // Ends with the process: it waits for signals as long as there are any.
         std::thread::spawn(move || {
@@ -51,49 +61,56 @@ impl Running {
             }
         });
         let mut ready = Vec::new();
+        let mut started = Started::Ready;
         while ready.len() < self.threads.len() {
-            match self.events.recv() {
-                Ok(Event::Ready(shard, arena_use, core)) => ready.push((shard, arena_use, core)),
-                Ok(Event::Ended(Err(error))) => return Err(error),
-                Ok(Event::Signal(_)) => self.tell_stop(),
-                Ok(Event::Ended(Ok(()))) | Err(_) => break,
+            match self.next_event()? {
+                Event::Ready(shard, placed) => ready.push((shard, placed)),
+                Event::Signal(signal) => {
+                    self.tell_stop(signal);
+                    started = Started::ToldToStop;
+                }
+                Event::Ended(_) => {}
             }
         }
-        ready.sort_by_key(|(shard, ..)| *shard);
+        ready.sort_by_key(|(shard, _)| *shard);
         report::placed(&ready, config, device.as_ref());
-        Ok(())
+        Ok(started)
     }
 
-    fn tell_stop(&self) {
+    /// Waits for what comes next and counts the shards that ended.
+    ///
+    /// Errors: a shard failed.
+    fn next_event(&mut self) -> Result<Event, NodeError> {
+        // We hold a sender ourselves, so the channel does not close.
+        match self.events.recv().expect("the channel has a sender: us") {
+            Event::Ended(Err(error)) => Err(error),
+            event => {
+                self.ended += usize::from(matches!(event, Event::Ended(_)));
+                Ok(event)
+            }
+        }
+    }
+
+    fn tell_stop(&self, signal: Signal) {
+        tracing::info!("{signal}: stopping");
         self.stop.store(true, Ordering::Relaxed);
         self.bells.iter().for_each(Bell::ring);
     }
 
-    /// Waits for a signal, then for the shards' orderly end; or for a failure.
-    pub(super) fn wait(&mut self) -> Result<(), NodeError> {
-        let mut running = self.threads.len();
-        while running > 0 {
-            match self.events.recv() {
-                Ok(Event::Signal(signal)) => {
-                    tracing::info!("{signal}: stopping");
-                    self.tell_stop();
-                }
-                Ok(Event::Ended(Ok(()))) => running -= 1,
-                Ok(Event::Ended(Err(error))) => return Err(error),
-                Ok(Event::Ready(..)) => {}
-                Err(_) => return Ok(()),
+    /// Waits for a signal, then for the orderly end of all shards and of housekeeping.
+    ///
+    /// Errors: a shard failed. The others are left as they are: the process is to end at once, and
+    /// what they acknowledged is durable.
+    pub(super) fn wait(mut self) -> Result<(), NodeError> {
+        while self.ended < self.threads.len() {
+            if let Event::Signal(signal) = self.next_event()? {
+                self.tell_stop(signal);
             }
         }
-        Ok(())
-    }
-
-    pub(super) fn stop(mut self) {
-        let failed = self.threads.iter().any(|thread| !thread.is_finished());
-        self.tell_stop();
-        if let Some(housekeeper) = self.housekeeper.take()
-            && !failed
-        {
-            housekeeper.stop();
+        for thread in self.threads {
+            thread.join().expect("a shard's panic ends the process");
         }
+        self.housekeeper.stop();
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::limits;
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{Driver, DriverParts};
 use crate::runtime::mailboxes::Mailboxes;
-use crate::runtime::placement;
+use crate::runtime::placement::{self, Placed};
 use crate::runtime::reactor::{Ring, RingSize};
 use crate::shard::{Shard, ShardConfig};
 
@@ -43,18 +43,22 @@ pub(super) fn run_shard(
     start: ShardStart,
     events: &Sender<Event>,
 ) -> Result<(), NodeError> {
-    let pinned = start.core.filter(|&core| match placement::pin(core) {
+    let core = start.core.filter(|&core| match placement::pin(core) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("shard {id} cannot be pinned to core {core}: {error}");
             false
         }
     });
-    if !start.slice.is_zero()
-        && let Err(error) = placement::lengthen_slice(start.slice)
-    {
-        tracing::warn!("shard {id}: no long scheduling slice: {error}");
-    }
+    let slice = (!start.slice.is_zero())
+        .then(|| placement::lengthen_slice(start.slice))
+        .and_then(|in_force| {
+            in_force
+                .inspect_err(|error| {
+                    tracing::warn!("shard {id}: no long scheduling slice: {error}")
+                })
+                .ok()
+        });
     let mut ring = Ring::new(RingSize {
         submissions: limits::RING_SUBMISSION_ENTRIES,
         completions: limits::RING_COMPLETION_ENTRIES,
@@ -74,6 +78,11 @@ pub(super) fn run_shard(
     let arena_use = ring.register_arena(shard.memory());
     let machine_lacks =
         |error: std::io::Error| NodeError::Machine(format!("shard {id} cannot start: {error}"));
+    let placed = Placed {
+        core,
+        slice,
+        arena_use,
+    };
     let mut driver = Driver::new(DriverParts {
         shard,
         id,
@@ -90,6 +99,6 @@ pub(super) fn run_shard(
     let failed = |failure| NodeError::Failed(id, failure);
     driver.prepare().map_err(failed)?;
     // The main thread is there as long as it waits for this.
-    let _ = events.send(Event::Ready(id, arena_use, pinned));
+    let _ = events.send(Event::Ready(id, placed));
     driver.run().map_err(failed)
 }

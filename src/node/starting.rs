@@ -90,9 +90,10 @@ impl Starting<'_> {
             events,
             sender,
             threads,
+            ended: 0,
             stop,
             bells,
-            housekeeper: Some(housekeeper),
+            housekeeper,
         })
     }
 

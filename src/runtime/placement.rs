@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::reactor::scheduling;
+use super::reactor::{ArenaUse, scheduling};
 
 /// The block device behind a folder, as far as it can be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,19 @@ pub struct Device {
     pub interrupt_cores: Vec<usize>,
     /// Whether it has FUA: a durable write needs no flush of its own.
     pub has_fua: Option<bool>,
+    /// What the kernel says of its write cache: `write back` must be flushed, `write through` not.
+    pub write_cache: Option<String>,
+}
+
+/// Where and how one shard's thread runs, as found after asking for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The core it is bound to.
+    pub core: Option<usize>,
+    /// The long scheduling slice in force.
+    pub slice: Option<Duration>,
+    /// Whether its blocks are registered with the ring.
+    pub arena_use: ArenaUse,
 }
 
 /// Finds the device a folder lies on; none for network and memory file systems.
@@ -39,14 +52,18 @@ pub fn device_of(folder: &Path) -> Option<Device> {
         path.pop();
     }
     let name = path.file_name()?.to_str()?.to_owned();
-    let fua = fs::read_to_string(path.join("queue/fua")).ok();
+    let setting = |name: &str| {
+        let text = fs::read_to_string(path.join("queue").join(name)).ok()?;
+        Some(text.trim().to_owned())
+    };
     let interrupts = fs::read_to_string("/proc/interrupts").ok()?;
     let driver = driver_of(&path);
     let interrupt_cores = cores_of(&interrupts, &name, driver.as_deref());
     Some(Device {
         name,
         interrupt_cores,
-        has_fua: fua.map(|fua| fua.trim() == "1"),
+        has_fua: setting("fua").map(|fua| fua == "1"),
+        write_cache: setting("write_cache"),
     })
 }
 
@@ -125,11 +142,17 @@ pub fn pin(core: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Gives the calling thread a long scheduling slice.
+/// Gives the calling thread a long scheduling slice; returns the one in force.
 ///
-/// Errors: the system's; before Linux 6.12 it is silently ignored.
-pub fn lengthen_slice(slice: Duration) -> std::io::Result<()> {
-    scheduling::set_slice(slice)
+/// Errors: the system's; or the kernel took it and kept none of it, as before Linux 6.12.
+pub fn lengthen_slice(slice: Duration) -> std::io::Result<Duration> {
+    scheduling::set_slice(slice)?;
+    let in_force = scheduling::slice()?;
+    if in_force.is_zero() {
+        let reason = "the kernel has no settable slice (Linux 6.12 has)";
+        return Err(std::io::Error::other(reason));
+    }
+    Ok(in_force)
 }
 
 #[cfg(test)]
@@ -157,6 +180,7 @@ mod tests {
             name: "vda".to_owned(),
             interrupt_cores: vec![1],
             has_fua: Some(false),
+            write_cache: None,
         };
         assert_eq!(choose(1, Some(&device), &[0, 1, 2]), Some(vec![1]));
         assert_eq!(choose(3, Some(&device), &[0, 1, 2]), Some(vec![1, 0, 2]));

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 /// Pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// A start that did not come to be.
+/// A start that did not come to be: refused, or told to stop first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The exit code; `None` after a signal.
@@ -38,26 +38,38 @@ impl Setup {
     ///
     /// Panics: when it starts after all, or does neither within a minute.
     pub fn refused(&self) -> Refused {
-        let mut starting = self.spawn();
-        let mut child = starting.child.take().expect("just started");
+        self.spawn().wait_end()
+    }
+}
+
+impl Starting {
+    /// Waits for the end of a broker that is not to become ready.
+    ///
+    /// Panics: when it does become ready, or does neither within a minute.
+    pub fn wait_end(mut self) -> Refused {
+        let mut child = self.child.take().expect("just started");
         let stdout = child.stdout.take().expect("spawn asked for a pipe");
         let ended = wait_in_thread(child);
         let status = ended.recv_timeout(READY_TIMEOUT);
-        let said = text_from(&starting.log, starting.log_start);
+        let said = self.said();
         let mut answer = String::new();
         let Ok((_child, status)) = status else {
             panic!("neither refused nor ended; it said: {said}");
         };
         let _ = { stdout }.read_to_string(&mut answer);
-        assert_eq!(answer, "", "a refusal says nothing on standard output");
+        assert_eq!(answer, "", "whoever is not ready says nothing there");
         Refused {
             code: status.code(),
             said,
         }
     }
-}
 
-impl Starting {
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("a start is ended once");
+        kill(pid_of(child), signal).expect("our own child is not reaped yet");
+    }
+
     /// What it said on standard error so far.
     pub fn said(&self) -> String {
         text_from(&self.log, self.log_start)

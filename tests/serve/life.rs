@@ -3,8 +3,10 @@
 use forebay_journal::format::Kind;
 use nix::sys::signal::Signal;
 
+use crate::broker::process::wait_until;
 use crate::broker::stomp::Client;
-use crate::{disk, drain, receive, send, small, until_closed};
+use crate::broker::{self, Setup};
+use crate::{PATIENCE, disk, drain, receive, send, small, until_closed};
 
 #[test]
 fn signals_stop_it_in_order() {
@@ -50,6 +52,35 @@ fn signals_stop_it_in_order() {
         assert!(said.contains(" 20 messages"), "{said}");
         let kept = (0..4).map(|q| drain(running.address(), &format!("/queue/stop-{q}")).len());
         assert_eq!(kept.sum::<usize>(), 20);
+    }
+}
+
+/// A stop while the first segment is still being filled: no `ready`, nothing left undone.
+#[test]
+fn a_signal_before_ready_stops_it_without_saying_ready() {
+    for shards in ["1", "2"] {
+        let folder = broker::fresh_folder(&format!("serve-early-{shards}"));
+        // A second or more of zero-filling on any disk: the signal comes first.
+        let slow = "[journal]\nsegment_size = \"4GiB\"\n";
+        let setup = Setup::new(&folder.join("data"))
+            .config(slow)
+            .argument("--shards", shards);
+        let starting = setup.spawn();
+        wait_until(PATIENCE, "recovery's report", || {
+            starting.said().contains("new journal")
+        });
+        starting.signal(Signal::SIGTERM);
+        let ended = starting.wait_end();
+        ended.expect(0, &["told to stop before clients could connect"]);
+        // Given up, not finished first: its space is free again, and the folder is one to start from.
+        assert!(disk::segments(&setup.data).is_empty());
+        let mut setup = Setup::new(&setup.data)
+            .config("[journal]\nsegment_size = \"1MiB\"\n")
+            .argument("--shards", shards);
+        let running = setup.start();
+        let mut client = Client::connect(running.address()).unwrap();
+        send(&mut client, "/queue/early", b"after all");
+        assert!(running.stop().success());
     }
 }
 
