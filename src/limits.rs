@@ -58,10 +58,18 @@ pub const FRAME_HEADERS_COUNT_MAX: u32 = 512;
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: u32 = 1024;
-/// Commands that wait in a shard's mailbox from each other shard; full means: stop reading.
-pub const MAILBOX_CAPACITY: u32 = 1024;
-/// Estimated bytes of one mailbox entry without its body, which is counted where it lives.
-pub const MAILBOX_ENTRY_SIZE_BYTES: u64 = 512;
+/// Parcels that wait in a shard's mailbox from each other shard, in each lane; a parcel that finds
+/// it full waits with its sender.
+pub const MAILBOX_PARCELS_MAX: u32 = 4;
+/// Lanes from one shard to another: messages, control commands, replies.
+pub const MAILBOX_LANES: u32 = 3;
+/// Bytes of a gathering parcel from which on no more commands are added: stop reading.
+pub const PARCEL_SIZE_MAX_BYTES: u64 = MIB;
+/// Entries of a gathering parcel, likewise.
+pub const PARCEL_ENTRIES_MAX: u32 = 8192;
+/// Bytes of commands that came after a message which waits for memory, per pair of shards: above
+/// it the whole lane waits with them.
+pub const HELD_SIZE_MAX_BYTES: u64 = 4 * MIB;
 /// Shards of one node: ids of shards are stored in one byte less one.
 pub const SHARDS_MAX: u32 = 256;
 /// Connections of one node: a descriptor each, and the kernel's table is seldom larger.
@@ -183,8 +191,6 @@ pub struct Limits {
     pub blocks_cached_max: u32,
     /// Bytes of bodies of messages that are not durable.
     pub volatile_size_max_bytes: u64,
-    /// Mailbox entries from all other shards together.
-    pub mailbox_entries_max: u32,
     /// Size of one segment file in bytes.
     pub segment_size_bytes: u64,
     /// Segments kept ready ahead of the writer.
@@ -217,7 +223,6 @@ impl Limits {
             blocks_max: Self::blocks_writing() + blocks_cached_max,
             blocks_cached_max,
             volatile_size_max_bytes: inputs.volatile_size_max_bytes,
-            mailbox_entries_max: MAILBOX_CAPACITY * (inputs.shards - 1),
             segment_size_bytes: inputs.segment_size_bytes,
             segments_ready: inputs.segments_ready,
         })
@@ -263,7 +268,7 @@ impl Limits {
             ),
             term(
                 "mailboxes between shards",
-                u64::from(self.mailbox_entries_max) * MAILBOX_ENTRY_SIZE_BYTES * shards,
+                shards * (shards - 1) * (mailbox_size() + HELD_SIZE_MAX_BYTES),
             ),
         ]
     }
@@ -348,6 +353,13 @@ impl Inputs {
         }
         Ok(())
     }
+}
+
+/// What can be under way from one shard to another: in each lane the parcels of the mailbox, one
+/// that gathers, one that found it full, one being worked off; each with its bytes and as much
+/// again for its entries.
+const fn mailbox_size() -> u64 {
+    (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 3)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
 }
 
 /// Room for bodies being received: four of the largest, but no more than one per connection.

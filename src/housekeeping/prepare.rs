@@ -65,8 +65,8 @@ fn at<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -
 /// Makes the segment described by `head` ready at `path`, from `spare` if there is one.
 ///
 /// Returns the head as written (its generation is the file's) and the file, open for direct I/O.
-/// Errors: the system's, or `Interrupted` when the pace says to give up; nothing lies under `path` then. A spare that failed is left as it was or
-/// as `*.new`.
+/// Errors: the system's, or `Interrupted` when the pace says to give up; nothing lies under `path`
+/// then. A spare that failed is left as it was or as `*.new`.
 pub(super) async fn prepare(
     path: &Path,
     mut head: SegmentHead,

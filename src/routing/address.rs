@@ -3,8 +3,10 @@
 
 use core::fmt;
 
+use crate::limits::ADDRESS_SIZE_MAX_BYTES;
+
 /// Longest address in bytes.
-pub const ADDRESS_SIZE_MAX: usize = 1024;
+pub const ADDRESS_SIZE_MAX: usize = ADDRESS_SIZE_MAX_BYTES as usize;
 
 /// A checked address: UTF-8, 1 to [`ADDRESS_SIZE_MAX`] bytes, no control characters, and none of
 /// the forms that will name several addresses or a part of one.

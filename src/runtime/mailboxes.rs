@@ -6,16 +6,14 @@ use crossbeam::queue::ArrayQueue;
 use forebay_journal::ShardId;
 
 use super::bell::Bell;
+use crate::limits::{MAILBOX_LANES, MAILBOX_PARCELS_MAX};
 use crate::shard::{Parcel, ParcelLane};
-
-/// Parcels under way in one lane; each holds a turn's worth.
-const CAPACITY: usize = 4;
 
 /// All mailboxes of a node.
 #[derive(Clone)]
 pub struct Mailboxes {
     /// `[to][from][lane]`
-    queues: Arc<[Vec<[ArrayQueue<Parcel>; 3]>]>,
+    queues: Arc<[Vec<[ArrayQueue<Parcel>; MAILBOX_LANES as usize]>]>,
     bells: Arc<[Bell]>,
 }
 
@@ -25,7 +23,10 @@ impl Mailboxes {
         let row = || {
             bells
                 .iter()
-                .map(|_| [(); 3].map(|()| ArrayQueue::new(CAPACITY)))
+                .map(|_| {
+                    [(); MAILBOX_LANES as usize]
+                        .map(|()| ArrayQueue::new(MAILBOX_PARCELS_MAX as usize))
+                })
                 .collect()
         };
         Self {

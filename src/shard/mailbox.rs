@@ -6,11 +6,7 @@
 use super::ConnectionId;
 use super::host::Lane;
 use crate::frontend::{Command, Reply};
-
-/// Bytes of a parcel under way above which its senders are held back.
-const PARCEL_BYTES_MAX: usize = 1 << 20;
-/// Entries likewise.
-const PARCEL_ENTRIES_MAX: usize = 8192;
+use crate::limits::{PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
 
 /// Bytes of a parcel, as a range.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +44,8 @@ impl<T> Load<T> {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes.len() >= PARCEL_BYTES_MAX || self.entries.len() >= PARCEL_ENTRIES_MAX
+        self.bytes.len() as u64 >= PARCEL_SIZE_MAX_BYTES
+            || self.entries.len() >= PARCEL_ENTRIES_MAX as usize
     }
 
     fn is_empty(&self) -> bool {
@@ -60,10 +57,21 @@ fn bytes_of<'a>(bytes: &'a [u8]) -> impl FnMut(Span) -> &'a [u8] {
     |span| &bytes[span.start as usize..(span.start + span.len) as usize]
 }
 
+/// The estimate of `limits.rs`: a full parcel's entries are about as large as its bytes.
+const _: () = assert!(
+    size_of::<(ConnectionId, Command<Span>)>() as u64 * PARCEL_ENTRIES_MAX as u64
+        <= PARCEL_SIZE_MAX_BYTES
+);
+
 impl Load<Command<Span>> {
     pub(super) fn push(&mut self, link: ConnectionId, command: Command<&[u8]>) {
         let command = command.map(&mut Self::hold(&mut self.bytes));
         self.entries.push((link, command));
+    }
+
+    /// Bytes it holds, entries included.
+    pub(super) fn size(&self) -> u64 {
+        (self.bytes.len() + size_of_val(self.entries.as_slice())) as u64
     }
 
     /// The command at `index`.

@@ -8,6 +8,7 @@ use super::ConnectionId;
 use super::host::{Host, Lane, Taken};
 use super::mailbox::{Load, Outgoing, Parcel, ParcelLane, Span};
 use crate::frontend::Command;
+use crate::limits::HELD_SIZE_MAX_BYTES;
 use crate::now::Now;
 
 /// A parcel of commands that is being worked off.
@@ -22,9 +23,11 @@ struct Peer {
     outgoing: Outgoing,
     /// By lane: messages, control.
     incoming: [Option<Incoming>; 2],
-    /// What came after a message that waits for memory, by connection. No more than crosses until
-    /// the connection's own shard knows and stops reading.
+    /// What came after a message that waits for memory, by connection: what crosses until the
+    /// connection's own shard knows and stops reading.
     held: BTreeMap<ConnectionId, Incoming>,
+    /// Bytes in `held`. From `HELD_SIZE_MAX_BYTES` on the whole lane waits instead.
+    held_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -94,8 +97,11 @@ impl Peers {
 
     /// Goes on with connections that waited for memory and have it.
     fn work_held(&mut self, host: &mut Host, now: Now) {
-        for peer in &mut self.peers {
-            peer.held.retain(|&link, incoming| {
+        for Peer {
+            held, held_bytes, ..
+        } in &mut self.peers
+        {
+            held.retain(|&link, incoming| {
                 if !host.may_go_on(link, now) {
                     return true;
                 }
@@ -108,6 +114,7 @@ impl Peers {
                         return true;
                     }
                 }
+                *held_bytes -= incoming.load.size();
                 host.resume(link);
                 false
             });
@@ -117,23 +124,34 @@ impl Peers {
 
 /// A connection whose message waits for memory holds back itself, never the others of its shard.
 fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
-    let Peer { incoming, held, .. } = peer;
+    let Peer {
+        incoming,
+        held,
+        held_bytes,
+        ..
+    } = peer;
     let place = &mut incoming[lane as usize];
     let Some(incoming) = place else { return };
     while let Some((link, command)) = incoming.load.command(incoming.next) {
         if !host.admits(lane) {
             return;
         }
-        incoming.next += 1;
         if lane == Lane::Message {
             // Nobody is left to wait: what was not taken was not confirmed either.
             if matches!(command, Command::Hangup) {
-                held.remove(&link);
+                *held_bytes -= held.remove(&link).map_or(0, |behind| behind.load.size());
             } else if let Some(behind) = held.get_mut(&link) {
+                if *held_bytes >= HELD_SIZE_MAX_BYTES {
+                    return;
+                }
+                let before = behind.load.size();
                 behind.load.push(link, command);
+                *held_bytes += behind.load.size() - before;
+                incoming.next += 1;
                 continue;
             }
         }
+        incoming.next += 1;
         if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
             held.insert(link, Incoming::default());
             host.hold(link);

@@ -72,7 +72,7 @@ fn a_signal_before_ready_stops_it_without_saying_ready() {
         starting.signal(Signal::SIGTERM);
         let ended = starting.wait_end();
         ended.expect(0, &["told to stop before clients could connect"]);
-        // Given up, not finished first: its space is free again, and the folder is one to start from.
+        // Given up, not finished first: its space is free, and the folder is one to start from.
         assert!(disk::segments(&setup.data).is_empty());
         let mut setup = Setup::new(&setup.data)
             .config("[journal]\nsegment_size = \"1MiB\"\n")

@@ -21,7 +21,7 @@ use crate::witness::Witness;
 use crate::world::{Event, Phase, World};
 
 /// Parcels of one lane that a mailbox holds.
-const MAILBOX_MAX: usize = 4;
+const MAILBOX_MAX: usize = forebay::limits::MAILBOX_PARCELS_MAX as usize;
 /// EIO.
 const IO_ERROR: i32 = 5;
 /// How long an orderly end may take.
