@@ -356,10 +356,10 @@ impl Inputs {
 }
 
 /// What can be under way from one shard to another: in each lane the parcels of the mailbox, one
-/// that gathers, one that found it full, one being worked off; each with its bytes and as much
-/// again for its entries.
+/// that gathers, one that found it full, one being worked off, two emptied and kept; each with its
+/// bytes and as much again for its entries.
 const fn mailbox_size() -> u64 {
-    (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 3)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
+    (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 5)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
 }
 
 /// Room for bodies being received: four of the largest, but no more than one per connection.

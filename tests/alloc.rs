@@ -6,7 +6,7 @@ mod counting;
 #[path = "alloc/loopback.rs"]
 mod loopback;
 
-use counting::{Counting, counted, set_counting};
+use counting::{Counting, count_on, counted, set_counting};
 use forebay::shard::ConnectionId;
 use loopback::{Loopback, hear, push_send};
 
@@ -107,6 +107,7 @@ fn the_hot_path_allocates_nothing() {
         load.turn();
     }
     let (confirmed_before, delivered_before) = (load.confirmed, load.delivered);
+    count_on(&[nix::unistd::gettid().as_raw()]);
     set_counting(true);
     while load.confirmed < confirmed_before + MEASURED {
         load.turn();

@@ -401,7 +401,7 @@ impl Driver {
                     assert!(asked.is_ok(), "few segments are freed at a time");
                 }
                 Action::Pass(to, parcel) => {
-                    if let Err(parcel) = self.parts.mailboxes.put(self.parts.id, to, parcel) {
+                    if let Some(parcel) = self.parts.mailboxes.put(self.parts.id, to, parcel) {
                         self.has_returned_parcels = true;
                         self.parts.shard.give_back(to, parcel);
                     }

@@ -36,11 +36,13 @@ impl Mailboxes {
     }
 
     /// Puts a parcel into a shard's mailbox and rings; gives it back if there is no room.
-    pub(super) fn put(&self, from: ShardId, to: ShardId, parcel: Parcel) -> Result<(), Parcel> {
+    pub(super) fn put(&self, from: ShardId, to: ShardId, parcel: Parcel) -> Option<Parcel> {
         let lanes = &self.queues[usize::from(to.0)][usize::from(from.0)];
-        lanes[parcel.lane() as usize].push(parcel)?;
-        self.bells[usize::from(to.0)].ring();
-        Ok(())
+        let returned = lanes[parcel.lane() as usize].push(parcel).err();
+        if returned.is_none() {
+            self.bells[usize::from(to.0)].ring();
+        }
+        returned
     }
 
     /// Takes a parcel that another shard sent; the sender is rung when that made room.

@@ -3,6 +3,8 @@
 //! A parcel owns its bytes; commands refer to them by range. Messages, control commands and
 //! replies travel in lanes of their own, so that a shard that must let messages wait still settles.
 
+use std::mem;
+
 use super::ConnectionId;
 use super::host::Lane;
 use crate::frontend::{Command, Reply};
@@ -10,14 +12,14 @@ use crate::limits::{PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
 
 /// Bytes of a parcel, as a range.
 #[derive(Clone, Copy, Debug)]
-pub struct Span {
+pub(super) struct Span {
     start: u32,
     len: u32,
 }
 
 /// Values with their bytes in one buffer.
 #[derive(Debug)]
-pub struct Load<T> {
+pub(super) struct Load<T> {
     entries: Vec<(ConnectionId, T)>,
     bytes: Vec<u8>,
 }
@@ -51,6 +53,12 @@ impl<T> Load<T> {
     fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+
+    fn emptied(mut self) -> Self {
+        self.entries.clear();
+        self.bytes.clear();
+        self
+    }
 }
 
 fn bytes_of<'a>(bytes: &'a [u8]) -> impl FnMut(Span) -> &'a [u8] {
@@ -63,7 +71,7 @@ const _: () = assert!(
         <= PARCEL_SIZE_MAX_BYTES
 );
 
-impl Load<Command<Span>> {
+impl Commands {
     pub(super) fn push(&mut self, link: ConnectionId, command: Command<&[u8]>) {
         let command = command.map(&mut Self::hold(&mut self.bytes));
         self.entries.push((link, command));
@@ -81,7 +89,7 @@ impl Load<Command<Span>> {
     }
 }
 
-impl Load<(Reply<Span>, u64)> {
+impl Replies {
     fn push(&mut self, to: ConnectionId, reply: Reply<&[u8]>, delivered_bytes: u64) {
         let reply = reply.map(&mut Self::hold(&mut self.bytes));
         self.entries.push((to, (reply, delivered_bytes)));
@@ -94,13 +102,58 @@ impl Load<(Reply<Span>, u64)> {
     }
 }
 
+/// Commands that cross.
+pub(super) type Commands = Load<Command<Span>>;
+/// Replies that cross, with the bytes each counts against its connection's window.
+pub(super) type Replies = Load<(Reply<Span>, u64)>;
+
 /// What crosses.
 #[derive(Debug)]
-pub enum Parcel {
+pub struct Parcel {
+    pub(super) content: Content,
+    /// Loads of the receiver's that were worked off: they go home, so that a shard which mostly
+    /// sends one way needs no new ones.
+    pub(super) empties: Empties,
+}
+
+/// What a parcel is for.
+#[derive(Debug)]
+pub(super) enum Content {
     /// Commands of one lane.
-    Commands(Lane, Load<Command<Span>>),
-    /// Replies, with the bytes each counts against its connection's window.
-    Replies(Load<(Reply<Span>, u64)>),
+    Commands(Lane, Commands),
+    /// Replies.
+    Replies(Replies),
+}
+
+/// Loads without content, kept for their memory: never more than fit in here.
+#[derive(Debug, Default)]
+pub(super) struct Empties {
+    commands: [Option<Commands>; 2],
+    replies: Option<Replies>,
+}
+
+impl Empties {
+    fn keep_commands(&mut self, load: Option<Commands>) {
+        if let (Some(load), Some(place)) =
+            (load, self.commands.iter_mut().find(|place| place.is_none()))
+        {
+            *place = Some(load);
+        }
+    }
+
+    fn take_commands(&mut self) -> Commands {
+        let kept = self.commands.iter_mut().find_map(Option::take);
+        kept.unwrap_or_default()
+    }
+
+    /// Takes over what has a place here.
+    fn keep(&mut self, others: Self) {
+        others
+            .commands
+            .into_iter()
+            .for_each(|load| self.keep_commands(load));
+        self.replies = self.replies.take().or(others.replies);
+    }
 }
 
 /// The three lanes from one shard to another, in this order.
@@ -122,10 +175,10 @@ impl ParcelLane {
 impl Parcel {
     /// The lane it travels in.
     pub const fn lane(&self) -> ParcelLane {
-        match self {
-            Self::Commands(Lane::Message, _) => ParcelLane::Messages,
-            Self::Commands(Lane::Control, _) => ParcelLane::Control,
-            Self::Replies(_) => ParcelLane::Replies,
+        match self.content {
+            Content::Commands(Lane::Message, _) => ParcelLane::Messages,
+            Content::Commands(Lane::Control, _) => ParcelLane::Control,
+            Content::Replies(_) => ParcelLane::Replies,
         }
     }
 }
@@ -133,9 +186,13 @@ impl Parcel {
 /// What gathers for one peer during a turn, and what its mailbox had no room for.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    messages: Load<Command<Span>>,
-    control: Load<Command<Span>>,
-    replies: Load<(Reply<Span>, u64)>,
+    messages: Commands,
+    control: Commands,
+    replies: Replies,
+    /// Emptied loads of our own, to gather in next.
+    spare: Empties,
+    /// Emptied loads of the peer's, to go home with the next parcel.
+    homeward: Empties,
     returned: [Option<Parcel>; 3],
     /// Lanes whose mailbox had no room in this turn.
     is_blocked: [bool; 3],
@@ -182,15 +239,39 @@ impl Outgoing {
         if let Some(parcel) = self.returned[lane as usize].take() {
             return Some(parcel);
         }
-        Some(match lane {
+        let content = match lane {
             ParcelLane::Messages => {
-                Parcel::Commands(Lane::Message, std::mem::take(&mut self.messages))
+                let next = self.spare.take_commands();
+                Content::Commands(Lane::Message, mem::replace(&mut self.messages, next))
             }
             ParcelLane::Control => {
-                Parcel::Commands(Lane::Control, std::mem::take(&mut self.control))
+                let next = self.spare.take_commands();
+                Content::Commands(Lane::Control, mem::replace(&mut self.control, next))
             }
-            ParcelLane::Replies => Parcel::Replies(std::mem::take(&mut self.replies)),
+            ParcelLane::Replies => {
+                let next = self.spare.replies.take().unwrap_or_default();
+                Content::Replies(mem::replace(&mut self.replies, next))
+            }
+        };
+        Some(Parcel {
+            content,
+            empties: mem::take(&mut self.homeward),
         })
+    }
+
+    /// Our own loads came back.
+    pub(super) fn keep(&mut self, empties: Empties) {
+        self.spare.keep(empties);
+    }
+
+    /// The peer's commands are worked off.
+    pub(super) fn send_home(&mut self, load: Commands) {
+        self.homeward.keep_commands(Some(load.emptied()));
+    }
+
+    /// The peer's replies are worked off.
+    pub(super) fn send_replies_home(&mut self, load: Replies) {
+        self.homeward.replies.get_or_insert_with(|| load.emptied());
     }
 
     fn has_load(&self, lane: ParcelLane) -> bool {

@@ -6,7 +6,7 @@ use forebay_journal::ShardId;
 
 use super::ConnectionId;
 use super::host::{Host, Lane, Taken};
-use super::mailbox::{Load, Outgoing, Parcel, ParcelLane, Span};
+use super::mailbox::{Commands, Outgoing, Parcel, ParcelLane};
 use crate::frontend::Command;
 use crate::limits::HELD_SIZE_MAX_BYTES;
 use crate::now::Now;
@@ -14,7 +14,7 @@ use crate::now::Now;
 /// A parcel of commands that is being worked off.
 #[derive(Debug, Default)]
 struct Incoming {
-    load: Load<Command<Span>>,
+    load: Commands,
     next: usize,
 }
 
@@ -75,7 +75,7 @@ impl Peers {
         }
     }
 
-    pub(super) fn take_commands(&mut self, from: ShardId, lane: Lane, load: Load<Command<Span>>) {
+    pub(super) fn take_commands(&mut self, from: ShardId, lane: Lane, load: Commands) {
         assert_ne!(from, self.own, "a shard has no mailbox for itself");
         let place = &mut self.peers[usize::from(from.0)].incoming[lane as usize];
         assert!(
@@ -128,7 +128,7 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
         incoming,
         held,
         held_bytes,
-        ..
+        outgoing,
     } = peer;
     let place = &mut incoming[lane as usize];
     let Some(incoming) = place else { return };
@@ -157,5 +157,6 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
             host.hold(link);
         }
     }
-    *place = None;
+    let done = place.take().expect("it was there above");
+    outgoing.send_home(done.load);
 }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::connection::{Connection, Pause, Phase};
 use super::host::{Lane, Replies, Taken};
+use super::mailbox::Content;
 use super::peers::Peers;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::Session;
@@ -402,15 +403,17 @@ impl Shard {
 
     /// A parcel came from another shard.
     pub fn handle_parcel(&mut self, from: ShardId, parcel: Parcel) {
-        match parcel {
-            Parcel::Commands(lane, load) => self.peers.take_commands(from, lane, load),
-            Parcel::Replies(load) => {
+        self.peers.outgoing(from).keep(parcel.empties);
+        match parcel.content {
+            Content::Commands(lane, load) => self.peers.take_commands(from, lane, load),
+            Content::Replies(load) => {
                 for (to, reply, delivered_bytes) in load.replies() {
                     if let Some(connection) = self.connections.get_mut(&to) {
                         take_reply(connection, from, &reply, delivered_bytes);
                         self.mark_dirty(to);
                     }
                 }
+                self.peers.outgoing(from).send_replies_home(load);
             }
         }
     }

@@ -2,10 +2,13 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-/// Counts allocations while it is told to.
+/// Counts allocations while it is told to, on the threads it is told of.
 pub(crate) struct Counting;
+
+/// Threads whose allocations count.
+static THREADS: [AtomicI32; 8] = [const { AtomicI32::new(0) }; 8];
 
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -25,8 +28,28 @@ pub(crate) fn counted() -> (u64, u64) {
     (COUNT.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed))
 }
 
+/// Counts on these threads alone.
+///
+/// Panics: with more than eight.
+pub(crate) fn count_on(threads: &[i32]) {
+    assert!(threads.len() <= THREADS.len());
+    for (place, thread) in THREADS.iter().zip(threads) {
+        place.store(*thread, Ordering::Relaxed);
+    }
+}
+
+fn is_counted() -> bool {
+    if !IS_COUNTING.load(Ordering::Relaxed) {
+        return false;
+    }
+    let own = nix::unistd::gettid().as_raw();
+    THREADS
+        .iter()
+        .any(|thread| thread.load(Ordering::Relaxed) == own)
+}
+
 fn count(size: usize) {
-    if IS_COUNTING.load(Ordering::Relaxed) {
+    if is_counted() {
         COUNT.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(size as u64, Ordering::Relaxed);
     }

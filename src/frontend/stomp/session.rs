@@ -290,7 +290,12 @@ impl Session {
         let (by_name, address) = resolve(text, routing)?;
         if routing.is_none() {
             let start = text.len() - address.len();
-            self.last_destination = Some((text.to_owned(), by_name, start));
+            // Its memory is used again: producers may take turns between destinations.
+            let empty = (String::new(), by_name, start);
+            let known = self.last_destination.get_or_insert(empty);
+            known.0.clear();
+            known.0.push_str(text);
+            (known.1, known.2) = (by_name, start);
         }
         Ok((by_name, address))
     }
