@@ -40,9 +40,10 @@ pub const SEGMENTS_READY_MIN: u32 = 2;
 pub const SEGMENTS_READY_MAX: u32 = 16;
 
 /// Buffers that the kernel fills from sockets, shared by all connections of one shard.
-pub const RECEIVE_BUFFERS_COUNT: u32 = 1024;
-/// Size of one receive buffer: a read of 16 KiB costs about as much as one of 4 KiB.
-pub const RECEIVE_BUFFER_SIZE_BYTES: u64 = 16 * KIB;
+pub const RECEIVE_BUFFERS_COUNT: u32 = 256;
+/// Size of one receive buffer, which is what a connection takes in per turn: of a full one a
+/// producer that is ahead loses nothing (measured), and no connection gets far ahead of the others.
+pub const RECEIVE_BUFFER_SIZE_BYTES: u64 = 64 * KIB;
 /// Submission entries of a shard's ring: what one turn can hand to the kernel in one call.
 pub const RING_SUBMISSION_ENTRIES: u32 = 2048;
 /// Completion entries of a shard's ring: multishot operations complete many times per submission.
@@ -237,7 +238,7 @@ impl Limits {
     ///
     /// What is not here is proportional to the number of queued messages (their places in the
     /// journal) or fixed and small (code, stacks, rings).
-    pub fn memory_terms(&self) -> [MemoryTerm; 7] {
+    pub fn memory_terms(&self) -> [MemoryTerm; 8] {
         let shards = u64::from(self.inputs.shards);
         let connections = u64::from(self.connections_max) * shards;
         let term = |holder, bytes| MemoryTerm { holder, bytes };
@@ -257,6 +258,10 @@ impl Limits {
             term(
                 "output windows of connections",
                 connections * CONNECTION_OUTPUT_WINDOW_BYTES,
+            ),
+            term(
+                "input of connections that are not read further",
+                connections * RECEIVE_BUFFER_SIZE_BYTES,
             ),
             term(
                 "bodies being received",

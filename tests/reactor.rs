@@ -10,11 +10,13 @@ use forebay_journal::format::{Record, SegmentHead};
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Budget, Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
 
+const BUFFERS: usize = 4;
+const BUFFER_SIZE: usize = 4096;
 const SIZE: RingSize = RingSize {
     submissions: 64,
     completions: 256,
-    receive_buffers: 4,
-    receive_buffer_size: 4096,
+    receive_buffers: BUFFERS as u16,
+    receive_buffer_size: BUFFER_SIZE,
 };
 
 fn ring() -> Ring {
@@ -60,20 +62,14 @@ fn echo_more_than_the_receive_buffers_hold() {
         match completion {
             Completion::Accepted { result, .. } => {
                 let accepted = result.expect("accepts");
-                ring.receive(Token(1), accepted.as_raw_fd());
+                ring.receive(Token(1), accepted.as_raw_fd(), true);
                 socket = Some(accepted);
             }
-            Completion::Received {
-                bytes, is_armed, ..
-            } => {
+            Completion::Received { bytes, .. } => {
                 waiting.extend_from_slice(&bytes);
                 ring.give_back(bytes);
-                if !is_armed {
-                    ring.receive(Token(1), socket.as_ref().expect("accepted").as_raw_fd());
-                }
-            }
-            Completion::ReceiveEnded { errno, .. } if errno == libc_enobufs() => {
-                ring.receive(Token(1), socket.as_ref().expect("accepted").as_raw_fd());
+                let socket = socket.as_ref().expect("accepted").as_raw_fd();
+                ring.receive(Token(1), socket, waiting.len() % 2 == 0);
             }
             Completion::ReceiveEnded { errno, .. } => {
                 assert_eq!(errno, 0);
@@ -99,38 +95,70 @@ fn echo_more_than_the_receive_buffers_hold() {
     client.join().expect("the client saw its bytes");
 }
 
-fn libc_enobufs() -> i32 {
-    nix::errno::Errno::ENOBUFS as i32
-}
-
+/// A receive takes one buffer and no more, however much is waiting: what a connection that is not
+/// read further can bring into memory is that.
 #[test]
-fn a_paused_receive_ends_and_goes_on_later() {
+fn a_receive_takes_one_buffer_and_ends() {
     let mut ring = ring();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
     let (server, _) = listener.accept().expect("accepts");
-    ring.receive(Token(7), server.as_raw_fd());
-    ring.cancel_receive(Token(7));
-    turn_until(&mut ring, |_, completion| {
-        matches!(
-            completion,
-            Completion::ReceiveEnded {
-                token: Token(7),
-                errno: 125
+    client.write_all(&[1; 3 * BUFFER_SIZE]).expect("writes");
+    for token in [7, 8, 9] {
+        ring.receive(Token(token), server.as_raw_fd(), false);
+        let mut count = 0;
+        turn_until(&mut ring, |ring, completion| match completion {
+            Completion::Received { token: of, bytes } => {
+                assert_eq!(of, Token(token));
+                assert!(bytes.len() <= BUFFER_SIZE);
+                count += 1;
+                ring.give_back(bytes);
+                true
             }
-        )
-    });
-    client.write_all(b"later").expect("writes");
-    ring.receive(Token(8), server.as_raw_fd());
+            _ => false,
+        });
+        assert_eq!((count, ring.in_flight()), (1, 0), "the receive is over");
+    }
+    drop(client);
+    // One that waits when the ring is dropped: the drop ends it.
+    ring.receive(Token(10), server.as_raw_fd(), true);
+}
+
+/// With every buffer in use a receive says so, and goes on when one came back.
+#[test]
+fn without_a_buffer_a_receive_ends_and_loses_nothing() {
+    let mut ring = ring();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+    let (server, _) = listener.accept().expect("accepts");
+    let mut kept = Vec::new();
+    for token in 0..=BUFFERS as u64 {
+        client.write_all(b"one").expect("writes");
+        ring.receive(Token(token), server.as_raw_fd(), false);
+        turn_until(&mut ring, |_, completion| match completion {
+            Completion::Received { bytes, .. } => {
+                kept.push(bytes);
+                true
+            }
+            Completion::ReceiveEnded { errno, .. } => {
+                assert_eq!(errno, nix::errno::Errno::ENOBUFS as i32);
+                assert_eq!(kept.len(), BUFFERS);
+                true
+            }
+            _ => false,
+        });
+    }
+    assert_eq!(kept.len(), BUFFERS);
+    kept.into_iter().for_each(|bytes| ring.give_back(bytes));
+    ring.receive(Token(99), server.as_raw_fd(), false);
     turn_until(&mut ring, |ring, completion| match completion {
-        Completion::Received { token, bytes, .. } => {
-            assert_eq!((token, &*bytes), (Token(8), &b"later"[..]));
+        Completion::Received { bytes, .. } => {
+            assert_eq!(&*bytes, b"one");
             ring.give_back(bytes);
             true
         }
         _ => false,
     });
-    // The receive is still armed: dropping the ring has to end it.
 }
 
 fn segment_file(size: u64) -> (tempfile::TempDir, OwnedFd) {

@@ -19,6 +19,7 @@ use super::mailboxes::Mailboxes;
 use super::reactor::{Completion, Received, Ring, Token};
 use super::socket::Socket;
 use crate::housekeeping::{Request, Response, ShardPort};
+use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
 use crate::shard::{Action, ConnectionId, Failure, ParcelLane, Shard};
 
@@ -60,6 +61,8 @@ pub struct Driver {
     parts: DriverParts,
     sockets: FxHashMap<ConnectionId, Socket>,
     lingering: VecDeque<ConnectionId>,
+    /// Sockets whose receive ended in this turn, and whether it took all there was.
+    received: Vec<(ConnectionId, bool)>,
     accept_again_us: Option<u64>,
     has_returned_parcels: bool,
     is_stopping: bool,
@@ -75,6 +78,7 @@ impl Driver {
             parts,
             sockets: FxHashMap::default(),
             lingering: VecDeque::new(),
+            received: Vec::new(),
             accept_again_us: None,
             has_returned_parcels: false,
             is_stopping: false,
@@ -134,6 +138,7 @@ impl Driver {
         }
         self.parts.shard.finish_turn(now);
         self.act(now);
+        self.receive_again();
         self.say_pace();
         match self.parts.shard.failure() {
             Some(failure) => Err(failure.clone()),
@@ -173,13 +178,7 @@ impl Driver {
             Completion::Accepted { result, is_armed } => {
                 self.handle_accepted(result, is_armed, now)
             }
-            Completion::Received {
-                token,
-                bytes,
-                is_armed,
-            } => {
-                self.handle_received(token, bytes, is_armed, now);
-            }
+            Completion::Received { token, bytes } => self.handle_received(token, bytes, now),
             Completion::ReceiveEnded { token, errno } => self.handle_ended(token, errno, now),
             Completion::Sent {
                 token,
@@ -220,7 +219,7 @@ impl Driver {
                 let _ = socket.set_tcp_nodelay(true);
                 let id = self.parts.shard.handle_connected(now);
                 self.sockets.insert(id, Socket::new(descriptor));
-                self.receive(id);
+                self.receive(id, true);
             }
             Err(_) => {}
         }
@@ -229,28 +228,39 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, id: ConnectionId) {
+    /// Takes the next buffer from a socket; `is_drained` if the one before took all there was.
+    fn receive(&mut self, id: ConnectionId, is_drained: bool) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
-        if !socket.is_receiving && !socket.has_ended {
+        if socket.is_wanted && !socket.is_receiving && !socket.has_ended {
             socket.is_receiving = true;
-            self.parts.ring.receive(Token(id.0), socket.raw());
+            self.parts
+                .ring
+                .receive(Token(id.0), socket.raw(), is_drained);
         }
     }
 
-    fn handle_received(&mut self, token: Token, bytes: Received, is_armed: bool, now: Now) {
+    fn receive_again(&mut self) {
+        let mut received = std::mem::take(&mut self.received);
+        for (id, is_drained) in received.drain(..) {
+            self.receive(id, is_drained);
+        }
+        self.received = received;
+    }
+
+    fn handle_received(&mut self, token: Token, bytes: Received, now: Now) {
         let id = ConnectionId(token.0);
         if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.is_receiving = is_armed;
+            socket.is_receiving = false;
             if socket.lingers_until_us.is_none() {
                 self.parts.shard.handle_received(id, &bytes, now);
             }
+            // Armed again at the end of the turn, when it is known whether more is wanted.
+            let is_drained = bytes.len() < RECEIVE_BUFFER_SIZE_BYTES as usize;
+            self.received.push((id, is_drained));
         }
         self.parts.ring.give_back(bytes);
-        if !is_armed && self.sockets.get(&id).is_some_and(|socket| socket.is_wanted) {
-            self.receive(id);
-        }
     }
 
     fn handle_ended(&mut self, token: Token, errno: i32, now: Now) {
@@ -261,9 +271,7 @@ impl Driver {
         socket.is_receiving = false;
         match errno {
             libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN => {
-                if socket.is_wanted {
-                    self.receive(id);
-                }
+                self.received.push((id, false));
             }
             0 => {
                 socket.has_ended = true;
@@ -368,13 +376,12 @@ impl Driver {
                 Action::StopReading(id) => {
                     if let Some(socket) = self.sockets.get_mut(&id) {
                         socket.is_wanted = false;
-                        self.parts.ring.cancel_receive(Token(id.0));
                     }
                 }
                 Action::Read(id) => {
                     if let Some(socket) = self.sockets.get_mut(&id) {
                         socket.is_wanted = true;
-                        self.receive(id);
+                        self.receive(id, false);
                     }
                 }
                 Action::Close(id) => self.close(id, now),
@@ -433,7 +440,7 @@ impl Driver {
         socket.lingers_until_us = Some(now.monotonic_us + LINGER_US);
         self.lingering.push_back(id);
         if !socket.has_ended {
-            self.receive(id);
+            self.receive(id, false);
         }
         self.close_if_idle(id);
     }

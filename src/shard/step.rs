@@ -141,7 +141,10 @@ impl Shard {
         let consumed = self.read_input(id, &input, now);
         if let Some(connection) = self.connections.get_mut(&id) {
             input.drain(..consumed);
-            connection.input = input;
+            // What a pause once needed is not kept for good.
+            if !input.is_empty() {
+                connection.input = input;
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod connections;
 mod consumers;
 mod full_disk;
 mod load;
+mod mailboxes;
 mod messages;
 mod volatile;
 

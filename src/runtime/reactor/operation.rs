@@ -44,20 +44,18 @@ pub enum Completion {
         /// Whether more can come; otherwise the listener has to be armed again.
         is_armed: bool,
     },
-    /// Bytes came in.
+    /// Bytes came in, and this receive is over.
     Received {
         /// Names the socket.
         token: Token,
-        /// Whether more can come; otherwise the receive has to be armed again.
-        is_armed: bool,
         /// The bytes; give them back.
         bytes: Received,
     },
-    /// Nothing more comes from this receive: end of stream, failure, or it was cancelled.
+    /// Nothing came from this receive: end of stream or failure.
     ReceiveEnded {
         /// Names the socket.
         token: Token,
-        /// Zero at the end of the stream, else an errno value (`ECANCELED` after a pause).
+        /// Zero at the end of the stream, else an errno value.
         errno: i32,
     },
     /// All bytes went into the socket, or it failed.

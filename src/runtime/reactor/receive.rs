@@ -1,4 +1,5 @@
-//! Provided buffers: memory the kernel fills on its own choice while a multishot receive is armed.
+//! Provided buffers: memory the kernel chooses from when bytes come, so that a receive that waits
+//! holds none.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;

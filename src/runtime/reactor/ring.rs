@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 
 use forebay_journal::SegmentId;
 use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
@@ -19,6 +20,8 @@ const SEGMENT_SLOTS: u32 = 64;
 const DRAIN_ROUNDS_MAX: u32 = 64;
 /// Largest single buffer the kernel registers (1 GiB).
 const REGISTERED_BUFFER_SIZE_MAX: usize = 1 << 30;
+/// Wait for data before looking for it (`IORING_RECVSEND_POLL_FIRST`).
+const RECEIVE_POLL_FIRST: u16 = 1;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +107,8 @@ pub struct Ring {
     free: Vec<u32>,
     in_flight: usize,
     receive: Option<ReceiveBuffers>,
+    /// Bytes of one receive buffer.
+    receive_size: u32,
     arena: Option<ArenaMemory>,
     arena_use: ArenaUse,
     segments: Vec<Option<(SegmentId, OwnedFd)>>,
@@ -141,6 +146,7 @@ impl Ring {
             free: Vec::with_capacity(1024),
             in_flight: 0,
             receive,
+            receive_size: size.receive_buffer_size as u32,
             arena: None,
             arena_use: ArenaUse::Unregistered,
             segments: (0..SEGMENT_SLOTS).map(|_| None).collect(),
@@ -249,22 +255,18 @@ impl Ring {
         }
     }
 
-    /// Receives from `socket` until the end, a failure or [`Self::cancel_receive`].
-    pub fn receive(&mut self, token: Token, socket: RawFd) {
-        let entry = opcode::RecvMulti::new(Fd(socket), ReceiveBuffers::GROUP).build();
+    /// Receives what one buffer holds from `socket`, once.
+    ///
+    /// `is_drained`: nothing is waiting there as far as is known, so the kernel need not look first.
+    pub fn receive(&mut self, token: Token, socket: RawFd, is_drained: bool) {
+        let size = self.receive_size;
+        let priority = if is_drained { RECEIVE_POLL_FIRST } else { 0 };
+        let entry = opcode::Recv::new(Fd(socket), ptr::null_mut(), size)
+            .buf_group(ReceiveBuffers::GROUP)
+            .ioprio(priority)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
         self.push(Operation::Receive { token }, entry);
-    }
-
-    /// Stops the receive named `token`; it ends with `ECANCELED` (or by itself, meanwhile).
-    pub fn cancel_receive(&mut self, token: Token) {
-        let is_it = |operation: &Option<Operation>| match operation {
-            Some(Operation::Receive { token: receiving }) => *receiving == token,
-            _ => false,
-        };
-        if let Some(index) = self.operations.iter().position(is_it) {
-            let entry = opcode::AsyncCancel::new(index as u64).build();
-            self.push(Operation::Cancel, entry);
-        }
     }
 
     /// Gives receive memory back to the kernel.
@@ -425,7 +427,7 @@ impl Ring {
 
     fn complete(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion> {
         if cqueue::more(flags) {
-            return self.complete_one_of_many(index, result, flags);
+            return self.complete_one_of_many(index, result);
         }
         let operation = self.operations[index as usize].take();
         self.free.push(index);
@@ -434,16 +436,21 @@ impl Ring {
             Operation::Accept => Some(accepted(result, false)),
             Operation::Receive { token } if result > 0 => {
                 let bytes = self.received(result, flags)?;
-                Some(Completion::Received {
+                Some(Completion::Received { token, bytes })
+            }
+            Operation::Receive { token } => {
+                // The kernel takes a buffer back when nothing came; if not, we do.
+                if let Some(buffer) = cqueue::buffer_select(flags)
+                    && let Some(buffers) = &mut self.receive
+                {
+                    let unused = buffers.take(buffer, 0);
+                    buffers.give_back(unused);
+                }
+                Some(Completion::ReceiveEnded {
                     token,
-                    is_armed: false,
-                    bytes,
+                    errno: -result,
                 })
             }
-            Operation::Receive { token } => Some(Completion::ReceiveEnded {
-                token,
-                errno: -result,
-            }),
             Operation::Send {
                 token,
                 bytes,
@@ -467,22 +474,13 @@ impl Ring {
         }
     }
 
-    fn complete_one_of_many(&mut self, index: u32, result: i32, flags: u32) -> Option<Completion> {
+    fn complete_one_of_many(&mut self, index: u32, result: i32) -> Option<Completion> {
         match self.operations[index as usize]
             .as_ref()
             .expect("an armed operation is kept")
         {
             Operation::Accept => Some(accepted(result, true)),
-            Operation::Receive { token } => {
-                let token = *token;
-                let bytes = self.received(result, flags)?;
-                Some(Completion::Received {
-                    token,
-                    is_armed: true,
-                    bytes,
-                })
-            }
-            _ => unreachable!("only accept and receive are multishot"),
+            _ => unreachable!("only accept is multishot"),
         }
     }
 

@@ -79,6 +79,11 @@ impl Report<'_> {
         }
     }
 
+    fn is_durable(&self) -> bool {
+        let side = self.plan.production.as_ref();
+        side.is_some_and(|side| side.is_persistent)
+    }
+
     /// The durable confirm p50 as a multiple of the device.
     pub(crate) fn device_multiple(&self) -> Option<f64> {
         let side = self.plan.production.as_ref()?;
@@ -193,11 +198,20 @@ impl Report<'_> {
             }
             None => {}
         }
-        if let (Some(times), Some(device_us)) = (self.device_multiple(), self.device_p50_us) {
-            let _ = writeln!(
-                text,
-                "device         confirm p50 = {times:.2} x a 4 KiB durable write, {device_us:.1} us"
-            );
+        match (self.device_multiple(), self.device_p50_us) {
+            (Some(times), Some(device_us)) => {
+                let _ = writeln!(
+                    text,
+                    "device         confirm p50 = {times:.2} x a 4 KiB durable write, {device_us:.1} us"
+                );
+            }
+            (None, None) if self.is_durable() => {
+                let _ = writeln!(
+                    text,
+                    "device         not measured: --device-dir DIR prints the multiple of a durable write"
+                );
+            }
+            _ => {}
         }
         self.write_lateness(text);
     }
