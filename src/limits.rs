@@ -361,10 +361,10 @@ impl Inputs {
 }
 
 /// What can be under way from one shard to another: in each lane the parcels of the mailbox, one
-/// that gathers, one that found it full, one being worked off, two emptied and kept; each with its
-/// bytes and as much again for its entries.
+/// that gathers, one that found it full, one being worked off, and as many emptied ones on either
+/// side; each with its bytes and as much again for its entries.
 const fn mailbox_size() -> u64 {
-    (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 5)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
+    (MAILBOX_LANES * (3 * MAILBOX_PARCELS_MAX + 3)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
 }
 
 /// Room for bodies being received: four of the largest, but no more than one per connection.

@@ -8,7 +8,7 @@ use std::mem;
 use super::ConnectionId;
 use super::host::Lane;
 use crate::frontend::{Command, Reply};
-use crate::limits::{PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
+use crate::limits::{MAILBOX_PARCELS_MAX, PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
 
 /// Bytes of a parcel, as a range.
 #[derive(Clone, Copy, Debug)]
@@ -125,34 +125,35 @@ pub(super) enum Content {
     Replies(Replies),
 }
 
-/// Loads without content, kept for their memory: never more than fit in here.
+/// Loads without content, kept for their memory: never more than have a place here.
 #[derive(Debug, Default)]
 pub(super) struct Empties {
-    commands: [Option<Commands>; 2],
-    replies: Option<Replies>,
+    commands: [Option<Commands>; EMPTIES_MAX],
+    replies: [Option<Replies>; EMPTIES_MAX],
+}
+
+/// As many as wait in a mailbox: whoever empties it in one turn has that many to send home.
+const EMPTIES_MAX: usize = MAILBOX_PARCELS_MAX as usize;
+
+/// Puts a load where there is room; else its memory is given back.
+fn keep<T>(places: &mut [Option<T>], load: T) {
+    if let Some(place) = places.iter_mut().find(|place| place.is_none()) {
+        *place = Some(load);
+    }
+}
+
+fn take<T: Default>(places: &mut [Option<T>]) -> T {
+    let kept = places.iter_mut().find_map(Option::take);
+    kept.unwrap_or_default()
 }
 
 impl Empties {
-    fn keep_commands(&mut self, load: Option<Commands>) {
-        if let (Some(load), Some(place)) =
-            (load, self.commands.iter_mut().find(|place| place.is_none()))
-        {
-            *place = Some(load);
-        }
-    }
-
-    fn take_commands(&mut self) -> Commands {
-        let kept = self.commands.iter_mut().find_map(Option::take);
-        kept.unwrap_or_default()
-    }
-
-    /// Takes over what has a place here.
     fn keep(&mut self, others: Self) {
-        others
-            .commands
-            .into_iter()
-            .for_each(|load| self.keep_commands(load));
-        self.replies = self.replies.take().or(others.replies);
+        let Self { commands, replies } = others;
+        let commands = commands.into_iter().flatten();
+        commands.for_each(|load| keep(&mut self.commands, load));
+        let replies = replies.into_iter().flatten();
+        replies.for_each(|load| keep(&mut self.replies, load));
     }
 }
 
@@ -241,15 +242,15 @@ impl Outgoing {
         }
         let content = match lane {
             ParcelLane::Messages => {
-                let next = self.spare.take_commands();
+                let next = take(&mut self.spare.commands);
                 Content::Commands(Lane::Message, mem::replace(&mut self.messages, next))
             }
             ParcelLane::Control => {
-                let next = self.spare.take_commands();
+                let next = take(&mut self.spare.commands);
                 Content::Commands(Lane::Control, mem::replace(&mut self.control, next))
             }
             ParcelLane::Replies => {
-                let next = self.spare.replies.take().unwrap_or_default();
+                let next = take(&mut self.spare.replies);
                 Content::Replies(mem::replace(&mut self.replies, next))
             }
         };
@@ -266,12 +267,12 @@ impl Outgoing {
 
     /// The peer's commands are worked off.
     pub(super) fn send_home(&mut self, load: Commands) {
-        self.homeward.keep_commands(Some(load.emptied()));
+        keep(&mut self.homeward.commands, load.emptied());
     }
 
     /// The peer's replies are worked off.
     pub(super) fn send_replies_home(&mut self, load: Replies) {
-        self.homeward.replies.get_or_insert_with(|| load.emptied());
+        keep(&mut self.homeward.replies, load.emptied());
     }
 
     fn has_load(&self, lane: ParcelLane) -> bool {

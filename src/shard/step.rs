@@ -11,6 +11,7 @@ use super::peers::Peers;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::Session;
 use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
+use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
 
 /// Passes replies to connections of this shard, or into a peer's parcel.
@@ -141,8 +142,8 @@ impl Shard {
         let consumed = self.read_input(id, &input, now);
         if let Some(connection) = self.connections.get_mut(&id) {
             input.drain(..consumed);
-            // What a pause once needed is not kept for good.
-            if !input.is_empty() {
+            // What a long frame once needed is not kept for good.
+            if !input.is_empty() || input.capacity() as u64 <= RECEIVE_BUFFER_SIZE_BYTES {
                 connection.input = input;
             }
         }
