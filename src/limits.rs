@@ -68,6 +68,8 @@ pub const MAILBOX_LANES: u32 = 3;
 pub const PARCEL_SIZE_MAX_BYTES: u64 = MIB;
 /// Entries of a gathering parcel, likewise.
 pub const PARCEL_ENTRIES_MAX: u32 = 8192;
+/// Emptied parcels of each kind that are kept, or go home with one parcel.
+pub const PARCEL_EMPTIES_MAX: u32 = 2;
 /// Bytes of commands that came after a message which waits for memory, per pair of shards: above
 /// it the whole lane waits with them.
 pub const HELD_SIZE_MAX_BYTES: u64 = 4 * MIB;
@@ -361,10 +363,12 @@ impl Inputs {
 }
 
 /// What can be under way from one shard to another: in each lane the parcels of the mailbox, one
-/// that gathers, one that found it full, one being worked off, and as many emptied ones on either
-/// side; each with its bytes and as much again for its entries.
+/// that gathers, one that found it full, one being worked off, and the emptied ones on either side;
+/// each with its bytes and as much again for its entries.
 const fn mailbox_size() -> u64 {
-    (MAILBOX_LANES * (3 * MAILBOX_PARCELS_MAX + 3)) as u64 * 2 * PARCEL_SIZE_MAX_BYTES
+    (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 3 + 2 * PARCEL_EMPTIES_MAX)) as u64
+        * 2
+        * PARCEL_SIZE_MAX_BYTES
 }
 
 /// Room for bodies being received: four of the largest, but no more than one per connection.

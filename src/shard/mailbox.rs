@@ -8,7 +8,7 @@ use std::mem;
 use super::ConnectionId;
 use super::host::Lane;
 use crate::frontend::{Command, Reply};
-use crate::limits::{MAILBOX_PARCELS_MAX, PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
+use crate::limits::{PARCEL_EMPTIES_MAX, PARCEL_ENTRIES_MAX, PARCEL_SIZE_MAX_BYTES};
 
 /// Bytes of a parcel, as a range.
 #[derive(Clone, Copy, Debug)]
@@ -132,8 +132,8 @@ pub(super) struct Empties {
     replies: [Option<Replies>; EMPTIES_MAX],
 }
 
-/// As many as wait in a mailbox: whoever empties it in one turn has that many to send home.
-const EMPTIES_MAX: usize = MAILBOX_PARCELS_MAX as usize;
+/// Of each kind: one for each lane of commands.
+const EMPTIES_MAX: usize = PARCEL_EMPTIES_MAX as usize;
 
 /// Puts a load where there is room; else its memory is given back.
 fn keep<T>(places: &mut [Option<T>], load: T) {
@@ -254,10 +254,8 @@ impl Outgoing {
                 Content::Replies(mem::replace(&mut self.replies, next))
             }
         };
-        Some(Parcel {
-            content,
-            empties: mem::take(&mut self.homeward),
-        })
+        let empties = mem::take(&mut self.homeward);
+        Some(Parcel { content, empties })
     }
 
     /// Our own loads came back.

@@ -45,6 +45,10 @@ use timers::Timers;
 
 /// Something the runtime has to do.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a parcel holds its emptied ones without a box, which would have to be sent home too"
+)]
 pub enum Action {
     /// Send all of this; answer with [`Shard::handle_sent`].
     Send {
