@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::PATIENCE;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
-use crate::broker::{Setup, fresh_folder};
+use crate::broker::{Broker, Setup, fresh_folder};
 use crate::load::{Load, Producer, leave, next, number_of, subscribe, take_in_order};
 
 /// A small ext4, unmounted when dropped.
@@ -103,6 +103,15 @@ fn setup(disk: &SmallDisk) -> Setup {
         .config("[journal]\nsegment_size = \"1MiB\"\n[limits]\nblock_cache_size = \"4MiB\"\n")
 }
 
+/// Waits until the broker says that the disk is full and the producer is held back by it; gives
+/// how many messages were confirmed.
+fn wait_full(running: &Broker, producer: &Producer) -> u64 {
+    wait_until(PATIENCE, "the disk is full", || {
+        running.said().contains("producers wait for space")
+    });
+    producer.wait_held_back()
+}
+
 const LOAD: Load = Load {
     queue: "/queue/full",
     count: 1_500,
@@ -121,14 +130,9 @@ fn draining_a_full_disk_lets_producers_go_on() {
     let running = setup.start();
     let address = running.address();
     let producer = Producer::start(address, LOAD);
-    let held_at = producer.wait_held_back();
+    let held_at = wait_full(&running, &producer);
     println!("full disk: held back at {held_at} messages of 64 KiB");
     assert!(held_at > 400, "only {held_at} fit 64 MiB");
-    assert!(
-        running.said().contains("producers wait for space"),
-        "{}",
-        running.said()
-    );
     // Settling goes on with the disk full; what it frees lets the producer go on by itself.
     let mut client = subscribe(address, LOAD.queue, "client");
     take_in_order(&mut client, 0..100, LOAD.len);
@@ -153,7 +157,7 @@ fn space_from_outside_lets_producers_go_on() {
     let filler = disk.fill("filler", 10 << 20);
     let load = Load { count: 400, ..LOAD };
     let producer = Producer::start(address, load);
-    let held_at = producer.wait_held_back();
+    let held_at = wait_full(&running, &producer);
     println!("full disk: held back at {held_at} messages beside a filler");
     assert!(
         (50..300).contains(&held_at),
@@ -206,7 +210,7 @@ fn settling_one_by_one_goes_on_while_the_disk_is_full() {
         ..LOAD
     };
     let producer = Producer::start(address, load);
-    let held_at = producer.wait_held_back();
+    let held_at = wait_full(&running, &producer);
     println!("full disk: held back at {held_at} messages of 8 kB");
     // What the file system finds by and by is taken, so that only settling can help.
     disk.fill("filler-2", 0);
