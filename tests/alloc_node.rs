@@ -116,14 +116,13 @@ fn threads_named(prefix: &str) -> Vec<i32> {
 }
 
 /// A node in a thread of this process; it ends with the process.
-fn start(shards: u32) -> SocketAddr {
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+fn start(folder: &Path, shards: u32) -> SocketAddr {
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let given = Overrides {
-        data: Some(folder.path().join("data")),
+        data: Some(folder.join("data")),
         stomp: Some(free.to_string()),
         shards: Some(shards),
         ..Overrides::default()
@@ -132,7 +131,6 @@ fn start(shards: u32) -> SocketAddr {
     let loaded = Loaded::from_text(Path::new("(test)"), text, &given).unwrap();
     std::thread::spawn(move || {
         let ended = lifecycle::serve(&loaded.config);
-        drop(folder);
         panic!("the node ended: {ended:?}");
     });
     while TcpStream::connect(free).is_err() {
@@ -142,8 +140,13 @@ fn start(shards: u32) -> SocketAddr {
 }
 
 /// Allocations on the shards' threads, and how many messages went through.
+#[allow(clippy::disallowed_methods, reason = "the fixture's folder")]
 fn measure(shards: u32, queues: usize) -> (u64, u64) {
-    let address = start(shards);
+    // Always the same one: the node goes on in it until the process ends, so the next run removes it.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("alloc-node-{shards}"));
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let address = start(&folder, shards);
     let mut client = Client::connect(address, queues);
     (0..WARM_UP_ROUNDS).for_each(|_| client.round());
     count_on(&threads_named("forebay-shard"));
