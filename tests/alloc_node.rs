@@ -142,7 +142,7 @@ fn start(folder: &Path, shards: u32) -> SocketAddr {
 /// Allocations on the shards' threads, and how many messages went through.
 #[allow(clippy::disallowed_methods, reason = "the fixture's folder")]
 fn measure(shards: u32, queues: usize) -> (u64, u64) {
-    // Always the same one: the node goes on in it until the process ends, so the next run removes it.
+    // The node goes on in it until the process ends, so the next run removes it.
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("alloc-node-{shards}"));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();

@@ -257,7 +257,7 @@ impl Ring {
 
     /// Receives what one buffer holds from `socket`, once.
     ///
-    /// `is_drained`: nothing is waiting there as far as is known, so the kernel need not look first.
+    /// `is_drained`: as far as is known nothing waits there, so the kernel need not look first.
     pub fn receive(&mut self, token: Token, socket: RawFd, is_drained: bool) {
         let size = self.receive_size;
         let priority = if is_drained { RECEIVE_POLL_FIRST } else { 0 };
