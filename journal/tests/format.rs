@@ -115,6 +115,7 @@ fn append_one_of_each(rig: &mut Rig) {
         Record::UploadAbandoned { upload: 8 },
         Record::Delivery {
             queue,
+            priority: 4,
             first: MessageId(7),
             last: MessageId(7),
         },

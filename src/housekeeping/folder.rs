@@ -258,40 +258,46 @@ impl Folder {
     }
 
     /// Segment files of all epochs and shards, in order of epoch, shard and number.
-    ///
-    /// Unfinished preparations (`*.new`) are removed: nothing of them ever counted.
     pub fn segments(&self) -> Result<Vec<SegmentName>, FolderError> {
         let mut names = Vec::new();
         for epoch in self.epochs()? {
-            let folder = self.epoch(epoch);
-            for entry in fs::read_dir(&folder).map_err(io("list", &folder))? {
-                let path = entry.map_err(io("list", &folder))?.path();
-                let name = path
-                    .file_name()
-                    .and_then(|name| name.to_str())
-                    .unwrap_or_default();
-                match parse_segment_file_name(name) {
-                    Some((shard, segment)) => {
-                        names.push(SegmentName {
-                            epoch,
-                            shard,
-                            segment,
-                            path: path.clone(),
-                        });
-                    }
-                    None if name.ends_with(".new") => {
-                        fs::remove_file(&path).map_err(io("remove", &path))?;
-                    }
-                    None => {}
-                }
+            for path in self.files(epoch)? {
+                let named = parse_segment_file_name(name_of(&path));
+                names.extend(named.map(|(shard, segment)| SegmentName {
+                    epoch,
+                    shard,
+                    segment,
+                    path,
+                }));
             }
         }
         names.sort();
         Ok(names)
     }
 
-    /// Claims the next epoch by making its folder, exclusively and durably.
+    fn files(&self, epoch: Epoch) -> Result<Vec<PathBuf>, FolderError> {
+        let folder = self.epoch(epoch);
+        let entries = fs::read_dir(&folder).map_err(io("list", &folder))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        paths.collect::<Result<_, _>>().map_err(io("list", &folder))
+    }
+
+    /// Removes unfinished preparations (`*.new`) of epochs before: nothing of them ever counted.
+    fn remove_unfinished(&self) -> Result<(), FolderError> {
+        for epoch in self.epochs()? {
+            for path in self.files(epoch)? {
+                if name_of(&path).ends_with(".new") {
+                    fs::remove_file(&path).map_err(io("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims the next epoch by making its folder, exclusively and durably. What older ones left
+    /// half prepared goes first: until here a start may be refused, and then changes nothing.
     pub fn claim_epoch(&self) -> Result<Epoch, FolderError> {
+        self.remove_unfinished()?;
         let newest = self.epochs()?.last().copied().unwrap_or(Epoch::ZERO);
         let path = self.epoch(newest.next());
         fs::create_dir(&path).map_err(io("create", &path))?;
@@ -322,6 +328,11 @@ impl Folder {
         sync_folder(&self.journal())?;
         Ok(path)
     }
+}
+
+fn name_of(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.unwrap_or_default()
 }
 
 /// Makes the names in `folder` durable.

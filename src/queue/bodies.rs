@@ -5,7 +5,7 @@
 //! bytes count once and stay until the last queue let go. Volatile bodies are counted by the
 //! shard: it hears one [`Effect::Forget`] per queue.
 
-use forebay_journal::format::MessageFields;
+use forebay_journal::format::{MessageFields, Parts};
 use forebay_journal::{Location, MessageId, SegmentId};
 use rustc_hash::FxHashMap;
 
@@ -44,6 +44,15 @@ pub(super) struct RecordSizes {
     pub(super) body: usize,
 }
 
+impl RecordSizes {
+    pub(super) fn of(head: &Parts<'_>, body: &Parts<'_>) -> Self {
+        Self {
+            head: head.size(),
+            body: body.size(),
+        }
+    }
+}
+
 impl Bodies {
     /// Takes in a message that goes to `references` queues, with the fragments of its upload.
     ///
@@ -59,7 +68,7 @@ impl Bodies {
         let size_bytes = saturate((sizes.head as u64).saturating_add(fields.body_size));
         let Place::Journal(location) = at else {
             assert_eq!(fields.upload, 0, "fragments belong to journaled messages");
-            return Entry::new(fields.message, at, size_bytes, false);
+            return Entry::new(fields.message, at, size_bytes, false, fields.priority);
         };
         let own_bytes = saturate((sizes.head + sizes.body) as u64);
         self.segments.add(location.segment(), own_bytes);
@@ -83,7 +92,7 @@ impl Bodies {
             );
             assert!(former.is_none(), "message {} came twice", fields.message.0);
         }
-        Entry::new(fields.message, at, size_bytes, is_shared)
+        Entry::new(fields.message, at, size_bytes, is_shared, fields.priority)
     }
 
     /// One queue let go of the message.

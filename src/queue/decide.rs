@@ -1,7 +1,7 @@
 //! Commands to facts. Nothing here changes anything.
 
 use forebay_journal::format::{Outcome, QueueFlags, Record, Routing};
-use forebay_journal::{QueueId, SegmentId};
+use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::consumer::{ConsumerId, Outstanding, Selection};
 use super::decision::{Decision, Definition, Fact, Refused, Routed, Verb};
@@ -161,21 +161,24 @@ impl Machine {
         self.next_message
     }
 
-    /// Hands messages of a queue to its consumers: those at the front, in turns, as far as credit
-    /// reaches. None if there is nothing to hand over. The deliveries are effects of the fact.
+    /// Hands messages of a queue to its consumers: those of the highest priority at the front, in
+    /// turns, as far as credit reaches; lower ones come with the next decision.
+    ///
+    /// None if there is nothing to hand over. The deliveries are effects of the fact.
     pub fn decide_dispatch(&self, queue: QueueId) -> Option<Fact<'static>> {
         let queue = self.queues.get(queue)?;
         let most = self.limits.dispatch_max.min(queue.ready.len());
         let count = queue.demand(&self.consumers, most);
-        let (first, last, has_durable) = queue.ready.front(count)?;
+        let front = queue.ready.front(count)?;
         Some(Fact {
             record: Record::Delivery {
                 queue: queue.id,
-                first: forebay_journal::MessageId(first),
-                last: forebay_journal::MessageId(last),
+                priority: front.priority,
+                first: MessageId(front.first),
+                last: MessageId(front.last),
             },
             volatile_queues: NOWHERE,
-            is_journaled: has_durable && queue.is_durable(),
+            is_journaled: front.has_durable && queue.is_durable(),
         })
     }
 

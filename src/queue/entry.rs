@@ -1,6 +1,6 @@
 //! One message in one queue: the 24 bytes that a waiting message costs.
 
-use forebay_journal::format::BLOCK_SIZE_MAX;
+use forebay_journal::format::{BLOCK_SIZE_MAX, PRIORITY_MAX};
 use forebay_journal::{Location, MessageId, SegmentId};
 
 /// Where the body of a message lies.
@@ -26,8 +26,10 @@ pub struct Queued {
     pub place: Place,
     /// Bytes of head and whole body; saturates.
     pub size_bytes: u32,
-    /// How often it was delivered; saturates.
+    /// How often it was delivered; saturates at 4095.
     pub attempts: u16,
+    /// 0 to 9.
+    pub priority: u8,
     /// Whether the first part of its body lies in fragments ([`super::Machine::fragments`]).
     pub is_fragmented: bool,
 }
@@ -40,8 +42,15 @@ pub(super) struct Entry {
     sector_or_slot: u32,
     pub(super) size_bytes: u32,
     word: u16,
-    pub(super) attempts: u16,
+    /// Attempts in the lower bits, priority above them.
+    attempts: u16,
 }
+
+/// Bits of `attempts` that count; the priority takes the rest.
+const ATTEMPTS_BITS: u32 = 12;
+/// Where the count of attempts ends.
+const ATTEMPTS_MAX: u16 = (1 << ATTEMPTS_BITS) - 1;
+const _: () = assert!(PRIORITY_MAX < 1 << (u16::BITS - ATTEMPTS_BITS));
 
 /// Bit of `word`: more is known about the body (`bodies.rs`): fragments, or several queues.
 const IS_SHARED: u16 = 1 << 15;
@@ -53,7 +62,16 @@ const _: () = assert!(
 );
 
 impl Entry {
-    pub(super) fn new(message: MessageId, at: Place, size_bytes: u32, is_shared: bool) -> Self {
+    /// Panics: if the priority is above 9, or the place no place (our own mistake: front ends and
+    /// the format check it).
+    pub(super) fn new(
+        message: MessageId,
+        at: Place,
+        size_bytes: u32,
+        is_shared: bool,
+        priority: u8,
+    ) -> Self {
+        assert!(priority <= PRIORITY_MAX, "priority {priority}");
         let (segment, sector_or_slot, word) = match at {
             Place::Journal(location) => (
                 number_of(location.segment()),
@@ -70,13 +88,25 @@ impl Entry {
             sector_or_slot,
             size_bytes,
             word: word | flag,
-            attempts: 0,
+            attempts: u16::from(priority) << ATTEMPTS_BITS,
         }
     }
 
     pub(super) const fn delivered_again(mut self) -> Self {
-        self.attempts = self.attempts.saturating_add(1);
+        if self.attempts() < ATTEMPTS_MAX {
+            self.attempts += 1;
+        }
         self
+    }
+
+    /// How often it was delivered; saturates.
+    pub(super) const fn attempts(&self) -> u16 {
+        self.attempts & ATTEMPTS_MAX
+    }
+
+    /// 0 to 9.
+    pub(super) const fn priority(&self) -> u8 {
+        (self.attempts >> ATTEMPTS_BITS) as u8
     }
 
     pub(super) const fn is_shared(&self) -> bool {

@@ -64,15 +64,17 @@ impl Machine {
                 head,
                 body,
             } => {
-                let sizes = RecordSizes {
-                    head: head.size(),
-                    body: body.size(),
-                };
+                let sizes = RecordSizes::of(&head, &body);
                 self.enter(&fields, sizes, [queues, fact.volatile_queues], at, effects);
             }
             Record::Fragment { upload, body, .. } => self.stage_fragment(upload, body.size(), at),
             Record::UploadAbandoned { upload } => self.bodies.abandon(upload),
-            Record::Delivery { queue, first, last } => self.deliver(queue, first, last, effects),
+            Record::Delivery {
+                queue,
+                priority,
+                first,
+                last,
+            } => self.deliver(queue, priority, [first, last], effects),
             Record::Settle {
                 queue,
                 transaction: 0,
@@ -142,7 +144,7 @@ impl Machine {
             queue
                 .delivered
                 .drain(|message| locked.contains(&(id, message)), &mut self.scratch);
-            queue.ready.merge(&self.scratch);
+            queue.ready.merge(&mut self.scratch);
         }
     }
 
@@ -292,19 +294,21 @@ impl Machine {
         self.bodies.stage_fragment(upload, part);
     }
 
-    /// Every ready message in the range is delivered once more: to the consumer whose turn it is,
-    /// or, in a replay, to one that is no more.
+    /// Every ready message of this priority in the range is delivered once more: to the consumer
+    /// whose turn it is, or, in a replay, to one that is no more.
     fn deliver(
         &mut self,
         id: QueueId,
-        first: MessageId,
-        last: MessageId,
+        priority: u8,
+        [first, last]: [MessageId; 2],
         effects: &mut Vec<Effect>,
     ) {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
-        queue.ready.take(first.0, last.0, &mut self.scratch);
+        queue
+            .ready
+            .take(priority, first.0, last.0, &mut self.scratch);
         for entry in &self.scratch {
             let is_fragmented = self.bodies.has_fragments(entry);
             let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
@@ -458,8 +462,8 @@ fn hand_over(
         message: MessageId(entry.message),
         place: entry.place(),
         size_bytes: entry.size_bytes,
-        attempts: entry.attempts,
-        is_redelivered: entry.attempts > 0,
+        attempts: entry.attempts(),
+        is_redelivered: entry.attempts() > 0,
         is_fragmented,
         settlement: consumer.settlement,
     });
@@ -481,9 +485,6 @@ fn take_delivered(
 
 /// Puts messages back where they were; by now consumers may take them.
 fn return_to_ready(queue: &mut QueueState, dirty: &mut VecDeque<u64>, entries: &mut [Entry]) {
-    if !entries.is_sorted_by_key(|entry| entry.message) {
-        entries.sort_unstable_by_key(|entry| entry.message);
-    }
     queue.ready.merge(entries);
     queue.touch(dirty);
 }

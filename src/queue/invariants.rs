@@ -1,5 +1,6 @@
 //! What always holds, checked by recount. Cost: O(everything); for tests and the simulator.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::{QueueId, SegmentId};
@@ -37,11 +38,15 @@ impl Machine {
         let ready: Vec<_> = queue.ready.iter().collect();
         let delivered: Vec<_> = queue.delivered.iter().map(|slot| &slot.entry).collect();
         let mut seen = BTreeSet::new();
+        assert!(
+            ready.is_sorted_by_key(|e| (Reverse(e.priority()), e.message)),
+            "queue {id} out of order"
+        );
+        assert!(
+            delivered.is_sorted_by_key(|e| e.message),
+            "delivered of queue {id} out of order"
+        );
         for list in [&ready, &delivered] {
-            assert!(
-                list.is_sorted_by_key(|e| e.message),
-                "queue {id} out of order"
-            );
             for entry in list.iter() {
                 assert!(
                     seen.insert(entry.message),
@@ -55,6 +60,7 @@ impl Machine {
                 );
             }
         }
+        assert_eq!(ready.len(), queue.ready.len(), "ready of queue {id}");
         let bytes: u64 = ready
             .iter()
             .chain(&delivered)

@@ -248,7 +248,8 @@ impl Machine {
         })
     }
 
-    /// The ready messages of a queue, sorted by id.
+    /// The ready messages of a queue in the order in which they are delivered: by priority, the
+    /// highest first, then by id.
     pub fn ready(&self, queue: QueueId) -> impl Iterator<Item = Queued> + '_ {
         let entries = self.queues.get(queue).map(|queue| queue.ready.iter());
         entries
@@ -271,7 +272,8 @@ impl Machine {
             message: MessageId(entry.message),
             place: entry.place(),
             size_bytes: entry.size_bytes,
-            attempts: entry.attempts,
+            attempts: entry.attempts(),
+            priority: entry.priority(),
             is_fragmented: self.bodies.has_fragments(entry),
         }
     }

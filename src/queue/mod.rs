@@ -23,6 +23,7 @@ mod destination;
 mod entry;
 mod evolve;
 mod invariants;
+mod level;
 mod machine;
 mod ready;
 mod segments;

@@ -1,126 +1,94 @@
-//! The ready messages of a queue, strictly sorted by message id.
+//! The ready messages of a queue in the order in which they leave: the highest priority first, and
+//! within a priority in the order in which they came.
 
-use std::collections::VecDeque;
+use forebay_journal::format::{PRIORITY_DEFAULT, PRIORITY_MAX};
 
 use super::entry::Entry;
+use super::level::{Front, Level};
 
-/// Capacity that an emptied list keeps: beyond it a former backlog gives its memory back.
-const KEPT_CAPACITY_MAX: usize = 16 * 1024;
+/// Priorities there are.
+const LEVELS: usize = PRIORITY_MAX as usize + 1;
 
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    entries: VecDeque<Entry>,
+    /// Messages whose priority nobody chose: in most queues all.
+    usual: Level,
+    /// The others by priority, made when the first comes; the place of the usual one stays empty.
+    others: Option<Box<[Level; LEVELS]>>,
+    len: usize,
 }
 
 impl Ready {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + '_ {
-        self.entries.iter()
+        self.levels().flat_map(Level::iter)
     }
 
-    /// Adds one message: at the back, unless a transaction held it while later ones arrived.
+    /// The highest priority first.
+    fn levels(&self) -> impl Iterator<Item = &Level> + '_ {
+        (0..=PRIORITY_MAX)
+            .rev()
+            .filter_map(|priority| match &self.others {
+                _ if priority == PRIORITY_DEFAULT => Some(&self.usual),
+                others => others.as_ref().map(|levels| &levels[usize::from(priority)]),
+            })
+    }
+
+    fn level(&mut self, priority: u8) -> &mut Level {
+        if priority == PRIORITY_DEFAULT {
+            return &mut self.usual;
+        }
+        let others = self.others.get_or_insert_default();
+        &mut others[usize::from(priority)]
+    }
+
+    /// Adds one message: at the back of its priority, unless a transaction held it while later ones
+    /// arrived.
     pub(super) fn insert(&mut self, entry: Entry) {
-        match self.entries.back() {
-            Some(last) if last.message >= entry.message => self.merge(&[entry]),
-            _ => self.entries.push_back(entry),
-        }
+        self.len += 1;
+        self.level(entry.priority()).insert(entry);
     }
 
-    /// Puts messages back to their places.
+    /// Puts messages back to their places; sorts them for that.
     ///
-    /// Shape: `returned` is sorted by message id and none of it is in the list.
-    /// Cost: O(k + d), d = the messages between the nearer end of the list and the far end of
-    /// what is returned: returned messages come from the front, so d is small.
-    pub(super) fn merge(&mut self, returned: &[Entry]) {
-        let (Some(first), Some(last)) = (returned.first(), returned.last()) else {
-            return;
-        };
-        let before_last = self.entries.partition_point(|e| e.message < last.message);
-        let after_first = self.len() - self.entries.partition_point(|e| e.message < first.message);
-        if before_last <= after_first {
-            self.merge_at_front(returned);
-        } else {
-            self.merge_at_back(returned);
+    /// Shape: none of them is in the list.
+    /// Cost: as [`Level::merge`] per priority.
+    pub(super) fn merge(&mut self, returned: &mut [Entry]) {
+        let place = |entry: &Entry| (entry.priority(), entry.message);
+        if !returned.is_sorted_by_key(place) {
+            returned.sort_unstable_by_key(place);
+        }
+        self.len += returned.len();
+        for run in returned.chunk_by(|one, next| one.priority() == next.priority()) {
+            self.level(run[0].priority()).merge(run);
         }
     }
 
-    fn merge_at_front(&mut self, returned: &[Entry]) {
-        for entry in returned.iter().rev() {
-            self.entries.push_front(*entry);
-        }
-        let (mut read, mut write) = (returned.len(), 0);
-        for entry in returned {
-            while self
-                .entries
-                .get(read)
-                .is_some_and(|e| e.message <= entry.message)
-            {
-                assert_ne!(self.entries[read].message, entry.message, "came twice");
-                self.entries[write] = self.entries[read];
-                (read, write) = (read + 1, write + 1);
-            }
-            self.entries[write] = *entry;
-            write += 1;
-        }
-    }
-
-    fn merge_at_back(&mut self, returned: &[Entry]) {
-        let mut read = self.len();
-        self.entries.extend(returned);
-        let mut write = self.len();
-        for entry in returned.iter().rev() {
-            while read > 0 && self.entries[read - 1].message >= entry.message {
-                assert_ne!(self.entries[read - 1].message, entry.message, "came twice");
-                (read, write) = (read - 1, write - 1);
-                self.entries[write] = self.entries[read];
-            }
-            write -= 1;
-            self.entries[write] = *entry;
-        }
-    }
-
-    /// Moves the messages `first..=last` to `out`, which it clears before.
-    pub(super) fn take(&mut self, first: u64, last: u64, out: &mut Vec<Entry>) {
+    /// Moves the messages of a priority named `first..=last` to `out`, which it clears before.
+    pub(super) fn take(&mut self, priority: u8, first: u64, last: u64, out: &mut Vec<Entry>) {
         out.clear();
-        let start = self.entries.partition_point(|e| e.message < first);
-        if start > 0 {
-            let end = self.entries.partition_point(|e| e.message <= last);
-            out.extend(self.entries.drain(start..end.max(start)));
-        } else {
-            while let Some(entry) = self.entries.pop_front_if(|e| e.message <= last) {
-                out.push(entry);
-            }
-        }
-        self.give_back_memory();
+        self.level(priority).take(priority, first, last, out);
+        self.len -= out.len();
     }
 
     pub(super) fn remove(&mut self, message: u64) -> Option<Entry> {
-        let index = self
-            .entries
-            .binary_search_by_key(&message, |e| e.message)
-            .ok()?;
-        self.entries.remove(index)
+        let others = self.others.iter_mut().flat_map(|levels| levels.iter_mut());
+        let mut levels = core::iter::once(&mut self.usual).chain(others);
+        let entry = levels.find_map(|level| level.remove(message))?;
+        self.len -= 1;
+        Some(entry)
     }
 
-    /// Ids of first and last of the `count` messages at the front, and whether any is durable.
-    pub(super) fn front(&self, count: usize) -> Option<(u64, u64, bool)> {
-        let count = count.min(self.len());
-        let first = self.entries.front()?;
-        let last = self.entries.get(count.checked_sub(1)?)?;
-        let has_durable = self.entries.iter().take(count).any(Entry::is_durable);
-        Some((first.message, last.message, has_durable))
-    }
-
-    fn give_back_memory(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_CAPACITY_MAX {
-            self.entries.shrink_to(KEPT_CAPACITY_MAX);
-        }
+    /// The `count` messages at the front, or those of them with the highest priority.
+    pub(super) fn front(&self, count: usize) -> Option<Front> {
+        let level = self.levels().find(|level| !level.is_empty())?;
+        level.front(count)
     }
 }

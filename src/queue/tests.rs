@@ -364,7 +364,7 @@ fn a_hundred_thousand_unsettled_come_back_without_quadratic_work() {
 
 #[test]
 fn returned_messages_merge_from_the_nearer_end() {
-    let entry = |id: u64| entry::Entry::new(MessageId(id), Place::Volatile(0), 0, false);
+    let entry = |id: u64| entry::Entry::new(MessageId(id), Place::Volatile(0), 0, false, 4);
     let entries = |ids: &[u64]| ids.iter().map(|id| entry(*id)).collect::<Vec<_>>();
     for (listed, returned) in [
         (vec![], vec![1, 2]),
@@ -379,7 +379,7 @@ fn returned_messages_merge_from_the_nearer_end() {
         entries(&listed)
             .into_iter()
             .for_each(|entry| ready.insert(entry));
-        ready.merge(&entries(&returned));
+        ready.merge(&mut entries(&returned));
         let mut expected = [listed, returned].concat();
         expected.sort_unstable();
         let found: Vec<u64> = ready.iter().map(|entry| entry.message).collect();
@@ -401,12 +401,14 @@ fn places_survive_packing() {
         let segment = SegmentId::ZERO.plus(segment);
         let place = Place::Journal(Location::new(segment, block, record));
         for is_shared in [false, true] {
-            let entry = entry::Entry::new(MessageId(7), place, 1, is_shared);
+            let entry = entry::Entry::new(MessageId(7), place, 1, is_shared, 9);
             assert_eq!((entry.place(), entry.is_shared()), (place, is_shared));
             assert!(entry.is_durable());
+            let delivered = (0..5000).fold(entry, |entry, _| entry.delivered_again());
+            assert_eq!((delivered.attempts(), delivered.priority()), (4095, 9));
         }
     }
-    let volatile = entry::Entry::new(MessageId(7), Place::Volatile(u32::MAX), 1, false);
+    let volatile = entry::Entry::new(MessageId(7), Place::Volatile(u32::MAX), 1, false, 0);
     assert_eq!(volatile.place(), Place::Volatile(u32::MAX));
     assert!(!volatile.is_durable());
 }

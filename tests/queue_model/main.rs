@@ -100,16 +100,17 @@ fn sending() -> impl Strategy<Value = Sending> {
         any::<u8>(),
         routing(),
         is_persistent,
-        0..1500_u16,
+        (0..1500_u16, prop_oneof![4 => Just(4), 1 => 0..=9_u8]),
         fragments,
         transaction,
     )
         .prop_map(
-            |(to, routing, is_persistent, size, fragments, transaction)| Sending {
+            |(to, routing, is_persistent, (size, priority), fragments, transaction)| Sending {
                 to,
                 routing,
                 is_persistent,
                 size,
+                priority,
                 fragments,
                 transaction,
             },

@@ -1,6 +1,7 @@
 //! What queues do, written down naively: maps, scans and no cleverness. It shares no code with
 //! the machine but the words of its interface.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{Place, Selection};
@@ -17,6 +18,7 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
     pub(crate) attempts: u16,
+    pub(crate) priority: u8,
     pub(crate) size: u32,
     pub(crate) place: Place,
     pub(crate) state: State,
@@ -161,20 +163,27 @@ impl Model {
         }
     }
 
+    /// In the order of delivery.
     pub(crate) fn ready(&self, queue: u64) -> Vec<u64> {
         let messages = self.queues[&queue].messages.iter();
-        messages
-            .filter(|(_, m)| m.state == State::Ready)
-            .map(|(id, _)| *id)
-            .collect()
+        let ready = messages.filter(|(_, m)| m.state == State::Ready);
+        let mut ready: Vec<_> = ready.map(|(id, m)| (Reverse(m.priority), *id)).collect();
+        ready.sort_unstable();
+        ready.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The messages that are due for delivery now.
+    pub(crate) fn priority(&self, queue: u64, id: u64) -> u8 {
+        self.queues[&queue].messages[&id].priority
+    }
+
+    /// The messages that are delivered next, together: of one priority.
     pub(crate) fn due(&self, queue: u64, most: usize) -> Vec<u64> {
         let takers = self.consumers.values().filter(|c| c.queue == queue);
         let demand: usize = takers.map(Consumer::available).sum();
         let mut due = self.ready(queue);
         due.truncate(most.min(demand));
+        let highest = due.first().map(|id| self.priority(queue, *id));
+        due.retain(|id| Some(self.priority(queue, *id)) == highest);
         due
     }
 

@@ -161,7 +161,14 @@ impl Rig {
                 .collect::<Vec<_>>()
         };
         let queue_id = QueueId(id);
-        let ready: Vec<_> = self.machine.ready(queue_id).collect();
+        // In the order of delivery here, by name there.
+        let mut ready: Vec<_> = self.machine.ready(queue_id).collect();
+        let order = self.model.ready(id);
+        assert!(
+            ready.iter().map(|one| one.message.0).eq(order),
+            "order in {id}"
+        );
+        ready.sort_by_key(|one| one.message);
         let unsettled: Vec<_> = self.machine.unsettled(queue_id).collect();
         assert_eq!(ready, expected(true), "ready in {id}");
         assert_eq!(unsettled, expected(false), "unsettled in {id}");
@@ -198,6 +205,7 @@ impl Rig {
             place: message.place,
             size_bytes: message.size,
             attempts: message.attempts,
+            priority: message.priority,
             is_fragmented: !fragments.is_empty(),
         }
     }

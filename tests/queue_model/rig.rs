@@ -52,6 +52,7 @@ pub(crate) struct Sending {
     pub(crate) routing: Routing,
     pub(crate) is_persistent: bool,
     pub(crate) size: u16,
+    pub(crate) priority: u8,
     pub(crate) fragments: u8,
     pub(crate) transaction: u64,
 }
@@ -275,6 +276,7 @@ impl Rig {
             transaction: sending.transaction,
             upload,
             body_size: before + body.len() as u64,
+            priority: sending.priority,
             flags: MessageFlags {
                 is_durable: sending.is_persistent,
                 ..MessageFlags::default()
@@ -290,6 +292,7 @@ impl Rig {
         let own = (head.len() + body.len()) as u32;
         let message = Message {
             attempts: 0,
+            priority: sending.priority,
             size: own + before as u32,
             place,
             state: State::Ready,
@@ -523,7 +526,7 @@ impl Rig {
         }
     }
 
-    /// Delivers from the middle of a queue, as selectors and priorities will.
+    /// Delivers from the middle of a queue, as selectors will.
     pub(crate) fn dispatch_middle(&mut self, which: u8, skip: u8) {
         let Some(queue) = nth(self.model.queues.keys(), which) else {
             return;
@@ -531,15 +534,18 @@ impl Rig {
         let demand = self.model.due(queue, usize::MAX).len();
         let ready = self.model.ready(queue);
         let skip = usize::from(skip).min(ready.len());
-        let due = &ready[skip..ready.len().min(skip + demand.min(3))];
-        let (Some(first), Some(last)) = (due.first(), due.last()) else {
+        let mut due = ready[skip..ready.len().min(skip + demand.min(3))].to_vec();
+        let priority = due.first().map(|id| self.model.priority(queue, *id));
+        due.retain(|id| Some(self.model.priority(queue, *id)) == priority);
+        let (Some(first), Some(last), Some(priority)) = (due.first(), due.last(), priority) else {
             return;
         };
         let (first, last) = (MessageId(*first), MessageId(*last));
         let queue_id = QueueId(queue);
-        let is_journaled = self.is_worth_a_record(queue, due);
+        let is_journaled = self.is_worth_a_record(queue, &due);
         let record = Record::Delivery {
             queue: queue_id,
+            priority,
             first,
             last,
         };
@@ -547,7 +553,7 @@ impl Rig {
             is_journaled,
             ..Fact::from(record)
         };
-        self.deliver_all(queue_id, due, &fact);
+        self.deliver_all(queue_id, &due, &fact);
     }
 
     fn is_worth_a_record(&self, queue: u64, messages: &[u64]) -> bool {
@@ -559,7 +565,13 @@ impl Rig {
     fn deliver_all(&mut self, queue: QueueId, due: &[u64], fact: &Fact<'_>) {
         let (first, last) = (due[0], *due.last().expect("has work"));
         let (first, last) = (MessageId(first), MessageId(last));
-        assert_eq!(fact.record, Record::Delivery { queue, first, last });
+        let expected = Record::Delivery {
+            queue,
+            priority: self.model.priority(queue.0, due[0]),
+            first,
+            last,
+        };
+        assert_eq!(fact.record, expected);
         assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, due));
         let (_, effects) = self.apply(fact, Place::NONE);
         assert_eq!(effects.len(), due.len());

@@ -83,10 +83,12 @@ impl Witness {
             Record::Settle { messages, .. } => {
                 self.settled.extend(messages.messages().map(|id| id.0));
             }
+            // All messages of a run have the same priority.
             Record::Delivery {
                 queue: QueueId(queue),
                 first: MessageId(first),
                 last: MessageId(last),
+                ..
             } => self.deliveries.push((*queue, *first, *last)),
             _ => {}
         }

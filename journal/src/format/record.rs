@@ -19,6 +19,10 @@ pub use decode::RecordId;
 pub(super) use decode::record_at;
 pub use encode::{encode_record, encoded_size};
 
+/// Greatest priority of a message.
+pub const PRIORITY_MAX: u8 = 9;
+/// Priority of a message whose sender named none.
+pub const PRIORITY_DEFAULT: u8 = 4;
 /// Size of the head of every record in bytes.
 pub const RECORD_HEAD_SIZE: usize = 8;
 
@@ -272,10 +276,13 @@ pub enum Record<'a> {
         /// The upload.
         upload: u64,
     },
-    /// All ready messages of the queue named `first` to `last` are being delivered once more.
+    /// All ready messages of the queue with this priority, named `first` to `last`, are being
+    /// delivered once more.
     Delivery {
         /// The queue.
         queue: QueueId,
+        /// Their priority, 0 to 9.
+        priority: u8,
         /// First message.
         first: MessageId,
         /// Last message, inclusive.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use forebay_journal::format::Routing;
+use forebay_journal::format::{PRIORITY_DEFAULT, Routing};
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
@@ -264,7 +264,7 @@ impl Session {
             is_persistent: send
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),
-            priority: send.priority.unwrap_or(4),
+            priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
             has_content_length: send.has_content_length,
             encoding: ENCODING,
             head: self.scratch.head(&send.stored_head),

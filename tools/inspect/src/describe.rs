@@ -159,14 +159,17 @@ impl Describer {
                 quoted(&bytes_of(&body), self.is_whole)
             ),
             Record::UploadAbandoned { upload } => format!("upload {upload}"),
-            Record::Delivery { queue, first, last } => {
-                format!(
-                    "queue {}, messages {} to {}",
-                    self.queue(queue),
-                    first.0,
-                    last.0
-                )
-            }
+            Record::Delivery {
+                queue,
+                priority,
+                first,
+                last,
+            } => format!(
+                "queue {}, messages {} to {} of priority {priority}",
+                self.queue(queue),
+                first.0,
+                last.0
+            ),
             Record::Settle {
                 queue,
                 transaction,
@@ -274,9 +277,17 @@ impl Describer {
                 fields
             }
             Record::UploadAbandoned { upload } => json!({ "upload": upload }),
-            Record::Delivery { queue, first, last } => {
-                json!({ "queue": queue.0, "first": first.0, "last": last.0 })
-            }
+            Record::Delivery {
+                queue,
+                priority,
+                first,
+                last,
+            } => json!({
+                "queue": queue.0,
+                "priority": priority,
+                "first": first.0,
+                "last": last.0,
+            }),
             Record::Settle {
                 queue,
                 transaction,

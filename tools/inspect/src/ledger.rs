@@ -18,18 +18,26 @@ pub(crate) struct QueueName {
     pub(crate) is_auto_created: bool,
 }
 
-/// One queue: messages by name, with their bytes.
+/// What counts of a message in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    bytes: u64,
+    priority: u8,
+}
+
+/// One queue: messages by name.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     pub(crate) defined: Option<QueueName>,
-    pub(crate) ready: BTreeMap<u64, u64>,
+    pub(crate) ready: BTreeMap<u64, Held>,
     /// Delivered and neither settled nor released.
-    pub(crate) unsettled: BTreeMap<u64, u64>,
+    pub(crate) unsettled: BTreeMap<u64, Held>,
 }
 
 impl Queue {
     pub(crate) fn bytes(&self) -> u64 {
-        self.ready.values().chain(self.unsettled.values()).sum()
+        let all = self.ready.values().chain(self.unsettled.values());
+        all.map(|held| held.bytes).sum()
     }
 
     fn holds(&self, message: u64) -> bool {
@@ -40,7 +48,7 @@ impl Queue {
 enum Step {
     Enter {
         message: u64,
-        bytes: u64,
+        held: Held,
         queues: Vec<u64>,
     },
     Settle {
@@ -165,7 +173,12 @@ impl Ledger {
             Record::UploadAbandoned { upload } => {
                 self.uploads.remove(&upload);
             }
-            Record::Delivery { queue, first, last } => self.deliver(queue.0, first.0, last.0),
+            Record::Delivery {
+                queue,
+                priority,
+                first,
+                last,
+            } => self.deliver(queue.0, priority, first.0, last.0),
             Record::Settle {
                 queue,
                 transaction,
@@ -197,12 +210,15 @@ impl Ledger {
         for queue in &queues {
             self.queues.entry(*queue).or_default();
         }
-        let bytes = (head as u64).saturating_add(fields.body_size);
+        let held = Held {
+            bytes: (head as u64).saturating_add(fields.body_size),
+            priority: fields.priority,
+        };
         self.stage(
             fields.transaction,
             Step::Enter {
                 message,
-                bytes,
+                held,
                 queues,
             },
         );
@@ -225,12 +241,12 @@ impl Ledger {
         match step {
             Step::Enter {
                 message,
-                bytes,
+                held,
                 queues,
             } => {
                 for queue in queues {
                     if let Some(queue) = self.queues.get_mut(&queue) {
-                        queue.ready.insert(message, bytes);
+                        queue.ready.insert(message, held);
                     }
                 }
             }
@@ -245,14 +261,16 @@ impl Ledger {
         }
     }
 
-    fn deliver(&mut self, queue: u64, first: u64, last: u64) {
+    fn deliver(&mut self, queue: u64, priority: u8, first: u64, last: u64) {
         let Some(queue) = self.queues.get_mut(&queue) else {
             return;
         };
         if first > last {
             return;
         }
-        let named = queue.ready.range(first..=last).map(|(message, _)| *message);
+        let range = queue.ready.range(first..=last);
+        let named = range.filter(|(_, held)| held.priority == priority);
+        let named = named.map(|(message, _)| *message);
         for message in named.collect::<Vec<_>>() {
             queue.unsettled.extend(queue.ready.remove_entry(&message));
         }

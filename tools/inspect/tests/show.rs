@@ -186,8 +186,8 @@ fn records_of_one_queue_as_lines() {
             "6  1:4096+560            message           message 3 to queue 1 (orders), 2 (bills), \
              2 B {head} body \"\\0\\xff\""
         ),
-        "7  1:4096+672            delivery          queue 1 (orders), messages 1 to 1",
-        "9  1:4096+736            settle            queue 1 (orders), accepted message 1",
+        "7  1:4096+672            delivery          queue 1 (orders), messages 1 to 1 of priority 4",
+        "9  1:4096+752            settle            queue 1 (orders), accepted message 1",
     ]
     .map(|line| format!("         {line}\n"))
     .concat();

@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 use super::layouts as raw;
 use super::{
     BlockNumber, Epoch, FormatError, IdList, Kind, Lsn, MessageFields, MessageFlags, MessageId,
-    Outcome, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE, Record, RecordHead, Routing, SegmentId,
-    TransactionState, U64,
+    Outcome, PRIORITY_MAX, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE, Record, RecordHead,
+    Routing, SegmentId, TransactionState, U64,
 };
 
 /// Kind and size of a record, read without its content: for tools that skip.
@@ -109,6 +109,17 @@ fn zero(name: &'static str, value: u64) -> Result<(), FormatError> {
     }
 }
 
+fn priority(value: u8) -> Result<u8, FormatError> {
+    if value <= PRIORITY_MAX {
+        Ok(value)
+    } else {
+        Err(FormatError::Field {
+            name: "priority",
+            value: value.into(),
+        })
+    }
+}
+
 /// Can only be advanced; never reads past its record.
 struct Reader<'a> {
     rest: &'a [u8],
@@ -194,8 +205,13 @@ fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Fo
         }
         Kind::Delivery => {
             let fixed: &raw::Delivery = reader.fixed()?;
+            zero(
+                "reserved",
+                fixed.reserved.iter().any(|byte| *byte != 0).into(),
+            )?;
             Record::Delivery {
                 queue: QueueId(fixed.queue.get()),
+                priority: priority(fixed.priority)?,
                 first: MessageId(fixed.first.get()),
                 last: MessageId(fixed.last.get()),
             }
@@ -271,12 +287,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
         "message_flags",
         (bits & !(raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE)).into(),
     )?;
-    if fixed.priority > 9 {
-        return Err(FormatError::Field {
-            name: "priority",
-            value: fixed.priority.into(),
-        });
-    }
+    let priority = priority(fixed.priority)?;
     let queues = reader.ids(fixed.queue_count.get())?;
     let head = reader.bytes(fixed.head_size.get() as usize)?;
     let body = reader.remaining();
@@ -295,7 +306,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             body_size: fixed.body_size.get(),
             timestamp_unix_ms: fixed.timestamp_unix_ms.get(),
             expires_unix_ms: fixed.expires_unix_ms.get(),
-            priority: fixed.priority,
+            priority,
             encoding: fixed.encoding,
             flags: MessageFlags {
                 has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,

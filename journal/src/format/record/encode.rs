@@ -90,27 +90,7 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         Record::EpochStart { .. } | Record::Retained { .. } | Record::CleanShutdown { .. } => {
             encode_journal_record(record, out);
         }
-        Record::QueueDefine {
-            queue,
-            routing,
-            flags,
-            address,
-            name,
-        } => {
-            out.fixed(&raw::QueueDefine {
-                queue: U64::new(queue.0),
-                routing: routing as u8,
-                is_auto_created: flags.is_auto_created.into(),
-                reserved: U16::new(0),
-                address_size: size_u16(address),
-                name_size: size_u16(name),
-            });
-            out.bytes(address);
-            out.bytes(name);
-        }
-        Record::QueueDelete { queue } => out.fixed(&raw::QueueDelete {
-            queue: U64::new(queue.0),
-        }),
+        Record::QueueDefine { .. } | Record::QueueDelete { .. } => encode_queue(record, out),
         Record::Message {
             ref fields,
             queues,
@@ -137,10 +117,17 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
                 upload: U64::new(upload),
             });
         }
-        Record::Delivery { queue, first, last } => out.fixed(&raw::Delivery {
+        Record::Delivery {
+            queue,
+            priority,
+            first,
+            last,
+        } => out.fixed(&raw::Delivery {
             queue: U64::new(queue.0),
             first: U64::new(first.0),
             last: U64::new(last.0),
+            priority,
+            reserved: [0; 7],
         }),
         Record::Settle { .. } | Record::Release { .. } => encode_ids(record, out),
         Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
@@ -148,6 +135,34 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
             state: state as u8,
             reserved: [0; 7],
         }),
+    }
+}
+
+/// Records that are about a queue as a whole.
+fn encode_queue(record: &Record<'_>, out: &mut Cursor<'_>) {
+    match *record {
+        Record::QueueDefine {
+            queue,
+            routing,
+            flags,
+            address,
+            name,
+        } => {
+            out.fixed(&raw::QueueDefine {
+                queue: U64::new(queue.0),
+                routing: routing as u8,
+                is_auto_created: flags.is_auto_created.into(),
+                reserved: U16::new(0),
+                address_size: size_u16(address),
+                name_size: size_u16(name),
+            });
+            out.bytes(address);
+            out.bytes(name);
+        }
+        Record::QueueDelete { queue } => out.fixed(&raw::QueueDelete {
+            queue: U64::new(queue.0),
+        }),
+        _ => unreachable!("the caller picks the kinds"),
     }
 }
 

@@ -100,7 +100,9 @@ raw!(
     Delivery {
         queue: U64,
         first: U64,
-        last: U64
+        last: U64,
+        priority: u8,
+        reserved: [u8; 7]
     }
 );
 raw!(

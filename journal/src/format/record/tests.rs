@@ -73,7 +73,9 @@ proptest! {
             Record::QueueDelete { queue },
             Record::Fragment { upload: a, offset: b, body: Parts::One(&address) },
             Record::UploadAbandoned { upload: a },
-            Record::Delivery { queue, first: MessageId(b), last: MessageId(c) },
+            Record::Delivery {
+                queue, priority: (a % 10) as u8, first: MessageId(b), last: MessageId(c),
+            },
             Record::Settle { queue, transaction: b, outcome, messages },
             Record::Release { queue, messages },
             Record::Transaction { transaction: a, state },

@@ -293,6 +293,7 @@ impl Journal {
 
     pub fn deliver(&mut self, queue: u64, first: u64, last: u64) {
         self.append(&Record::Delivery {
+            priority: 4,
             queue: QueueId(queue),
             first: MessageId(first),
             last: MessageId(last),

@@ -1,0 +1,66 @@
+//! The messaging model as a stock STOMP client meets it: one file per row of `features.md` 5.1,
+//! each over a real broker, with one shard and with two, and across kill -9 where it matters.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "../broker/mod.rs"]
+mod broker;
+mod row_06_message_priority;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use broker::Setup;
+use broker::stomp::{Client, Frame};
+
+/// Longest wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a scenario against brokers with one shard and with two.
+fn with_shards(name: &str, scenario: impl Fn(&mut Setup)) {
+    for shards in ["1", "2"] {
+        let folder = broker::fresh_folder(&format!("messaging-{name}-{shards}"));
+        let mut setup = Setup::new(&folder.join("data"))
+            .config("[journal]\nsegment_size = \"1MiB\"\n")
+            .argument("--shards", shards);
+        scenario(&mut setup);
+    }
+}
+
+fn next(client: &mut Client) -> Frame {
+    let frame = client.receive(PATIENCE).unwrap();
+    frame.unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
+}
+
+fn next_message(client: &mut Client) -> Frame {
+    let frame = next(client);
+    assert_eq!(frame.command, "MESSAGE", "{frame:?}");
+    frame
+}
+
+fn text(frame: &Frame) -> String {
+    String::from_utf8_lossy(&frame.body).into_owned()
+}
+
+fn connect(address: SocketAddr) -> Client {
+    Client::connect(address).unwrap()
+}
+
+/// Sends a durable message with these headers and waits for its receipt.
+fn send(client: &mut Client, destination: &str, headers: &[(&str, &str)], body: &str) {
+    let own = [
+        ("destination", destination),
+        ("persistent", "true"),
+        ("receipt", "sent"),
+    ];
+    let headers = [&own[..], headers].concat();
+    client.send("SEND", &headers, body.as_bytes()).unwrap();
+    let answer = next(client);
+    assert_eq!(answer.header("receipt-id"), Some("sent"), "{answer:?}");
+}
+
+fn subscribe(client: &mut Client, destination: &str, headers: &[(&str, &str)]) {
+    let own = [("id", "0"), ("destination", destination)];
+    let headers = [&own[..], headers].concat();
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+}
