@@ -28,6 +28,8 @@ pub struct SendCommand<B> {
     pub routing: Routing,
     /// Where to.
     pub address: B,
+    /// Whether the address is one that goes with its owner: it is not made when it is not there.
+    pub is_temporary: bool,
     /// Whether the sender wants it durable.
     pub is_persistent: bool,
     /// 0 to 9.
@@ -57,6 +59,8 @@ pub struct SubscribeCommand<B> {
     pub routing: Routing,
     /// What to listen to.
     pub address: B,
+    /// Whether its queue goes with the consumer.
+    pub is_temporary: bool,
     /// Most messages unsettled at once.
     pub credit: Credit,
     /// Who settles.
@@ -218,6 +222,7 @@ impl<B> Command<B> {
             Self::Send(send) => Command::Send(SendCommand {
                 routing: send.routing,
                 address: hold(send.address),
+                is_temporary: send.is_temporary,
                 is_persistent: send.is_persistent,
                 priority: send.priority,
                 has_content_length: send.has_content_length,
@@ -236,6 +241,7 @@ impl<B> Command<B> {
                 subscription: subscribe.subscription,
                 routing: subscribe.routing,
                 address: hold(subscribe.address),
+                is_temporary: subscribe.is_temporary,
                 credit: subscribe.credit,
                 settlement: subscribe.settlement,
                 receipt: subscribe.receipt.map(hold),

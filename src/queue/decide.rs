@@ -19,6 +19,27 @@ impl Machine {
     ///
     /// Errors: `QueuesFull`; `NameTooLong`.
     pub fn decide_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
+        self.decide_anycast(address, true, out)
+    }
+
+    /// Opens the queue of an anycast address as [`Self::decide_queue`] does, but one that is not
+    /// journaled and goes with its last consumer.
+    ///
+    /// Errors: `QueuesFull`; `NameTooLong`.
+    pub fn decide_temporary_queue(
+        &self,
+        address: &[u8],
+        out: &mut Decision,
+    ) -> Result<QueueId, Refused> {
+        self.decide_anycast(address, false, out)
+    }
+
+    fn decide_anycast(
+        &self,
+        address: &[u8],
+        is_journaled: bool,
+        out: &mut Decision,
+    ) -> Result<QueueId, Refused> {
         out.clear();
         let found = self.resolve(Routing::Anycast, address);
         let destination = found.and_then(|id| self.destinations.get(id));
@@ -27,7 +48,7 @@ impl Machine {
         {
             return Ok(QueueId(queue.get()));
         }
-        self.decide_define(Routing::Anycast, address, true, out)
+        self.decide_define(Routing::Anycast, address, is_journaled, out)
     }
 
     /// Opens a plain subscription to a multicast address: a queue of its own that is not

@@ -35,6 +35,7 @@ pub(super) struct Streaming {
 pub(super) struct Upload {
     pub(super) routing: forebay_journal::format::Routing,
     pub(super) address: Vec<u8>,
+    pub(super) is_temporary: bool,
     pub(super) head: Vec<u8>,
     pub(super) receipt: Option<Text>,
     pub(super) priority: u8,
@@ -67,6 +68,7 @@ impl Upload {
         Self {
             routing: send.routing,
             address: send.address.to_vec(),
+            is_temporary: send.is_temporary,
             head: send.head.to_vec(),
             receipt: send.receipt.map(Text::new),
             priority: send.priority,

@@ -99,7 +99,9 @@ impl Shard {
     pub fn handle_connected(&mut self, now: Now) -> ConnectionId {
         let id = ConnectionId::new(self.id, self.next_connection);
         self.next_connection += 1;
-        let name = format!("{}-{}-{}", self.node, self.id, self.next_connection);
+        // The time sets it apart from those of the broker's lives before.
+        let number = self.next_connection;
+        let name = format!("{}-{}-{number}-{}", self.node, self.id, now.unix_ms);
         let session = Session::new(std::rc::Rc::clone(&self.stomp), name, now);
         let connection = Connection::new(Frontend::Stomp(Box::new(session)));
         self.connections.insert(id, connection);

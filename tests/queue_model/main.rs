@@ -24,6 +24,10 @@ enum Op {
         routing: Routing,
         credit: u8,
     },
+    SubscribeTemporary {
+        to: u8,
+        credit: u8,
+    },
     Join {
         which: u8,
         credit: u8,
@@ -131,6 +135,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(sending, count)| Op::Send(sending, count)),
         6 => (any::<u8>(), routing(), 0..12_u8)
             .prop_map(|(to, routing, credit)| Op::Subscribe { to, routing, credit }),
+        2 => (any::<u8>(), 0..12_u8)
+            .prop_map(|(to, credit)| Op::SubscribeTemporary { to, credit }),
         2 => any::<(u8, u8)>().prop_map(|(which, credit)| Op::Join { which, credit: credit % 12 }),
         2 => any::<u8>().prop_map(|who| Op::Detach { who }),
         20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),
@@ -164,6 +170,7 @@ fn run(rig: &mut Rig, op: &Op) {
             routing,
             credit,
         } => rig.subscribe(*to, *routing, *credit),
+        Op::SubscribeTemporary { to, credit } => rig.subscribe_temporary(*to, *credit),
         Op::Join { which, credit } => rig.join(*which, *credit),
         Op::Detach { who } => rig.detach(*who),
         Op::Dispatch { rounds } => rig.dispatch(*rounds),

@@ -164,9 +164,14 @@ impl Rig {
         self.model.queues.insert(queue.0, queue_model);
     }
 
-    fn open(&mut self, routing: Routing, address: &str) -> Option<QueueId> {
-        let known = self.model.routed(routing, address).0.first().copied();
+    /// Opens the queue of an address, made if need be; an anycast one as asked, if it is new.
+    fn open(&mut self, routing: Routing, address: &str, is_temporary: bool) -> Option<QueueId> {
+        let (durable, volatile) = self.model.routed(routing, address);
+        let known = durable.first().or(volatile.first()).copied();
         let opened = match routing {
+            Routing::Anycast if is_temporary => self
+                .machine
+                .decide_temporary_queue(address.as_bytes(), &mut self.decision),
             Routing::Anycast => self
                 .machine
                 .decide_queue(address.as_bytes(), &mut self.decision),
@@ -250,7 +255,7 @@ impl Rig {
         }
         let address = address_of(sending.to);
         let routing = sending.routing;
-        if routing == Routing::Anycast && self.open(routing, &address).is_none() {
+        if routing == Routing::Anycast && self.open(routing, &address, false).is_none() {
             return;
         }
         let (durable, volatile) = self.model.routed(routing, &address);
@@ -385,7 +390,14 @@ impl Rig {
     // ---- consumers ----
 
     pub(crate) fn subscribe(&mut self, to: u8, routing: Routing, credit: u8) {
-        if let Some(queue) = self.open(routing, &address_of(to)) {
+        if let Some(queue) = self.open(routing, &address_of(to), false) {
+            self.attach(queue, credit);
+        }
+    }
+
+    /// A queue that goes with its last consumer, if the address has none yet.
+    pub(crate) fn subscribe_temporary(&mut self, to: u8, credit: u8) {
+        if let Some(queue) = self.open(Routing::Anycast, &address_of(to), true) {
             self.attach(queue, credit);
         }
     }

@@ -7,6 +7,7 @@ mod acknowledge;
 mod output;
 mod session;
 mod subscribe;
+mod temporary;
 
 pub use session::{Session, Settings};
 
@@ -45,18 +46,38 @@ impl Unusable {
     }
 }
 
-/// Where a destination leads: how it routes and its address.
-fn resolve(text: &str, routing: Option<RoutingType>) -> Result<(Routing, &str), Unusable> {
+/// Where a destination leads.
+#[derive(Clone, Copy, Debug)]
+struct Resolved<'a> {
+    routing: Routing,
+    /// The end of the destination's text.
+    address: &'a str,
+    is_temporary: bool,
+}
+
+/// Takes a destination apart. Those of a connection alone are said as others name them
+/// ([`temporary::as_seen_by_others`]).
+fn resolve(text: &str, routing: Option<RoutingType>) -> Result<Resolved<'_>, Unusable> {
     let Destination { kind, name } = Destination::parse(text)
         .map_err(|empty| Unusable::new("destination without a name", empty.to_string()))?;
     if !kind.is_offered() {
         let details = format!("This release does not offer destinations like {text:?}.");
         return Err(Unusable::new("destination not offered", details));
     }
+    let is_temporary = matches!(
+        kind,
+        DestinationKind::RemoteTempQueue | DestinationKind::RemoteTempTopic
+    );
+    // The word that tells queues from topics belongs to it, so that no other name meets it.
+    let name = if is_temporary {
+        &text[temporary::REMOTE.len()..]
+    } else {
+        name
+    };
     let address = Address::parse(name.as_bytes())
         .map_err(|error| Unusable::new("destination malformed", error.to_string()))?;
     let by_name = match kind {
-        DestinationKind::Topic => Routing::Multicast,
+        DestinationKind::Topic | DestinationKind::RemoteTempTopic => Routing::Multicast,
         _ => Routing::Anycast,
     };
     let routing = match routing {
@@ -64,5 +85,9 @@ fn resolve(text: &str, routing: Option<RoutingType>) -> Result<(Routing, &str), 
         Some(RoutingType::Multicast) => Routing::Multicast,
         None => by_name,
     };
-    Ok((routing, address.as_str()))
+    Ok(Resolved {
+        routing: if is_temporary { by_name } else { routing },
+        address: address.as_str(),
+        is_temporary,
+    })
 }

@@ -9,7 +9,8 @@ use rustc_hash::FxHashMap;
 use super::acknowledge::Outstanding;
 use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
-use super::{ENCODING, Unusable, resolve};
+use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
+use super::{ENCODING, Resolved, Unusable, resolve};
 use crate::frontend::{Command, Deliver, Reply, SendCommand, Step, Timeout, Users, Verdict};
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
@@ -39,7 +40,8 @@ pub struct Settings {
 pub struct Session {
     engine: Connection,
     pub(super) settings: Rc<Settings>,
-    name: String,
+    /// What CONNECTED called the session: no other connection has it, also not after a restart.
+    pub(super) name: String,
     pub(super) subscriptions: FxHashMap<u32, Subscribed>,
     pub(super) names: Names,
     pub(super) next_subscription: u32,
@@ -100,6 +102,14 @@ impl Scratch {
                 Text::Receipt
             }
         })
+    }
+
+    /// A head with its own temporary destinations as others name them.
+    fn head_of<'a>(&mut self, head: &StoredHead<'a>, session: &str) -> Text<'a> {
+        let stored: Vec<u8> = head.parts().flatten().copied().collect();
+        self.head.clear();
+        rewrite_reply_to(&stored, session, &mut self.head);
+        Text::Head
     }
 
     fn head<'a>(&mut self, head: &StoredHead<'a>) -> Text<'a> {
@@ -255,19 +265,28 @@ impl Session {
     }
 
     fn send<'a>(&mut self, send: &Send<'a>) -> Result<Command<Text<'a>>, Refused> {
-        let destination = send.destination.decode();
+        let destination = as_seen_by_others(send.destination.decode(), &self.name);
         let checked = check_send(send).and_then(|()| self.resolve_send(&destination, send.routing));
-        let (routing, address) = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
+        let Resolved {
+            routing,
+            address,
+            is_temporary,
+        } = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
+        let reply_to = send.reply_to.map(|value| value.decode());
         Ok(Command::Send(SendCommand {
             routing,
             address: self.scratch.address(&destination, address),
+            is_temporary,
             is_persistent: send
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),
             priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
             has_content_length: send.has_content_length,
             encoding: ENCODING,
-            head: self.scratch.head(&send.stored_head),
+            head: match reply_to {
+                Some(to) if is_own(&to) => self.scratch.head_of(&send.stored_head, &self.name),
+                _ => self.scratch.head(&send.stored_head),
+            },
             body: Text::Given(send.body),
             body_total: send.body_total,
             is_complete: send.is_complete,
@@ -280,16 +299,20 @@ impl Session {
         &mut self,
         text: &'d str,
         routing: Option<RoutingType>,
-    ) -> Result<(Routing, &'d str), Unusable> {
+    ) -> Result<Resolved<'d>, Unusable> {
         if routing.is_none()
             && let Some((known, by_name, start)) = &self.last_destination
             && known == text
         {
-            return Ok((*by_name, &text[*start..]));
+            return Ok(Resolved {
+                routing: *by_name,
+                address: &text[*start..],
+                is_temporary: false,
+            });
         }
-        let (by_name, address) = resolve(text, routing)?;
-        if routing.is_none() {
-            let start = text.len() - address.len();
+        let resolved = resolve(text, routing)?;
+        if routing.is_none() && !resolved.is_temporary {
+            let (by_name, start) = (resolved.routing, text.len() - resolved.address.len());
             // Its memory is used again: producers may take turns between destinations.
             let empty = (String::new(), by_name, start);
             let known = self.last_destination.get_or_insert(empty);
@@ -297,7 +320,7 @@ impl Session {
             known.0.push_str(text);
             (known.1, known.2) = (by_name, start);
         }
-        Ok((by_name, address))
+        Ok(resolved)
     }
 
     /// Whether a body is under way.

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::session::{Refused, Session, Text, owned};
-use super::{Unusable, resolve};
+use super::{Resolved, Unusable, resolve, temporary};
 use crate::frontend::{Command, SubscribeCommand, Subscription};
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Settlement};
@@ -45,11 +45,17 @@ impl Session {
         &mut self,
         subscribe: &Subscribe<'a>,
     ) -> Result<Command<Text<'a>>, Refused> {
-        let destination = subscribe.destination.decode();
+        let given = subscribe.destination.decode();
         let id = subscribe.id.map(|id| id.decode());
         let refused = |unusable| (unusable, owned(subscribe.receipt));
-        let (routing, address) = resolve(&destination, subscribe.routing).map_err(refused)?;
-        self.check_subscribe(subscribe, id.as_deref(), &destination)
+        temporary::check_listener(&given).map_err(refused)?;
+        let destination = temporary::as_seen_by_others(given.clone(), &self.name);
+        let Resolved {
+            routing,
+            address,
+            is_temporary,
+        } = resolve(&destination, subscribe.routing).map_err(refused)?;
+        self.check_subscribe(subscribe, id.as_deref(), &given)
             .map_err(refused)?;
         let credit = self.credit(&subscribe.headers).map_err(refused)?;
         let subscription = Subscription(self.next_subscription);
@@ -59,11 +65,11 @@ impl Session {
             None => self
                 .names
                 .by_destination
-                .insert((*destination).into(), subscription),
+                .insert((*given).into(), subscription),
         };
         let subscribed = Subscribed {
             id: id.map(Into::into),
-            destination: (*destination).into(),
+            destination: (*given).into(),
             ack: subscribe.ack,
         };
         self.subscriptions.insert(subscription.0, subscribed);
@@ -71,6 +77,7 @@ impl Session {
             subscription,
             routing,
             address: self.scratch().address(&destination, address),
+            is_temporary,
             credit,
             settlement: match subscribe.ack {
                 AckMode::Auto => Settlement::OnHandover,

@@ -26,18 +26,20 @@ pub enum DestinationKind {
     Composite,
     /// `address::queue`, of Artemis. Not offered.
     FullyQualified,
-    /// `/remote-temp-queue/...` and `/remote-temp-topic/...`, of ActiveMQ. Not offered.
-    RemoteTemporary,
-    /// `/temp-queue/name`. Not offered.
+    /// `/remote-temp-queue/name`: the temporary queue of another connection, as a reply-to names it.
+    RemoteTempQueue,
+    /// `/remote-temp-topic/name`: likewise.
+    RemoteTempTopic,
+    /// `/temp-queue/name`: a queue of this connection, gone with it.
     TempQueue,
-    /// `/temp-topic/name`. Not offered.
+    /// `/temp-topic/name`: a topic of this connection.
     TempTopic,
 }
 
 impl DestinationKind {
     /// Returns whether this broker has such destinations; refuse clearly where not.
     pub const fn is_offered(self) -> bool {
-        matches!(self, Self::Plain | Self::Queue | Self::Topic)
+        !matches!(self, Self::Composite | Self::FullyQualified)
     }
 }
 
@@ -97,8 +99,8 @@ const PREFIXES: [(&str, DestinationKind); 6] = [
     ("/topic/", DestinationKind::Topic),
     ("/temp-queue/", DestinationKind::TempQueue),
     ("/temp-topic/", DestinationKind::TempTopic),
-    ("/remote-temp-queue/", DestinationKind::RemoteTemporary),
-    ("/remote-temp-topic/", DestinationKind::RemoteTemporary),
+    ("/remote-temp-queue/", DestinationKind::RemoteTempQueue),
+    ("/remote-temp-topic/", DestinationKind::RemoteTempTopic),
 ];
 
 #[cfg(test)]
@@ -117,7 +119,8 @@ mod tests {
             ("/queueing", Plain, "/queueing"),
             ("/temp-queue/a", TempQueue, "a"),
             ("/temp-topic/a", TempTopic, "a"),
-            ("/remote-temp-queue/a", RemoteTemporary, "a"),
+            ("/remote-temp-queue/a", RemoteTempQueue, "a"),
+            ("/remote-temp-topic/a", RemoteTempTopic, "a"),
             ("/queue/a,/queue/b", Composite, "/queue/a,/queue/b"),
             ("address::queue", FullyQualified, "address::queue"),
         ];

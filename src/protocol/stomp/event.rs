@@ -69,6 +69,8 @@ pub struct Send<'a> {
     pub expires_unix_ms: Option<u64>,
     /// `priority`: 0 to 9.
     pub priority: Option<u8>,
+    /// `reply-to`: a destination, which may be one that only this connection can name.
+    pub reply_to: Option<Value<'a>>,
     /// Whether `content-length` was there: store it, it says bytes (else text) to other protocols
     /// and decides whether `MESSAGE` carries one.
     pub has_content_length: bool,

@@ -19,6 +19,7 @@ struct Fields<'a> {
     expires_unix_ms: Option<u64>,
     priority: Option<u8>,
     routing: Option<RoutingType>,
+    reply_to: Option<Value<'a>>,
 }
 
 /// Reads all lines of a `SEND` into `event`, the body still unknown; returns `content-length`.
@@ -50,6 +51,7 @@ pub(super) fn read<'a>(
         persistent: fields.persistent,
         expires_unix_ms: fields.expires_unix_ms,
         priority: fields.priority,
+        reply_to: fields.reply_to,
         has_content_length: fields.content_length.is_some(),
         stored_head: stored.finish(),
         headers,
@@ -77,6 +79,7 @@ impl<'a> Fields<'a> {
                 decimal::parse(text).ok_or(ErrorKind::ExpiresMalformed)
             })),
             b"priority" => keep(first(&mut self.priority, || priority(text))),
+            b"reply-to" => keep(first(&mut self.reply_to, || Ok(headers.value(text)))),
             // Hop-by-hop, or set by the broker itself on delivery: STOMP 1.2 "MESSAGE".
             b"ack" | b"delivery-count" | b"login" | b"message-id" | b"passcode" | b"receipt-id"
             | b"redelivered" | b"subscription" => Ok(false),

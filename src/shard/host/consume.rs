@@ -27,6 +27,9 @@ impl Host {
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<Lsn, Refusal> {
         let decided = match subscribe.routing {
+            Routing::Anycast if subscribe.is_temporary => self
+                .machine
+                .decide_temporary_queue(subscribe.address, &mut self.decision),
             Routing::Anycast => self
                 .machine
                 .decide_queue(subscribe.address, &mut self.decision),

@@ -23,6 +23,7 @@ enum Enqueued {
 struct Incoming<'a> {
     routing: Routing,
     address: &'a [u8],
+    is_temporary: bool,
     is_persistent: bool,
     fields: MessageFields,
     head: &'a [u8],
@@ -36,6 +37,7 @@ impl Incoming<'_> {
         Upload {
             routing: self.routing,
             address: self.address.to_vec(),
+            is_temporary: self.is_temporary,
             head: self.head.to_vec(),
             receipt,
             priority: self.fields.priority,
@@ -65,6 +67,7 @@ impl Host {
         let incoming = Incoming {
             routing: send.routing,
             address: send.address,
+            is_temporary: send.is_temporary,
             is_persistent: send.is_persistent,
             fields: MessageFields {
                 body_size: send.body.len() as u64,
@@ -108,7 +111,9 @@ impl Host {
     /// Routes and stores a whole message. Who sends durable ones needs no memory.
     fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Enqueued, Refusal> {
         let nothing = Enqueued::Upto(Lsn::ZERO);
-        let Some(destination) = self.destination(incoming.routing, incoming.address)? else {
+        let Some(destination) =
+            self.destination(incoming.routing, incoming.address, incoming.is_temporary)?
+        else {
             return Ok(nothing);
         };
         self.machine
@@ -149,17 +154,18 @@ impl Host {
         }
     }
 
-    /// The destination of an address. A queue is made when somebody names it; a topic nobody
-    /// listens to is none.
+    /// The destination of an address. A queue is made when somebody names it, but for temporary
+    /// ones; a topic nobody listens to is none.
     fn destination(
         &mut self,
         routing: Routing,
         address: &[u8],
+        is_temporary: bool,
     ) -> Result<Option<DestinationId>, Refusal> {
         if let Some(destination) = self.machine.resolve(routing, address) {
             return Ok(Some(destination));
         }
-        if routing == Routing::Multicast {
+        if routing == Routing::Multicast || is_temporary {
             return Ok(None);
         }
         self.machine
@@ -237,7 +243,8 @@ impl Host {
     }
 
     fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
-        let Some(destination) = self.destination(send.routing, send.address)? else {
+        let Some(destination) = self.destination(send.routing, send.address, send.is_temporary)?
+        else {
             return Ok(UploadTo::Nowhere);
         };
         self.machine
@@ -347,6 +354,7 @@ impl Host {
         let incoming = Incoming {
             routing: upload.routing,
             address: &upload.address,
+            is_temporary: upload.is_temporary,
             is_persistent,
             fields,
             head: &upload.head,
