@@ -167,7 +167,7 @@ impl Rig {
     /// Opens the queue of an address, made if need be; an anycast one as asked, if it is new.
     fn open(&mut self, routing: Routing, address: &str, is_temporary: bool) -> Option<QueueId> {
         let (durable, volatile) = self.model.routed(routing, address);
-        let known = durable.first().or(volatile.first()).copied();
+        let known = durable.first().or_else(|| volatile.first()).copied();
         let opened = match routing {
             Routing::Anycast if is_temporary => self
                 .machine

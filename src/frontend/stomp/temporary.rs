@@ -1,4 +1,5 @@
-//! Temporary destinations: names that one connection makes up for itself, and how others reach them.
+//! Temporary destinations: names that one connection makes up for itself, and what others call
+//! them.
 //!
 //! `/temp-queue/x` on the connection with session `s` is `/remote-temp-queue/s/x` for everybody
 //! else: so it is written into the `reply-to` of what that connection sends. Its queue is there as

@@ -26,7 +26,7 @@ pub enum DestinationKind {
     Composite,
     /// `address::queue`, of Artemis. Not offered.
     FullyQualified,
-    /// `/remote-temp-queue/name`: the temporary queue of another connection, as a reply-to names it.
+    /// `/remote-temp-queue/name`: a temporary queue of some connection, as a `reply-to` names it.
     RemoteTempQueue,
     /// `/remote-temp-topic/name`: likewise.
     RemoteTempTopic,
