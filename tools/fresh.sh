@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Tries the README's two commands on a minimal Debian made for it, where everything is missing that
+# they forget to install. By hand, before a release; as root, needs debootstrap.
+#
+#   tools/fresh.sh FOLDER            makes a system like this one in FOLDER, clones this checkout into
+#                                    it, runs tools/start.sh until `ready`, then .ci/run
+#   tools/fresh.sh FOLDER COMMAND    runs another command in the clone
+#
+# Rust and the certificates are those of this machine, read-only. FOLDER stays; remove it afterwards.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fresh=$(realpath -m "${1:?usage: tools/fresh.sh FOLDER [COMMAND]}")
+command=${2:-'tools/start.sh >ready.txt & until grep -s ^ready ready.txt; do kill -0 $! && sleep 1; done &&
+    kill $! && wait $! && .ci/run'}
+[ ! -e "$fresh" ] || { echo "error: $fresh is there; only a new system is a fresh one" >&2; exit 1; }
+
+# shellcheck source=/dev/null
+debootstrap --variant=minbase "$(. /etc/os-release; echo "$VERSION_CODENAME")" "$fresh" >/dev/null
+git clone -q . "$fresh/root/forebay"
+mkdir -p "$fresh/root/.cargo" "$fresh/root/.rustup" "$fresh/etc/ssl/certs"
+cp -a "${CARGO_HOME:-$HOME/.cargo}/bin" "$fresh/root/.cargo/"
+export fresh command rustup="${RUSTUP_HOME:-$HOME/.rustup}"
+# The mounts live in a namespace of their own, so FOLDER is plain files when this ends.
+# shellcheck disable=SC2016
+unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
+    mount -t proc proc "$fresh/proc"
+    mount --rbind /sys "$fresh/sys"
+    mount --rbind /dev "$fresh/dev"
+    for folder in "$rustup:/root/.rustup" /etc/ssl/certs:/etc/ssl/certs; do
+        mount --bind "${folder%%:*}" "$fresh${folder##*:}"
+        mount -o remount,bind,ro "$fresh${folder##*:}"
+    done
+    exec chroot "$fresh" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        bash -c "cd ~/forebay && $command"
+'
