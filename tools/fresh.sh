@@ -10,8 +10,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fresh=$(realpath -m "${1:?usage: tools/fresh.sh FOLDER [COMMAND]}")
-command=${2:-'tools/start.sh >ready.txt & until grep -s ^ready ready.txt; do kill -0 $! && sleep 1; done &&
-    kill $! && wait $! && .ci/run'}
+command=${2:-'tools/start.sh >ready.txt &
+    until grep -s ^ready ready.txt; do kill -0 $! || exit; sleep 1; done
+    kill $!; wait $!; .ci/run'}
 [ ! -e "$fresh" ] || { echo "error: $fresh is there; only a new system is a fresh one" >&2; exit 1; }
 
 # shellcheck source=/dev/null
@@ -31,5 +32,5 @@ unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
         mount -o remount,bind,ro "$fresh${folder##*:}"
     done
     exec chroot "$fresh" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        bash -c "cd ~/forebay && $command"
+        bash -euc "cd ~/forebay; $command"
 '
