@@ -23,10 +23,8 @@ cp -a "${CARGO_HOME:-$HOME/.cargo}/bin" "$fresh/root/.cargo/"
 export fresh command rustup="${RUSTUP_HOME:-$HOME/.rustup}"
 # The mounts live in a namespace of their own, so FOLDER is plain files when this ends.
 # shellcheck disable=SC2016
-unshare --mount --pid --fork --kill-child bash -euo pipefail -c '
-    mount -t proc proc "$fresh/proc"
-    mount --rbind /sys "$fresh/sys"
-    mount --rbind /dev "$fresh/dev"
+unshare --mount bash -euo pipefail -c '
+    for folder in /proc /sys /dev; do mount --rbind $folder "$fresh$folder"; done
     for folder in "$rustup:/root/.rustup" /etc/ssl/certs:/etc/ssl/certs; do
         mount --bind "${folder%%:*}" "$fresh${folder##*:}"
         mount -o remount,bind,ro "$fresh${folder##*:}"
