@@ -6,7 +6,8 @@
 #                                    it, runs tools/start.sh until `ready`, then .ci/run
 #   tools/fresh.sh FOLDER COMMAND    runs another command in the clone
 #
-# Rust and the certificates are those of this machine, read-only. FOLDER stays; remove it afterwards.
+# Rust is this machine's, read-only, as are the certificates (a copy). FOLDER stays; remove it
+# afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fresh=$(realpath -m "${1:?usage: tools/fresh.sh FOLDER [COMMAND]}")
@@ -20,15 +21,15 @@ debootstrap --variant=minbase "$(. /etc/os-release; echo "$VERSION_CODENAME")" "
 git clone -q . "$fresh/root/forebay"
 mkdir -p "$fresh/root/.cargo" "$fresh/root/.rustup" "$fresh/etc/ssl/certs"
 cp -a "${CARGO_HOME:-$HOME/.cargo}/bin" "$fresh/root/.cargo/"
+cp /etc/ssl/certs/ca-certificates.crt "$fresh/etc/ssl/certs/"
+cp -a /usr/local/share/ca-certificates "$fresh/usr/local/share/"
 export fresh command rustup="${RUSTUP_HOME:-$HOME/.rustup}"
 # The mounts live in a namespace of their own, so FOLDER is plain files when this ends.
 # shellcheck disable=SC2016
 unshare --mount bash -euo pipefail -c '
     for folder in /proc /sys /dev; do mount --rbind $folder "$fresh$folder"; done
-    for folder in "$rustup:/root/.rustup" /etc/ssl/certs:/etc/ssl/certs; do
-        mount --bind "${folder%%:*}" "$fresh${folder##*:}"
-        mount -o remount,bind,ro "$fresh${folder##*:}"
-    done
+    mount --bind "$rustup" "$fresh/root/.rustup"
+    mount -o remount,bind,ro "$fresh/root/.rustup"
     exec chroot "$fresh" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         bash -euc "cd ~/forebay; $command"
 '
