@@ -6,7 +6,7 @@
 #                                    it, runs tools/start.sh until `ready`, then .ci/run
 #   tools/fresh.sh FOLDER COMMAND    runs another command in the clone
 #
-# Rust is this machine's, read-only, as are the certificates (a copy). FOLDER stays; remove it
+# Rust is that of this machine, read-only; its certificates are copied. FOLDER stays; remove it
 # afterwards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
