@@ -26,12 +26,12 @@ apt_install() {
         command -v sudo >/dev/null && sudo -n true 2>/dev/null || return 1
         as_root=(sudo -n)
     fi
-    say "installing $*"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
-        >/dev/null && return 0
-    "${as_root[@]}" apt-get update >/dev/null &&
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" \
-            >/dev/null
+    as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    say "installing $*" >&2
+    # The first try fails where there are no lists of packages yet, or old ones: not worth a word.
+    "${as_root[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
+    "${as_root[@]}" update >/dev/null &&
+        "${as_root[@]}" install -y --no-install-recommends "$@" >/dev/null
 }
 
 # need COMMAND:PACKAGE...: every command is there, or is installed, or the script ends saying how.
@@ -43,4 +43,24 @@ need() {
     [ ${#missing[@]} -eq 0 ] && return
     apt_install "${missing[@]}" ||
         give_up "missing: ${missing[*]}. Remedy: as root, apt-get install ${missing[*]}"
+}
+
+# Whether a C program comes out of the compiler: it is there on many machines without the headers
+# and start files of the C library, and then nothing links.
+can_link() {
+    local folder status=0
+    folder=$(mktemp -d)
+    printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' >"$folder/try.c"
+    gcc -o "$folder/try" "$folder/try.c" 2>/dev/null && cc --version >/dev/null 2>&1 || status=1
+    rm -r "$folder"
+    return $status
+}
+
+# What a build needs beside Rust: C that links (Rust's linker; glommio's liburing, whose configure
+# asks for gcc by name), and git, which glommio's build script calls and insists on.
+need_build_tools() {
+    need git:git
+    can_link && return
+    { apt_install gcc libc6-dev && can_link; } ||
+        give_up "no C compiler that links. Remedy: as root, apt-get install gcc libc6-dev"
 }

@@ -4,7 +4,7 @@
 #   tools/start.sh                     data in ./forebay-data, STOMP on 127.0.0.1:61613
 #   tools/start.sh --data DIR ...      any flag of `forebay serve` (see `forebay serve --help`)
 #
-# Installs a C compiler and make by apt when they are missing and it may (root or sudo without a
+# Installs gcc, libc6-dev and git by apt when they are missing and it may (root or sudo without a
 # password); else says what to install. Changes nothing else on the machine.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tools/machine.sh"
 
 need_rust
-need cc:gcc make:make
+need_build_tools
 say "building forebay (release; the first time takes some minutes)" >&2
 # From the folder of the checkout, so that rust-toolchain.toml is found; paths of flags stay as given.
 (cd "$root" && cargo build --release --locked --quiet --target-dir "$root/target" --bin forebay)

@@ -4,7 +4,8 @@
 #   tools/test.sh            everything; under 30 minutes on 2 cores from nothing
 #
 # One log on standard output, a summary at the end. What could not be run (a client that cannot be
-# installed here) stands in the last lines; with CI set that is a failure.
+# installed here, a test that says so itself in a line `NOT RUN what: why`, an ignored test) stands
+# in the last lines; with CI set that is a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/machine.sh
@@ -22,6 +23,9 @@ step() {
     say "$name"
     "$@" 2>&1 | tee "$log" || outcome=FAILED
     [ "$outcome" = ok ] || failed=1
+    mapfile -t -O ${#not_run[@]} not_run < <(
+        sed -n 's/^NOT RUN //p; s/^test \(.*\) \.\.\. ignored.*/\1: ignored/p' "$log"
+    )
     summary+=("$(printf '%-7s %-44s %5d s  %s' "$outcome" "$name" $((SECONDS - start)) "$(counts)")")
 }
 
@@ -29,14 +33,13 @@ step() {
 # the lines of the interop runner.
 counts() {
     awk '
-        /^test result:/ { passed += $4; failed += $6; ignored += $8; seen = 1 }
+        /^test result:/ { passed += $4; failed += $6; seen = 1 }
         /^interop .*checks/ { passed += $3 - $5; failed += $5; seen = 1 }
-        /^kill-[0-9]+: [0-9]+ lives/ { lives += $2 }
+        /^kill-[0-9]+: [0-9]+ kills under load/ { kills += $2; recovering += $6 }
         /^(plain|real) writer: [0-9]+ images opened/ { images += $3 }
         END {
             if (seen) printf "%d passed, %d failed", passed, failed
-            if (ignored) printf ", %d ignored", ignored
-            if (lives) printf ", %d broker lives", lives
+            if (kills) printf ", %d times kill -9 under load, %d in recovery", kills, recovering
             if (images) printf ", %d power-cut images", images
         }' "$log"
 }
@@ -44,18 +47,18 @@ counts() {
 # Names what is not run and why.
 skip() {
     not_run+=("$1: $2")
-    say "NOT RUN: $1: $2"
+    say "NOT RUN $1: $2"
 }
 
 # stomp.py in .venv, by hash.
 install_python_client() {
-    local why="no Python 3 with venv; remedy: apt-get install python3-venv"
+    local what="interop stomp.py, one shard and two"
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv ||
-        { skip "interop stomp.py" "$why"; return; }
+        { skip "$what" "no Python 3 with venv; remedy: apt-get install python3-venv"; return; }
     if ! { [ -x .venv/bin/python ] || python3 -m venv .venv; } ||
         ! .venv/bin/python -m pip install --quiet --disable-pip-version-check \
             --require-hashes -r tests/interop/requirements.txt; then
-        skip "interop stomp.py" "cannot be installed from PyPI"
+        skip "$what" "cannot be installed from PyPI"
         return
     fi
     clients+=(stomp.py)
@@ -72,7 +75,10 @@ install_node_clients() {
 }
 
 need_rust
-need cc:gcc make:make python3:python3
+need_build_tools
+need python3:python3
+# The full disk is a loop-mounted ext4, which only root can make; for others the tests say NOT RUN.
+[ "$(id -u)" -ne 0 ] || need mkfs.ext4:e2fsprogs mount:mount losetup:mount
 mkdir -p target
 log=$(mktemp target/test-step.XXXXXX)
 trap 'rm -f "$log"' EXIT
@@ -102,9 +108,15 @@ esac
 
 say "summary ($((SECONDS - started)) s)"
 printf '%s\n' "${summary[@]}"
-if [ ${#not_run[@]} -gt 0 ]; then
-    printf 'NOT RUN %s\n' "${not_run[@]}"
-    [ -z "${CI:-}" ] || failed=1
+[ ${#not_run[@]} -eq 0 ] || printf 'NOT RUN %s\n' "${not_run[@]}"
+if [ $failed -ne 0 ]; then
+    printf 'FAILED\n'
+elif [ ${#not_run[@]} -eq 0 ]; then
+    printf 'all passed\n'
+elif [ -n "${CI:-}" ]; then
+    printf 'FAILED: in CI everything has to run\n'
+    failed=1
+else
+    printf 'passed, except for %d not run\n' ${#not_run[@]}
 fi
-[ $failed -eq 0 ] && printf 'all passed\n' || printf 'FAILED\n'
 exit $failed

@@ -204,11 +204,10 @@ impl Starting {
         }
     }
 
-    /// Kills it, in whatever it is doing.
-    pub fn kill(mut self) {
-        if let Some(child) = self.child.take() {
-            kill_and_reap(child);
-        }
+    /// Kills it, in whatever it is doing; gives how it ended, as [`Broker::kill`] does.
+    pub fn kill(mut self) -> ExitStatus {
+        let child = self.child.take();
+        kill_and_reap(child.expect("a broker is ended once"))
     }
 }
 
@@ -236,11 +235,11 @@ impl Broker {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// Ends it by SIGKILL: no line of it runs any more.
-    pub fn kill(mut self) {
-        if let Some(child) = self.child.take() {
-            kill_and_reap(child);
-        }
+    /// Ends it by SIGKILL: no line of it runs any more. The status says whether it was that: a
+    /// broker that had ended by itself has another.
+    pub fn kill(mut self) -> ExitStatus {
+        let child = self.child.take();
+        kill_and_reap(child.expect("a broker is ended once"))
     }
 
     /// Ends it by SIGTERM and gives its exit status.
@@ -281,9 +280,9 @@ impl Drop for Broker {
     }
 }
 
-fn kill_and_reap(mut child: Child) {
+fn kill_and_reap(mut child: Child) -> ExitStatus {
     let _ = child.kill();
-    let _ = child.wait();
+    child.wait().expect("our own child can be waited for")
 }
 
 fn pid_of(child: &Child) -> Pid {

@@ -71,6 +71,13 @@ export const stompitClient = {
     const headers = { host: vhost, "accept-version": version, "heart-beat": heartBeat ?? "0,0" };
     if (login) Object.assign(headers, { login, passcode });
     const options = { host, port, connectHeaders: headers, resetDisconnect: false };
+    if (heartBeat) {
+      // After an orderly end it waits for the broker's FIN and still beats into the stream that it
+      // ended: "write after end". The end that destroys the socket stops its beats at once.
+      options.resetDisconnect = true;
+      // By how much a beat may be late: a fifth, as its own 100 ms are of 500.
+      options.heartbeatDelayMargin = Number(heartBeat.split(",")[1]) / 5;
+    }
     const client = await within(
       new Promise((resolve, reject) =>
         stompit.connect(options, (error, client) => (error ? reject(error) : resolve(client))),

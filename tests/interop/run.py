@@ -272,7 +272,11 @@ def main():
         totals["stop"] = (1, 1)
     for name, (checks, failed) in totals.items():
         print(f"interop {name}: {checks} checks, {failed} failed")
-    return 1 if any(failed for _, failed in totals.values()) else 0
+    is_failed = any(failed for _, failed in totals.values())
+    if is_failed and broker:
+        # The next run empties the folder.
+        print(f"the broker's log:\n{(WORK / 'broker.log').read_text(errors='replace')}")
+    return 1 if is_failed else 0
 
 
 if __name__ == "__main__":

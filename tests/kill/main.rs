@@ -10,6 +10,9 @@
 //!   later ones do not share: the journal is cut at one point;
 //! * nothing is delivered that was not sent.
 //!
+//! Each round is a life under load that SIGKILL ends. What else ends a life comes on top: SIGTERM
+//! now and then, and SIGKILL while it recovers.
+//!
 //! `FOREBAY_KILL_ROUNDS` (100) and `FOREBAY_KILL_SEED` (from the clock, printed) repeat a run; a
 //! failure keeps the data folder and prints the command. Moments of kills come from the seed, what
 //! the broker was doing then does not: a seed repeats the schedule, not the interleaving.
@@ -19,7 +22,9 @@ mod broker;
 mod ledger;
 mod load;
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +32,7 @@ use std::time::{Duration, Instant};
 use broker::{Broker, Setup, fresh_folder};
 use ledger::{Event, Ledger};
 use load::{Consumer, Producer, Random};
+use nix::sys::signal::Signal;
 
 /// Small segments, so that rotation, preparation and recycling happen many times per life.
 const CONFIG: &str = "[journal]\nsegment_size = \"1MiB\"\n";
@@ -58,8 +64,16 @@ struct Run {
     ledger: Ledger,
     sequences: Vec<u64>,
     lives: u32,
-    stops: u32,
+    kills: u32,
     kills_in_recovery: u32,
+    stops: u32,
+}
+
+/// What ends a life under load.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Kill,
+    Stop,
 }
 
 impl Run {
@@ -79,8 +93,9 @@ impl Run {
             ledger: Ledger::new(),
             sequences: vec![0; PRODUCERS as usize],
             lives: 0,
-            stops: 0,
+            kills: 0,
             kills_in_recovery: 0,
+            stops: 0,
         }
     }
 
@@ -93,13 +108,15 @@ impl Run {
         println!("{}: {} rounds, seed {}", self.name, self.rounds, self.seed);
         let outcome = self.all_rounds();
         let counts = self.ledger.counts();
+        // `tools/test.sh` reads the numbers of kills from this line.
         println!(
-            "{}: {} lives, {} kills while recovering, {} clean stops, {:.1} s\n{}: {counts}, {} of \
-             files at the end",
+            "{}: {} kills under load, {} while recovering, {} clean stops, {} lives, {:.1} s\n\
+             {}: {counts}, {} of files at the end",
             self.name,
-            self.lives,
+            self.kills,
             self.kills_in_recovery,
             self.stops,
+            self.lives,
             start.elapsed().as_secs_f64(),
             self.name,
             mebibytes(folder_size(&self.folder.join("data"))),
@@ -120,7 +137,8 @@ impl Run {
                 },
             );
         }
-        // A run that confirmed nothing proves nothing.
+        // A run that killed too little, or confirmed nothing, proves nothing.
+        assert_eq!(self.kills, self.rounds, "not a kill under load per round");
         assert!(
             counts.confirmed > u64::from(self.rounds),
             "too little work: {counts}"
@@ -138,18 +156,24 @@ impl Run {
             if round > 0 && self.random.one_in(10) {
                 let starting = self.setup.spawn();
                 wait(self.random.below(40));
-                starting.kill();
+                killed(starting.kill()).map_err(|why| format!("round {round}, starting: {why}"))?;
                 self.kills_in_recovery += 1;
             }
-            self.one_life()
+            if self.random.one_in(12) {
+                self.one_life(End::Stop)
+                    .map_err(|why| format!("round {round}, to be stopped: {why}"))?;
+                self.stops += 1;
+            }
+            self.one_life(End::Kill)
                 .map_err(|why| format!("round {round}: {why}"))?;
+            self.kills += 1;
         }
         self.drain()?;
         self.nothing_left()
     }
 
-    /// One life of the broker: load from all sides, then a kill (or sometimes a clean stop).
-    fn one_life(&mut self) -> Result<(), String> {
+    /// One life of the broker: load from all sides, then its end.
+    fn one_life(&mut self, end: End) -> Result<(), String> {
         let broker = self.start()?;
         let stopping = Arc::new(AtomicBool::new(false));
         let produce = self.ledger.backlog() < BACKLOG_MAX;
@@ -169,15 +193,15 @@ impl Run {
         }
         let span_ms = if self.random.one_in(4) { 600 } else { 150 };
         wait(5 + self.random.below(span_ms));
-        if self.random.one_in(12) {
-            stopping.store(true, Ordering::Relaxed);
-            let status = broker.stop();
-            self.stops += 1;
-            if status.code() != Some(0) {
-                return Err(format!("a clean stop ended with {status}"));
+        match end {
+            End::Kill => killed(broker.kill())?,
+            End::Stop => {
+                stopping.store(true, Ordering::Relaxed);
+                let status = broker.stop();
+                if status.code() != Some(0) {
+                    return Err(format!("a clean stop ended with {status}"));
+                }
             }
-        } else {
-            broker.kill();
         }
         for (id, producer) in producers.into_iter().enumerate() {
             let (events, next) = producer
@@ -299,6 +323,15 @@ impl Run {
             random: Random(self.random.next()),
             stopping: Arc::clone(stopping),
         }
+    }
+}
+
+/// Whether it was our SIGKILL that ended it: a broker that ended by itself before is a finding.
+fn killed(status: ExitStatus) -> Result<(), String> {
+    if status.signal() == Some(Signal::SIGKILL as i32) {
+        Ok(())
+    } else {
+        Err(format!("ended by itself before the kill, with {status}"))
     }
 }
 

@@ -79,7 +79,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     if output.status.success() {
         Ok(())
     } else {
-        Err(format!("{program}: {}", said.trim()))
+        // One line, since one line is repeated at the end of the test command.
+        Err(format!("{program}: {}", said.trim().replace('\n', "; ")))
     }
 }
 
