@@ -6,7 +6,7 @@ use core::fmt;
 use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 
-use crate::queue::{Credit, Refused, Selection, Settlement};
+use crate::queue::{Credit, Rank, Refused, Selection, Settlement};
 
 /// A connection's name of one of its subscriptions: rises, never reused on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +65,8 @@ pub struct SubscribeCommand<B> {
     pub credit: Credit,
     /// Who settles.
     pub settlement: Settlement,
+    /// Who is served first.
+    pub rank: Rank,
     /// Receipt to answer when it is attached.
     pub receipt: Option<B>,
 }
@@ -244,6 +246,7 @@ impl<B> Command<B> {
                 is_temporary: subscribe.is_temporary,
                 credit: subscribe.credit,
                 settlement: subscribe.settlement,
+                rank: subscribe.rank,
                 receipt: subscribe.receipt.map(hold),
             }),
             Self::Unsubscribe {

@@ -45,6 +45,18 @@ pub struct Attachment {
     pub credit: Credit,
     /// Who settles.
     pub settlement: Settlement,
+    /// Who is served first: the highest with credit.
+    pub rank: Rank,
+}
+
+/// A consumer among those of its queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rank {
+    /// Those with a higher one are served first, as long as they have credit.
+    pub priority: i32,
+    /// While one or more of these are attached only one gets anything: the one with the highest
+    /// priority, and of equals the one that was there first.
+    pub is_exclusive: bool,
 }
 
 /// Which deliveries of a consumer are meant.
@@ -75,6 +87,7 @@ pub(super) struct Consumer {
     pub(super) link: u64,
     pub(super) tag: u64,
     pub(super) settlement: Settlement,
+    pub(super) rank: Rank,
     pub(super) credit: u32,
     pub(super) unsettled: u32,
     pub(super) is_blocked: bool,
@@ -190,6 +203,7 @@ impl Consumers {
             link: attachment.link,
             tag: attachment.tag,
             settlement: attachment.settlement,
+            rank: attachment.rank,
             credit,
             unsettled: 0,
             is_blocked: false,

@@ -448,15 +448,14 @@ fn hand_over(
     let consumer_id = consumers.id_of(index);
     let consumer = consumers.at_mut(index);
     let tag = consumer.take(entry.message, is_journaled);
+    consumer.is_queued = false;
+    let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
     queue.willing.pop_front();
-    consumer.is_queued = consumer.available() > 0;
-    if consumer.is_queued {
-        queue.willing.push_back(index);
-    }
+    queue.welcome(index, consumers);
     effects.push(Effect::Deliver {
-        link: consumer.link,
+        link,
         consumer: consumer_id,
-        consumer_tag: consumer.tag,
+        consumer_tag,
         delivery_tag: tag,
         queue: queue.id,
         message: MessageId(entry.message),
@@ -465,7 +464,7 @@ fn hand_over(
         attempts: entry.attempts(),
         is_redelivered: entry.attempts() > 0,
         is_fragmented,
-        settlement: consumer.settlement,
+        settlement,
     });
     Holder::Consumer { index, tag }
 }

@@ -87,11 +87,29 @@ impl Machine {
             let consumer = self.consumers.at(*index);
             assert_eq!(consumer.queue, queue.id, "consumer {index} is elsewhere");
             assert_eq!(consumer.is_queued, turns.contains(index), "turn of {index}");
+            let is_served = queue.exclusive.is_none_or(|one| one == *index);
             assert!(
-                consumer.available() == 0 || consumer.is_queued,
+                consumer.available() == 0 || consumer.is_queued || !is_served,
                 "consumer {index} waits for a turn that never comes"
             );
+            assert!(is_served || !consumer.is_queued, "{index} is not served");
         }
+        let rank = |index: &u32| self.consumers.at(*index).rank;
+        assert!(
+            queue
+                .willing
+                .iter()
+                .is_sorted_by_key(|one| Reverse(rank(one).priority)),
+            "turns of queue {id} out of order"
+        );
+        let exclusive = queue.consumers.iter().filter(|one| rank(one).is_exclusive);
+        let highest = exclusive.clone().map(|one| rank(one).priority).max();
+        let mut exclusive = exclusive.filter(|one| Some(rank(one).priority) == highest);
+        assert_eq!(
+            exclusive.next().copied(),
+            queue.exclusive,
+            "who is served alone in queue {id}"
+        );
         assert!(
             turns.iter().all(|index| queue.consumers.contains(index)),
             "a stranger has a turn in queue {id}"

@@ -125,8 +125,7 @@ impl Machine {
             Credit::Messages(count) => count.min(self.limits.unsettled_max),
         };
         let id = self.consumers.insert(attachment, credit);
-        queue.consumers.push(id.index);
-        queue.welcome(id.index, &mut self.consumers);
+        queue.join(id.index, &mut self.consumers);
         queue.touch(dirty);
         Ok(id)
     }
@@ -140,9 +139,9 @@ impl Machine {
             return;
         };
         assert_eq!(consumer.unsettled, 0, "a consumer that goes holds messages");
-        if let Some(queue) = self.queues.get_mut(consumer.queue) {
-            queue.consumers.retain(|index| *index != id.index);
-            queue.willing.retain(|index| *index != id.index);
+        if let Some((queue, dirty)) = self.queues.open(consumer.queue) {
+            queue.part(id.index, &mut self.consumers);
+            queue.touch(dirty);
         }
         self.consumers.remove(id.index);
     }

@@ -33,7 +33,7 @@ mod tests;
 mod transaction;
 
 pub use bodies::FragmentPlace;
-pub use consumer::{Attachment, ConsumerId, Credit, Selection, Settlement};
+pub use consumer::{Attachment, ConsumerId, Credit, Rank, Selection, Settlement};
 pub use decision::{Decision, Effect, Fact, Refused, Routed};
 pub use destination::DestinationId;
 pub use entry::{Place, Queued};

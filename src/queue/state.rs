@@ -30,10 +30,12 @@ pub(super) struct QueueState {
     pub(super) delivered: Delivered,
     /// Bytes of ready and delivered messages.
     pub(super) bytes: u64,
-    /// Indexes of attached consumers.
+    /// Indexes of attached consumers, in the order in which they came.
     pub(super) consumers: Vec<u32>,
-    /// Indexes of those that take messages, in the order of their turns. One that was blocked
-    /// since stays until its turn comes.
+    /// The one exclusive consumer that is served, if there is any.
+    pub(super) exclusive: Option<u32>,
+    /// Indexes of those that take messages, in the order of their turns: the highest priority
+    /// first. One that was blocked since stays until its turn comes.
     pub(super) willing: VecDeque<u32>,
     /// Whether it is in the machine's list of queues to dispatch.
     pub(super) is_dirty: bool,
@@ -48,6 +50,7 @@ impl QueueState {
             delivered: Delivered::default(),
             bytes: 0,
             consumers: Vec::new(),
+            exclusive: None,
             willing: VecDeque::new(),
             is_dirty: false,
         }
@@ -60,12 +63,57 @@ impl QueueState {
             .is_none_or(|defined| defined.segment.is_some())
     }
 
-    /// Puts a consumer that takes messages again at the end of the turns.
+    /// Attaches a consumer.
+    pub(super) fn join(&mut self, index: u32, consumers: &mut Consumers) {
+        self.consumers.push(index);
+        self.elect(consumers);
+        self.welcome(index, consumers);
+    }
+
+    /// Detaches a consumer.
+    pub(super) fn part(&mut self, index: u32, consumers: &mut Consumers) {
+        self.consumers.retain(|one| *one != index);
+        self.willing.retain(|one| *one != index);
+        self.elect(consumers);
+    }
+
+    /// Finds out who is served alone; when that changes everybody's turn is drawn up again.
+    fn elect(&mut self, consumers: &mut Consumers) {
+        let rank = |index: &u32| consumers.at(*index).rank;
+        let exclusive = self.consumers.iter().copied();
+        let exclusive = exclusive
+            .filter(|index| rank(index).is_exclusive)
+            // The last of equal maxima is the first of the reversed order: who came first.
+            .rev()
+            .max_by_key(|index| rank(index).priority);
+        if exclusive == self.exclusive {
+            return;
+        }
+        self.exclusive = exclusive;
+        for index in self.willing.drain(..) {
+            consumers.at_mut(index).is_queued = false;
+        }
+        for at in 0..self.consumers.len() {
+            self.welcome(self.consumers[at], consumers);
+        }
+    }
+
+    /// Puts a consumer that takes messages again at the end of the turns of its priority, unless
+    /// another one is served alone.
     pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
         let consumer = consumers.at_mut(index);
-        if !consumer.is_queued && consumer.available() > 0 {
-            consumer.is_queued = true;
+        let is_served = self.exclusive.is_none_or(|exclusive| exclusive == index);
+        if consumer.is_queued || consumer.available() == 0 || !is_served {
+            return;
+        }
+        consumer.is_queued = true;
+        let priority = consumer.rank.priority;
+        let comes_before = |one: &u32| consumers.at(*one).rank.priority >= priority;
+        if self.willing.back().is_none_or(comes_before) {
             self.willing.push_back(index);
+        } else {
+            let at = self.willing.partition_point(comes_before);
+            self.willing.insert(at, index);
         }
     }
 

@@ -74,6 +74,7 @@ impl Shard {
             tag: 2,
             credit: Credit::Messages(credit),
             settlement: Settlement::ByConsumer,
+            rank: Rank::default(),
         });
         attached.expect("there is room")
     }
@@ -435,6 +436,7 @@ fn limits_refuse_and_change_nothing() {
         tag: 0,
         credit: Credit::Unlimited,
         settlement: Settlement::OnHandover,
+        rank: Rank::default(),
     };
     let full = shard.machine.attach(&attachment);
     assert_eq!(full, Err(Refused::ConsumersFull { max: 1 }));

@@ -10,6 +10,7 @@ mod rig;
 
 use std::cell::Cell;
 
+use forebay::queue::Rank;
 use forebay_journal::format::{Routing, TransactionState};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -23,14 +24,17 @@ enum Op {
         to: u8,
         routing: Routing,
         credit: u8,
+        rank: Rank,
     },
     SubscribeTemporary {
         to: u8,
         credit: u8,
+        rank: Rank,
     },
     Join {
         which: u8,
         credit: u8,
+        rank: Rank,
     },
     Detach {
         who: u8,
@@ -96,6 +100,15 @@ fn pick() -> impl Strategy<Value = Pick> {
     })
 }
 
+fn rank() -> impl Strategy<Value = Rank> {
+    let priority = prop_oneof![3 => Just(0), 1 => -1..3];
+    let is_exclusive = prop_oneof![6 => Just(false), 1 => Just(true)];
+    (priority, is_exclusive).prop_map(|(priority, is_exclusive)| Rank {
+        priority,
+        is_exclusive,
+    })
+}
+
 fn sending() -> impl Strategy<Value = Sending> {
     let fragments = prop_oneof![6 => Just(0), 1 => 1..4_u8];
     let transaction = prop_oneof![6 => Just(0), 1 => 1..4_u64];
@@ -133,11 +146,12 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => (sending(), prop_oneof![3 => Just(1_u8), 1 => 2..15_u8])
             .prop_map(|(sending, count)| Op::Send(sending, count)),
-        6 => (any::<u8>(), routing(), 0..12_u8)
-            .prop_map(|(to, routing, credit)| Op::Subscribe { to, routing, credit }),
-        2 => (any::<u8>(), 0..12_u8)
-            .prop_map(|(to, credit)| Op::SubscribeTemporary { to, credit }),
-        2 => any::<(u8, u8)>().prop_map(|(which, credit)| Op::Join { which, credit: credit % 12 }),
+        6 => (any::<u8>(), routing(), 0..12_u8, rank())
+            .prop_map(|(to, routing, credit, rank)| Op::Subscribe { to, routing, credit, rank }),
+        2 => (any::<u8>(), 0..12_u8, rank())
+            .prop_map(|(to, credit, rank)| Op::SubscribeTemporary { to, credit, rank }),
+        2 => (any::<u8>(), 0..12_u8, rank())
+            .prop_map(|(which, credit, rank)| Op::Join { which, credit, rank }),
         2 => any::<u8>().prop_map(|who| Op::Detach { who }),
         20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),
         3 => any::<(u8, u8)>()
@@ -169,9 +183,16 @@ fn run(rig: &mut Rig, op: &Op) {
             to,
             routing,
             credit,
-        } => rig.subscribe(*to, *routing, *credit),
-        Op::SubscribeTemporary { to, credit } => rig.subscribe_temporary(*to, *credit),
-        Op::Join { which, credit } => rig.join(*which, *credit),
+            rank,
+        } => rig.subscribe(*to, *routing, *credit, *rank),
+        Op::SubscribeTemporary { to, credit, rank } => {
+            rig.subscribe_temporary(*to, *credit, *rank);
+        }
+        Op::Join {
+            which,
+            credit,
+            rank,
+        } => rig.join(*which, *credit, *rank),
         Op::Detach { who } => rig.detach(*who),
         Op::Dispatch { rounds } => rig.dispatch(*rounds),
         Op::DispatchMiddle { which, skip } => rig.dispatch_middle(*which, *skip),

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay::queue::{Place, Selection};
+use forebay::queue::{Place, Rank, Selection};
 use forebay_journal::SegmentId;
 use forebay_journal::format::Routing;
 
@@ -42,6 +42,7 @@ pub(crate) struct Queue {
 #[derive(Clone, Debug)]
 pub(crate) struct Consumer {
     pub(crate) queue: u64,
+    pub(crate) rank: Rank,
     pub(crate) credit: u32,
     pub(crate) is_blocked: bool,
     pub(crate) next_tag: u64,
@@ -176,10 +177,29 @@ impl Model {
         self.queues[&queue].messages[&id].priority
     }
 
+    /// Consumers of a queue that may get something: all, or one that is exclusive.
+    pub(crate) fn served(&self, queue: u64) -> Vec<(usize, &Consumer)> {
+        let attached = self.consumers.iter().map(|(number, one)| (*number, one));
+        let attached: Vec<_> = attached.filter(|(_, one)| one.queue == queue).collect();
+        let mut exclusive: Vec<_> = attached
+            .iter()
+            .filter(|(_, one)| one.rank.is_exclusive)
+            .copied()
+            .collect();
+        // Numbers rise in the order of attachment.
+        exclusive.sort_by_key(|(number, one)| (Reverse(one.rank.priority), *number));
+        exclusive.truncate(1);
+        if exclusive.is_empty() {
+            attached
+        } else {
+            exclusive
+        }
+    }
+
     /// The messages that are delivered next, together: of one priority.
     pub(crate) fn due(&self, queue: u64, most: usize) -> Vec<u64> {
-        let takers = self.consumers.values().filter(|c| c.queue == queue);
-        let demand: usize = takers.map(Consumer::available).sum();
+        let takers = self.served(queue);
+        let demand: usize = takers.iter().map(|(_, taker)| taker.available()).sum();
         let mut due = self.ready(queue);
         due.truncate(most.min(demand));
         let highest = due.first().map(|id| self.priority(queue, *id));

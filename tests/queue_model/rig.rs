@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{
-    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Refused,
+    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Rank, Refused,
     Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
@@ -389,27 +389,27 @@ impl Rig {
 
     // ---- consumers ----
 
-    pub(crate) fn subscribe(&mut self, to: u8, routing: Routing, credit: u8) {
+    pub(crate) fn subscribe(&mut self, to: u8, routing: Routing, credit: u8, rank: Rank) {
         if let Some(queue) = self.open(routing, &address_of(to), false) {
-            self.attach(queue, credit);
+            self.attach(queue, credit, rank);
         }
     }
 
     /// A queue that goes with its last consumer, if the address has none yet.
-    pub(crate) fn subscribe_temporary(&mut self, to: u8, credit: u8) {
+    pub(crate) fn subscribe_temporary(&mut self, to: u8, credit: u8, rank: Rank) {
         if let Some(queue) = self.open(Routing::Anycast, &address_of(to), true) {
-            self.attach(queue, credit);
+            self.attach(queue, credit, rank);
         }
     }
 
     /// Attaches to a queue that is there, whatever it is.
-    pub(crate) fn join(&mut self, which: u8, credit: u8) {
+    pub(crate) fn join(&mut self, which: u8, credit: u8, rank: Rank) {
         if let Some(queue) = nth(self.model.queues.keys(), which) {
-            self.attach(QueueId(queue), credit);
+            self.attach(QueueId(queue), credit, rank);
         }
     }
 
-    fn attach(&mut self, queue: QueueId, credit: u8) {
+    fn attach(&mut self, queue: QueueId, credit: u8, rank: Rank) {
         let number = self.model.next_consumer;
         let attached = self.machine.attach(&Attachment {
             queue,
@@ -421,6 +421,7 @@ impl Rig {
                 Credit::Messages(credit.into())
             },
             settlement: Settlement::ByConsumer,
+            rank,
         });
         if self.model.consumers.len() >= LIMITS.consumers_max {
             assert_eq!(
@@ -439,6 +440,7 @@ impl Rig {
         };
         let consumer = Consumer {
             queue: queue.0,
+            rank,
             credit,
             is_blocked: false,
             next_tag: 1,
@@ -618,6 +620,18 @@ impl Rig {
         assert_eq!((queue.0, message.0, consumer_tag), (expected_queue, id, 7));
         assert_eq!(consumer, self.ids[&number]);
         assert_eq!(settlement, Settlement::ByConsumer);
+        let served = self.model.served(queue.0);
+        let willing = served.iter().filter(|(_, one)| one.available() > 0);
+        let highest = willing.map(|(_, one)| one.rank.priority).max();
+        let (_, taker) = served
+            .iter()
+            .find(|(one, _)| *one == number)
+            .expect("served");
+        assert_eq!(
+            Some(taker.rank.priority),
+            highest,
+            "a lower consumer was served"
+        );
         let holder = self.model.consumers.get_mut(&number).expect("attached");
         assert_eq!(holder.queue, queue.0);
         assert!(holder.available() > 0, "credit exceeded, or blocked");

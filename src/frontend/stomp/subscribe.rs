@@ -6,7 +6,7 @@ use super::session::{Refused, Session, Text, owned};
 use super::{Resolved, Unusable, resolve, temporary};
 use crate::frontend::{Command, SubscribeCommand, Subscription};
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
-use crate::queue::{Credit, Settlement};
+use crate::queue::{Credit, Rank, Settlement};
 
 /// One subscription as the client knows it.
 #[derive(Debug)]
@@ -39,6 +39,27 @@ const DURABLE: [&str; 3] = [
 ];
 /// Headers that name the messages in flight: ActiveMQ's word and RabbitMQ's.
 const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
+/// Headers that say who is served first: ActiveMQ's word and that of Artemis and RabbitMQ.
+const PRIORITY: [&str; 3] = ["activemq.priority", "consumer-priority", "x-priority"];
+/// Header that asks to be served alone.
+const EXCLUSIVE: &str = "activemq.exclusive";
+
+fn rank(headers: &Headers<'_>) -> Result<Rank, Unusable> {
+    let priority = PRIORITY.iter().find_map(|key| headers.first(key));
+    let priority = match priority.map(|value| value.raw()) {
+        None => 0,
+        Some(text) => text.parse().map_err(|_| {
+            let details = format!("{text:?} is not a whole number of 32 bits.");
+            Unusable::new("consumer priority malformed", details)
+        })?,
+    };
+    Ok(Rank {
+        priority,
+        is_exclusive: headers
+            .first(EXCLUSIVE)
+            .is_some_and(|value| value.raw() == "true"),
+    })
+}
 
 impl Session {
     pub(super) fn subscribe<'a>(
@@ -58,6 +79,7 @@ impl Session {
         self.check_subscribe(subscribe, id.as_deref(), &given)
             .map_err(refused)?;
         let credit = self.credit(&subscribe.headers).map_err(refused)?;
+        let rank = rank(&subscribe.headers).map_err(refused)?;
         let subscription = Subscription(self.next_subscription);
         self.next_subscription += 1;
         match &id {
@@ -83,6 +105,7 @@ impl Session {
                 AckMode::Auto => Settlement::OnHandover,
                 AckMode::Client | AckMode::ClientIndividual => Settlement::ByConsumer,
             },
+            rank,
             receipt: self.scratch().receipt(subscribe.receipt),
         }))
     }

@@ -52,6 +52,7 @@ impl Host {
             tag: subscribe.subscription.0.into(),
             credit: subscribe.credit,
             settlement: subscribe.settlement,
+            rank: subscribe.rank,
         };
         let consumer = self.machine.attach(&attachment).map_err(Refusal::Queue)?;
         let link = self.link(link);
