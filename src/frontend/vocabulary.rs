@@ -61,6 +61,8 @@ pub struct SubscribeCommand<B> {
     pub address: B,
     /// Whether its queue goes with the consumer.
     pub is_temporary: bool,
+    /// Whether it only looks at what is there, and takes nothing.
+    pub is_browser: bool,
     /// Most messages unsettled at once.
     pub credit: Credit,
     /// Who settles.
@@ -170,6 +172,13 @@ pub enum Reply<B> {
         /// Whether the message is whole now.
         is_last: bool,
     },
+    /// A browser has seen all that was there.
+    BrowseEnd {
+        /// The shard it comes from.
+        shard: u16,
+        /// The browser.
+        subscription: Subscription,
+    },
     /// A command was refused.
     Refused {
         /// Why.
@@ -244,6 +253,7 @@ impl<B> Command<B> {
                 routing: subscribe.routing,
                 address: hold(subscribe.address),
                 is_temporary: subscribe.is_temporary,
+                is_browser: subscribe.is_browser,
                 credit: subscribe.credit,
                 settlement: subscribe.settlement,
                 rank: subscribe.rank,
@@ -310,6 +320,13 @@ impl<B> Reply<B> {
                 shard,
                 bytes: hold(bytes),
                 is_last,
+            },
+            Self::BrowseEnd {
+                shard,
+                subscription,
+            } => Reply::BrowseEnd {
+                shard,
+                subscription,
             },
             Self::Refused { refusal, receipt } => Reply::Refused {
                 refusal,

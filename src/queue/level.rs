@@ -122,6 +122,17 @@ impl Level {
         self.entries.remove(index)
     }
 
+    pub(super) fn contains(&self, message: u64) -> bool {
+        let found = self.entries.binary_search_by_key(&message, |e| e.message);
+        found.is_ok()
+    }
+
+    /// The messages behind the one of this name, whether it is there or not.
+    pub(super) fn iter_after(&self, message: u64) -> impl Iterator<Item = &Entry> + '_ {
+        let start = self.entries.partition_point(|e| e.message <= message);
+        self.entries.range(start..)
+    }
+
     /// What the `count` messages at the front are, up to its end.
     pub(super) fn front(&self, count: usize) -> Option<Front> {
         let count = count.min(self.len());

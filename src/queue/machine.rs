@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use forebay_journal::format::{IdList, Routing};
+use forebay_journal::format::{IdList, PRIORITY_MAX, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::bodies::{Bodies, FragmentPlace};
@@ -25,6 +25,23 @@ pub struct Limits {
     pub unsettled_max: u32,
     /// Most deliveries of one queue in one decision.
     pub dispatch_max: usize,
+}
+
+/// A place in the order of delivery: that of the message a browser saw last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrowsePlace {
+    /// Its priority.
+    pub priority: u8,
+    /// Its name.
+    pub message: MessageId,
+}
+
+impl BrowsePlace {
+    /// Before all messages.
+    pub const START: Self = Self {
+        priority: PRIORITY_MAX,
+        message: MessageId(0),
+    };
 }
 
 /// Counts of one queue.
@@ -255,6 +272,29 @@ impl Machine {
             .into_iter()
             .flatten()
             .map(|entry| self.queued(entry))
+    }
+
+    /// The ready messages of a queue that come behind this place in the order of delivery.
+    pub fn ready_after(
+        &self,
+        queue: QueueId,
+        place: BrowsePlace,
+    ) -> impl Iterator<Item = Queued> + '_ {
+        let entries = self.queues.get(queue).map(|queue| {
+            let BrowsePlace { priority, message } = place;
+            queue.ready.iter_after(priority, message.0)
+        });
+        entries
+            .into_iter()
+            .flatten()
+            .map(|entry| self.queued(entry))
+    }
+
+    /// Whether the message is in the queue, ready or delivered and not settled.
+    pub fn holds(&self, queue: QueueId, message: MessageId) -> bool {
+        self.queues.get(queue).is_some_and(|queue| {
+            queue.ready.contains(message.0) || queue.delivered.find(message.0).is_some()
+        })
     }
 
     /// The delivered and not settled messages of a queue, sorted by id.

@@ -37,5 +37,5 @@ pub use consumer::{Attachment, ConsumerId, Credit, Rank, Selection, Settlement};
 pub use decision::{Decision, Effect, Fact, Refused, Routed};
 pub use destination::DestinationId;
 pub use entry::{Place, Queued};
-pub use machine::{Damaged, Limits, Machine, QueueCounts, Replayed};
+pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use segments::SegmentUse;

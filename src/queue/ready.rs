@@ -31,14 +31,38 @@ impl Ready {
         self.levels().flat_map(Level::iter)
     }
 
+    /// What comes behind the message of this priority and name, whether it is there or not.
+    pub(super) fn iter_after(
+        &self,
+        priority: u8,
+        message: u64,
+    ) -> impl Iterator<Item = &Entry> + '_ {
+        let lower = (0..priority).rev();
+        let same = self.level_at(priority).into_iter();
+        let same = same.flat_map(move |level| level.iter_after(message));
+        same.chain(
+            lower
+                .filter_map(|one| self.level_at(one))
+                .flat_map(Level::iter),
+        )
+    }
+
+    pub(super) fn contains(&self, message: u64) -> bool {
+        self.levels().any(|level| level.contains(message))
+    }
+
     /// The highest priority first.
     fn levels(&self) -> impl Iterator<Item = &Level> + '_ {
-        (0..=PRIORITY_MAX)
-            .rev()
-            .filter_map(|priority| match &self.others {
-                _ if priority == PRIORITY_DEFAULT => Some(&self.usual),
-                others => others.as_ref().map(|levels| &levels[usize::from(priority)]),
-            })
+        let highest_first = (0..=PRIORITY_MAX).rev();
+        highest_first.filter_map(|priority| self.level_at(priority))
+    }
+
+    fn level_at(&self, priority: u8) -> Option<&Level> {
+        if priority == PRIORITY_DEFAULT {
+            return Some(&self.usual);
+        }
+        let others = self.others.as_ref();
+        others.map(|levels| &levels[usize::from(priority)])
     }
 
     fn level(&mut self, priority: u8) -> &mut Level {

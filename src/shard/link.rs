@@ -2,24 +2,44 @@
 
 use std::collections::VecDeque;
 
-use forebay_journal::{Lsn, MessageId};
+use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::ConnectionId;
 use crate::frontend::{SendCommand, Subscription};
-use crate::queue::{ConsumerId, Place, Settlement};
+use crate::queue::{BrowsePlace, ConsumerId, Place, Settlement};
 
 /// A delivery that was decided.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivery {
     pub(super) link: ConnectionId,
     pub(super) subscription: Subscription,
-    pub(super) consumer: ConsumerId,
+    pub(super) taker: Taker,
     pub(super) delivery_tag: u64,
     pub(super) message: MessageId,
     pub(super) place: Place,
     pub(super) attempts: u16,
     pub(super) is_redelivered: bool,
-    pub(super) settlement: Settlement,
+}
+
+/// For whom a delivery is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taker {
+    /// A consumer, which holds it until it is settled.
+    Consumer(ConsumerId, Settlement),
+    /// A browser of this queue, which only looks.
+    Browser(QueueId),
+    /// The same: it has seen all.
+    BrowserAtEnd,
+}
+
+/// A subscription that looks at what is ready in a queue and takes nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Browser {
+    pub(super) subscription: Subscription,
+    pub(super) queue: QueueId,
+    /// What it saw last.
+    pub(super) place: BrowsePlace,
+    pub(super) is_at_end: bool,
 }
 
 /// A message whose body is being passed on piece by piece.
@@ -116,6 +136,7 @@ impl Text {
 pub(super) struct Link {
     /// In order of subscription.
     pub(super) consumers: Vec<(Subscription, ConsumerId)>,
+    pub(super) browsers: Vec<Browser>,
     pub(super) upload: Option<Upload>,
     /// Highest LSN of anything the connection asked for.
     pub(super) last_lsn: Lsn,

@@ -7,6 +7,7 @@
 mod broker;
 mod row_06_message_priority;
 mod row_13_exclusive_consumers;
+mod row_14_browse;
 mod row_21_temporary_queues;
 
 use std::net::SocketAddr;

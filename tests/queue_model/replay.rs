@@ -1,9 +1,10 @@
 //! Reclaim, restart and comparison: what the journal says, against what the machine and the
 //! model say.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use forebay::queue::{Fact, Machine, Place, Queued};
+use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued};
 use forebay_journal::format::{Checksum, Record};
 use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
@@ -168,6 +169,7 @@ impl Rig {
             ready.iter().map(|one| one.message.0).eq(order),
             "order in {id}"
         );
+        self.compare_browsing(queue_id, &ready);
         ready.sort_by_key(|one| one.message);
         let unsettled: Vec<_> = self.machine.unsettled(queue_id).collect();
         assert_eq!(ready, expected(true), "ready in {id}");
@@ -190,6 +192,37 @@ impl Rig {
             self.machine.is_durable(queue_id),
             Some(queue.defined_in.is_some())
         );
+    }
+
+    /// A browser at any place sees the rest, also where that place's message is gone.
+    fn compare_browsing(&self, queue: QueueId, ready: &[Queued]) {
+        let all = self.machine.ready_after(queue, BrowsePlace::START);
+        assert!(all.eq(ready.iter().copied()), "browsed from the start");
+        for (at, one) in ready.iter().enumerate() {
+            assert!(self.machine.holds(queue, one.message));
+            let place = BrowsePlace {
+                priority: one.priority,
+                message: one.message,
+            };
+            let rest = self.machine.ready_after(queue, place);
+            assert!(
+                rest.eq(ready[at + 1..].iter().copied()),
+                "browsed from {at}"
+            );
+        }
+        for one in self.machine.unsettled(queue) {
+            assert!(self.machine.holds(queue, one.message));
+            let (priority, message) = (one.priority, one.message);
+            let behind = |other: &&Queued| {
+                (Reverse(other.priority), other.message) > (Reverse(priority), message)
+            };
+            let rest = BrowsePlace { priority, message };
+            let rest = self.machine.ready_after(queue, rest);
+            assert!(
+                rest.eq(ready.iter().filter(behind).copied()),
+                "browsed from a gap"
+            );
+        }
     }
 
     fn queued(&self, id: u64, message: &Message) -> Queued {

@@ -11,7 +11,9 @@ use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
 use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
 use super::{ENCODING, Resolved, Unusable, resolve};
-use crate::frontend::{Command, Deliver, Reply, SendCommand, Step, Timeout, Users, Verdict};
+use crate::frontend::{
+    Command, Deliver, Reply, SendCommand, Step, Subscription, Timeout, Users, Verdict,
+};
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
 use crate::protocol::stomp::{
@@ -367,6 +369,10 @@ impl Session {
                 self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
                 return false;
             }
+            Reply::BrowseEnd {
+                shard,
+                subscription,
+            } => self.end_browsing(*shard, *subscription, out),
             Reply::Synced | Reply::Hold | Reply::Resume => {}
         }
         true
@@ -400,6 +406,30 @@ impl Session {
         if is_explicit && version == Version::V1_0 {
             self.outstanding.push(deliver);
         }
+    }
+
+    /// The message behind the last one that a browser sees: no body, and a header that says so, as
+    /// ActiveMQ sends it.
+    fn end_browsing(&mut self, shard: u16, subscription: Subscription, out: &mut Vec<u8>) {
+        let version = self.version();
+        let Some(subscribed) = self.subscriptions.get(&subscription.0) else {
+            return;
+        };
+        let head = MessageHead {
+            subscription: subscribed.id.as_deref(),
+            message_id: Token::Pair(shard.into(), 0),
+            destination: &subscribed.destination,
+            ack: None,
+            is_redelivered: false,
+            delivery_count: 0,
+            content_length: None,
+            stored_head: b"browser:end\n",
+        };
+        self.interleaving
+            .write(Source::Shard(shard), true, out, |out| {
+                encode::message_head(out, version, &head);
+                push_body(&[], true, out);
+            });
     }
 
     /// Writes an ERROR frame and accepts nothing any more.

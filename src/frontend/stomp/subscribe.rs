@@ -7,6 +7,7 @@ use super::{Resolved, Unusable, resolve, temporary};
 use crate::frontend::{Command, SubscribeCommand, Subscription};
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Rank, Settlement};
+use forebay_journal::format::Routing;
 
 /// One subscription as the client knows it.
 #[derive(Debug)]
@@ -44,6 +45,19 @@ const PRIORITY: [&str; 3] = ["activemq.priority", "consumer-priority", "x-priori
 /// Header that asks to be served alone.
 const EXCLUSIVE: &str = "activemq.exclusive";
 
+/// Whether the subscription only looks, as ActiveMQ's header asks.
+fn is_browser(headers: &Headers<'_>, routing: Routing) -> Result<bool, Unusable> {
+    let asked = headers.first("browser");
+    if asked.is_none_or(|value| value.raw() != "true") {
+        return Ok(false);
+    }
+    if routing == Routing::Multicast {
+        let details = "A topic keeps nothing that could be looked at: only queues can be browsed.";
+        return Err(Unusable::new("topics cannot be browsed", details));
+    }
+    Ok(true)
+}
+
 fn rank(headers: &Headers<'_>) -> Result<Rank, Unusable> {
     let priority = PRIORITY.iter().find_map(|key| headers.first(key));
     let priority = match priority.map(|value| value.raw()) {
@@ -80,6 +94,7 @@ impl Session {
             .map_err(refused)?;
         let credit = self.credit(&subscribe.headers).map_err(refused)?;
         let rank = rank(&subscribe.headers).map_err(refused)?;
+        let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
         let subscription = Subscription(self.next_subscription);
         self.next_subscription += 1;
         match &id {
@@ -92,7 +107,12 @@ impl Session {
         let subscribed = Subscribed {
             id: id.map(Into::into),
             destination: (*given).into(),
-            ack: subscribe.ack,
+            // A browser holds nothing that could be acknowledged.
+            ack: if is_browser {
+                AckMode::Auto
+            } else {
+                subscribe.ack
+            },
         };
         self.subscriptions.insert(subscription.0, subscribed);
         Ok(Command::Subscribe(SubscribeCommand {
@@ -100,6 +120,7 @@ impl Session {
             routing,
             address: self.scratch().address(&destination, address),
             is_temporary,
+            is_browser,
             credit,
             settlement: match subscribe.ack {
                 AckMode::Auto => Settlement::OnHandover,
@@ -124,13 +145,6 @@ impl Session {
             .find(|key| subscribe.headers.first(key).is_some())
         {
             return Err(Unusable::not_offered(header));
-        }
-        if subscribe
-            .headers
-            .first("browser")
-            .is_some_and(|value| value.raw() == "true")
-        {
-            return Err(Unusable::not_offered("browser"));
         }
         let max = self.settings.subscriptions_max;
         if self.subscriptions.len() >= max {

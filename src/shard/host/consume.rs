@@ -46,6 +46,10 @@ impl Host {
             }
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         };
+        if subscribe.is_browser {
+            self.begin_browsing(link, subscribe.subscription, queue);
+            return Ok(lsn);
+        }
         let attachment = Attachment {
             queue,
             link: link.0,
@@ -72,7 +76,11 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription))
         else {
-            self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
+            if self.stop_browsing(link, subscription) {
+                self.confirm(link, Lsn::ZERO, receipt.cloned());
+            } else {
+                self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
+            }
             return Ok(());
         };
         let lsn = self.detach_consumer(consumer)?;
@@ -105,6 +113,9 @@ impl Host {
         while let Some((subscription, consumer)) = consumers.pop() {
             self.detach_consumer(consumer)?;
             self.link(link).remove(subscription);
+        }
+        if let Some(held) = self.links.get_mut(&link) {
+            held.browsers.clear();
         }
         if is_last {
             self.link(link).is_detached = true;

@@ -12,13 +12,13 @@ use crate::frontend::{Deliver, Refusal, Reply};
 use crate::queue::{Place, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::cold::{Cold, ColdFailure, ColdRead};
-use crate::shard::link::{Delivery, Streaming};
+use crate::shard::link::{Delivery, Streaming, Taker};
 
 /// Bytes of a body in memory passed on at a time.
 const PIECE_SIZE: usize = 64 * 1024;
 
 /// What became of an attempt to pass something on.
-enum Pumped {
+pub(super) enum Pumped {
     /// This many bytes went; more can follow.
     Piece { bytes: u64, is_last: bool },
     /// The delivery's consumer is gone, or settled it before it came.
@@ -57,7 +57,12 @@ impl Host {
                 Some(streaming) => (streaming, false),
                 None => match link.deliveries.front() {
                     Some(&delivery) => (Streaming { delivery, next: 0 }, true),
-                    None => return,
+                    None => {
+                        if self.browse(id) {
+                            continue;
+                        }
+                        return;
+                    }
                 },
             };
             let pumped = if is_new {
@@ -97,10 +102,11 @@ impl Host {
                 let next = if is_new { 0 } else { streaming.next + 1 };
                 link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
                 let delivery = streaming.delivery;
-                if is_last && delivery.settlement == Settlement::OnHandover {
-                    let upto = link.pumped_bytes;
-                    link.handed
-                        .push_back((upto, delivery.consumer, delivery.delivery_tag));
+                if let Taker::Consumer(consumer, Settlement::OnHandover) = delivery.taker
+                    && is_last
+                {
+                    let handed = (link.pumped_bytes, consumer, delivery.delivery_tag);
+                    link.handed.push_back(handed);
                 }
             }
             Pumped::Stale => {
@@ -125,8 +131,15 @@ impl Host {
     }
 
     fn begin(&mut self, delivery: &Delivery, replies: &mut impl Replies) -> Pumped {
-        let (consumer, tag) = (delivery.consumer, delivery.delivery_tag);
-        if !self.machine.is_outstanding(consumer, tag) {
+        let is_there = match delivery.taker {
+            Taker::Consumer(consumer, _) => {
+                let tag = delivery.delivery_tag;
+                self.machine.is_outstanding(consumer, tag)
+            }
+            Taker::Browser(queue) => self.machine.holds(queue, delivery.message),
+            Taker::BrowserAtEnd => return self.end_browsing(delivery, replies),
+        };
+        if !is_there {
             return Pumped::Stale;
         }
         let location = match delivery.place {

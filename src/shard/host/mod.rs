@@ -8,6 +8,7 @@
 //! although it may always come (a connection that is gone) waits in `deferred` and holds back
 //! every later control command.
 
+mod browse;
 mod consume;
 mod deliver;
 mod produce;
@@ -24,7 +25,7 @@ use super::ConnectionId;
 use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
-use super::link::{Delivery, Link, Text};
+use super::link::{Delivery, Link, Taker, Text};
 use crate::frontend::{Command, Refusal, Reply, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Routed, Selection};
@@ -390,13 +391,12 @@ impl Host {
                 Delivery {
                     link: ConnectionId(link),
                     subscription: Subscription(consumer_tag as u32),
-                    consumer,
+                    taker: Taker::Consumer(consumer, settlement),
                     delivery_tag,
                     message,
                     place,
                     attempts,
                     is_redelivered,
-                    settlement,
                 },
             ),
             Effect::Detached {

@@ -1,0 +1,117 @@
+//! Browsers: subscriptions that look at what is ready in a queue and take nothing.
+//!
+//! A browser is no fact and changes none. It sees each message once, in the order of delivery, up
+//! to the end of the queue, and is told so. What comes or goes meanwhile it may see or not.
+
+use forebay_journal::{Lsn, QueueId};
+
+use super::deliver::Pumped;
+use super::{Host, Replies};
+use crate::frontend::{Reply, Subscription};
+use crate::queue::{BrowsePlace, Place};
+use crate::shard::ConnectionId;
+use crate::shard::link::{Browser, Delivery, Taker};
+
+/// Messages looked up at a time.
+const BROWSED_AT_ONCE_MAX: usize = 64;
+
+impl Host {
+    pub(super) fn begin_browsing(
+        &mut self,
+        link: ConnectionId,
+        subscription: Subscription,
+        queue: QueueId,
+    ) {
+        self.link(link).browsers.push(Browser {
+            subscription,
+            queue,
+            place: BrowsePlace::START,
+            is_at_end: false,
+        });
+        self.wake_link(link);
+    }
+
+    /// Whether a browser of this name was there; it is not any more.
+    pub(super) fn stop_browsing(&mut self, link: ConnectionId, subscription: Subscription) -> bool {
+        let browsers = &mut self.link(link).browsers;
+        let before = browsers.len();
+        browsers.retain(|browser| browser.subscription != subscription);
+        browsers.len() < before
+    }
+
+    /// Looks up what the browsers of a link see next, once all before has left; whether something
+    /// can leave at once.
+    ///
+    /// A ready message may not be durable yet: everything waits in the gate for what is appended
+    /// so far.
+    pub(super) fn browse(&mut self, id: ConnectionId) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        if link.parked_count > 0 {
+            return false;
+        }
+        let Some(at) = link.browsers.iter().position(|one| !one.is_at_end) else {
+            return false;
+        };
+        let mut browser = link.browsers[at];
+        let seen = self.machine.ready_after(browser.queue, browser.place);
+        let seen: Vec<_> = seen.take(BROWSED_AT_ONCE_MAX).collect();
+        browser.is_at_end = seen.len() < BROWSED_AT_ONCE_MAX;
+        let durable_end = self.writer.durable_end();
+        let last = self.writer.next_lsn();
+        // The LSN before the next one is the last; zero is durable already.
+        let lsn = if last > durable_end {
+            last.before()
+        } else {
+            Lsn::ZERO
+        };
+        for queued in seen {
+            let (priority, message) = (queued.priority, queued.message);
+            browser.place = BrowsePlace { priority, message };
+            self.park_delivery(
+                lsn,
+                Delivery {
+                    link: id,
+                    subscription: browser.subscription,
+                    taker: Taker::Browser(browser.queue),
+                    delivery_tag: 0,
+                    message,
+                    place: queued.place,
+                    attempts: queued.attempts,
+                    is_redelivered: queued.attempts > 0,
+                },
+            );
+        }
+        if browser.is_at_end {
+            self.park_delivery(lsn, end_of(id, browser.subscription));
+        }
+        let link = self.link(id);
+        link.browsers[at] = browser;
+        link.parked_count == 0
+    }
+
+    /// Tells a browser that it has seen all.
+    pub(super) fn end_browsing(&self, delivery: &Delivery, replies: &mut impl Replies) -> Pumped {
+        let end = Reply::BrowseEnd {
+            shard: self.shard,
+            subscription: delivery.subscription,
+        };
+        replies.reply(delivery.link, &end, 0);
+        let (bytes, is_last) = (0, true);
+        Pumped::Piece { bytes, is_last }
+    }
+}
+
+fn end_of(link: ConnectionId, subscription: Subscription) -> Delivery {
+    Delivery {
+        link,
+        subscription,
+        taker: Taker::BrowserAtEnd,
+        delivery_tag: 0,
+        message: forebay_journal::MessageId(0),
+        place: Place::NONE,
+        attempts: 0,
+        is_redelivered: false,
+    }
+}
