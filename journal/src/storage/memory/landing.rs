@@ -140,14 +140,15 @@ pub fn torn_together(random: &mut Random, sizes: &[usize], count_max: usize) -> 
     }
     let mut all = vec![Vec::new()];
     for &size in sizes {
-        let one: Vec<_> = torn_landings(size, usize::MAX).collect();
-        all = all
-            .iter()
-            .flat_map(|before: &Vec<Landing>| {
-                let behind = |landing: &Landing| [before.as_slice(), &[landing.clone()]].concat();
-                one.iter().map(behind).collect::<Vec<_>>()
-            })
-            .collect();
+        let mut longer = Vec::new();
+        for before in &all {
+            for landing in torn_landings(size, usize::MAX) {
+                let mut landings: Vec<Landing> = before.clone();
+                landings.push(landing);
+                longer.push(landings);
+            }
+        }
+        all = longer;
     }
     all
 }
