@@ -4,11 +4,13 @@
 //! reads to the shard, unreadable sectors to recovery.
 
 use forebay::shard::Failure;
+use forebay_journal::format::BLOCK_SIZE_MAX;
 use forebay_journal::recovery::{Problem, RecoveryError};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::memory::{Faults, Random};
-use forebay_journal::{Lsn, Seal, ShardId};
+use forebay_journal::{Lsn, ShardId};
 
+use crate::node::queue_limits;
 use crate::options::Mutant;
 use crate::store::Named;
 use crate::world::{Event, Phase, World};
@@ -118,12 +120,10 @@ impl World {
         }
     }
 
-    /// Where recovery says that the log ends.
-    fn find_end(&self, shard: ShardId) -> Result<(Lsn, Seal), Box<RecoveryError>> {
-        let scanned = self
-            .store
-            .scan(shard, crate::node::queue_limits(), Mutant::None)?;
-        Ok((scanned.recovered.next_lsn, scanned.recovered.seal))
+    /// Where recovery says that the records end. An idle seal behind an orderly stop holds none.
+    fn find_end(&self, shard: ShardId) -> Result<Lsn, Box<RecoveryError>> {
+        let scanned = self.store.scan(shard, queue_limits(), Mutant::None)?;
+        Ok(scanned.recovered.next_lsn)
     }
 
     /// A sector of a segment; rather one that was written than one of the zeros behind.
@@ -157,7 +157,7 @@ fn check_named(error: &RecoveryError, named: &Named, offset: u64) {
         Problem::Table { unread: None, .. } => panic!("not named: {error}"),
         _ => (error.segment, error.offset),
     };
-    let block = from..from + forebay_journal::format::BLOCK_SIZE_MAX as u64;
+    let block = from..from + BLOCK_SIZE_MAX as u64;
     // The first block of a segment is looked at together with its head.
     let is_start = from <= 4096 && offset <= 4096 + block.end - block.start;
     assert!(
