@@ -39,7 +39,7 @@ impl DiskFaults {
         let mut random = Random::new(seed ^ 0xD15C);
         let mut pick = |from: [u16; 4]| from[random.below(4) as usize];
         Self {
-            short_permille: pick([0, 0, 30, 300]),
+            short_permille: pick([0, 0, 30, 100]),
             full_permille: pick([0, 0, 0, 10]),
             read_permille: pick([0, 0, 0, 100]),
             start_permille: pick([0, 0, 300, 700]),
@@ -122,7 +122,11 @@ impl World {
 
     /// Where recovery says that the records end. An idle seal behind an orderly stop holds none.
     fn find_end(&self, shard: ShardId) -> Result<Lsn, Box<RecoveryError>> {
-        let scanned = self.store.scan(shard, queue_limits(), Mutant::None)?;
+        let mutant = match self.mutant {
+            Mutant::ZeroForUnreadable => self.mutant,
+            _ => Mutant::None,
+        };
+        let scanned = self.store.scan(shard, queue_limits(), mutant)?;
         Ok(scanned.recovered.next_lsn)
     }
 

@@ -134,7 +134,8 @@ impl Store {
                 effects.clear();
             }
         };
-        let recovered = Recovery::new(&input).run(|r, out| self.read(&files, r, out), &mut sink)?;
+        let recovered =
+            Recovery::new(&input).run(|r, out| self.read(&files, r, out, mutant), &mut sink)?;
         if let Err(damaged) = machine.finish_replay() {
             panic!("{shard:?}: {damaged}");
         }
@@ -152,11 +153,15 @@ impl Store {
         files: &[Named],
         request: forebay_journal::reader::ReadRequest,
         out: &mut Vec<u8>,
+        mutant: Mutant,
     ) -> Result<(), ReadError> {
         out.resize(request.len as usize, 0);
         let file = files[request.file as usize].file;
         let read = self.disk.peek(file, request.offset, out);
-        read.map_err(read_error)
+        match read {
+            Err(DiskError::Io) if mutant == Mutant::ZeroForUnreadable => Ok(()),
+            read => read.map_err(read_error),
+        }
     }
 
     /// LSN of the last message of the journal.
@@ -167,7 +172,8 @@ impl Store {
                 last = Some(lsn);
             }
         };
-        let opened = Recovery::new(input).run(|r, out| self.read(files, r, out), &mut sink);
+        let opened =
+            Recovery::new(input).run(|r, out| self.read(files, r, out, Mutant::None), &mut sink);
         opened.expect("it opens twice");
         last
     }

@@ -17,6 +17,7 @@ pub struct UnfinishedWrite {
 
 /// What follows from a result.
 #[derive(Debug)]
+#[must_use = "the rest has to be written, or the writer told"]
 pub enum WriteStep {
     /// The write is over: the block is durable as a whole, or it failed.
     Done(WriteDone),

@@ -13,6 +13,7 @@ pub struct BlockWrites {
 
 /// What the end of a write on the disk means for its block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the rest has to be completed, or the writer told"]
 pub enum BlockProgress {
     /// For the writer.
     Done(WriteDone),
