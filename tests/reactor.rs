@@ -3,12 +3,16 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use forebay::runtime::reactor::{Completion, Ring, RingSize, Token};
-use forebay_journal::format::{Record, SegmentHead};
+use forebay_journal::format::{Parts, Record, SegmentHead};
 use forebay_journal::storage::buffer::ReadBuffer;
+use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
 use forebay_journal::{Budget, Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
 
 const BUFFERS: usize = 4;
 const BUFFER_SIZE: usize = 4096;
@@ -141,7 +145,7 @@ fn without_a_buffer_a_receive_ends_and_loses_nothing() {
                 true
             }
             Completion::ReceiveEnded { errno, .. } => {
-                assert_eq!(errno, nix::errno::Errno::ENOBUFS as i32);
+                assert_eq!(errno, Errno::ENOBUFS as i32);
                 assert_eq!(kept.len(), BUFFERS);
                 true
             }
@@ -176,19 +180,12 @@ fn segment_file(size: u64) -> (tempfile::TempDir, OwnedFd) {
     (folder, file.into())
 }
 
-#[test]
-fn blocks_written_are_read_back() {
-    let mut ring = ring();
-    let size = 1 << 20;
-    let (_folder, file) = segment_file(size);
-    let reading = file.try_clone().expect("clones");
+/// A writer for a segment file of this size.
+fn writer_for(size: u64) -> (Writer, SegmentId) {
     let segment = SegmentId::ZERO.next();
     let epoch = Epoch::ZERO.next();
-    ring.add_segment(segment, file).expect("a slot");
     let mut writer = Writer::new(4 << 20, epoch, Seal::default(), Retained::default());
-    // Either way works; which one depends on the machine's MEMLOCK.
-    ring.register_arena(writer.memory());
-    let head = SegmentHead {
+    writer.add_segment(SegmentHead {
         journal: JournalId([1; 16]),
         shard: ShardId(0),
         segment,
@@ -197,39 +194,149 @@ fn blocks_written_are_read_back() {
         first_segment: segment,
         size,
         inflight_blocks_max: 2,
-    };
-    writer.add_segment(head);
+    });
+    (writer, segment)
+}
+
+#[test]
+fn blocks_written_are_read_back() {
+    let mut ring = ring();
+    let size = 1 << 20;
+    let (_folder, file) = segment_file(size);
+    let reading = file.try_clone().expect("clones");
+    let (mut writer, segment) = writer_for(size);
+    ring.add_segment(segment, file).expect("a slot");
+    // Either way works; which one depends on the machine's MEMLOCK.
+    ring.register_arena(writer.memory());
     let appended = writer
         .append(&Record::CleanShutdown { unix_ms: 42 }, Budget::Control)
         .expect("room");
     ring.write(writer.poll_write(0).expect("one block"));
-    turn_until(&mut ring, |_, completion| match completion {
-        Completion::Written(done) => {
-            writer.handle_write_done(done, 0).expect("written");
-            true
-        }
-        _ => false,
-    });
+    let done = written(&mut ring);
+    writer.handle_write_done(done, 0).expect("written");
     assert!(writer.is_drained());
-    ring.read(Token(3), reading.as_raw_fd(), 4096, ReadBuffer::new(8192));
-    turn_until(&mut ring, |_, completion| match completion {
-        Completion::Read {
-            token: Token(3),
-            buffer,
-            result,
-        } => {
-            assert_eq!(result, Ok(8192));
-            let record = Record::decode_at(&buffer, appended.location.record_offset());
-            assert_eq!(record, Ok(Record::CleanShutdown { unix_ms: 42 }));
-            true
-        }
-        _ => false,
-    });
+    let buffer = read_back(&mut ring, &reading, 4096, 8192);
+    let record = Record::decode_at(&buffer, appended.location.record_offset());
+    assert_eq!(record, Ok(Record::CleanShutdown { unix_ms: 42 }));
     // A write in flight when the ring is dropped: the drop waits for it.
     writer
         .append(&Record::CleanShutdown { unix_ms: 43 }, Budget::Control)
         .expect("room");
     ring.write(writer.poll_write(0).expect("one block"));
+}
+
+fn read_back(ring: &mut Ring, file: &OwnedFd, offset: u64, size: usize) -> ReadBuffer {
+    let mut read = None;
+    ring.read(Token(3), file.as_raw_fd(), offset, ReadBuffer::new(size));
+    turn_until(ring, |_, completion| match completion {
+        Completion::Read {
+            token: Token(3),
+            buffer,
+            result,
+        } => {
+            assert_eq!(result, Ok(size));
+            read = Some(buffer);
+            true
+        }
+        _ => false,
+    });
+    read.expect("it ended")
+}
+
+/// Up to where files may be written, from the start of the test to its end. Above the size of every
+/// other file in here: the limit is the whole process's.
+struct FileSizeLimit {
+    before: (u64, u64),
+}
+
+impl FileSizeLimit {
+    fn set(bytes: u64) -> Self {
+        let before = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
+        setrlimit(Resource::RLIMIT_FSIZE, bytes, before.1).expect("lower is allowed");
+        Self { before }
+    }
+}
+
+impl Drop for FileSizeLimit {
+    fn drop(&mut self) {
+        let (soft, hard) = self.before;
+        setrlimit(Resource::RLIMIT_FSIZE, soft, hard).expect("as it was");
+    }
+}
+
+/// A block of two sectors, and its bytes, to be written across `border`.
+fn block_across(writer: &mut Writer, border: u64, fill: u8) -> (BlockWrite, Vec<u8>) {
+    let body = [fill; 5000];
+    let record = Record::Fragment {
+        upload: 1,
+        offset: 0,
+        body: Parts::One(&body),
+    };
+    writer.append(&record, Budget::Control).expect("room");
+    let mut write = writer.poll_write(0).expect("one block");
+    assert_eq!(write.block.len(), 8192);
+    write.offset = border - 4096;
+    let bytes = write.block.to_vec();
+    (write, bytes)
+}
+
+fn written(ring: &mut Ring) -> WriteDone {
+    let mut found = None;
+    turn_until(ring, |_, completion| {
+        if let Completion::Written(done) = completion {
+            found = Some(done);
+        }
+        found.is_some()
+    });
+    found.expect("it ended")
+}
+
+/// The real kernel writes short: a file may not grow beyond `RLIMIT_FSIZE`, so of a block across
+/// that border it takes the first sector.
+#[test]
+fn a_short_write_goes_on_with_the_rest_or_fails_as_a_whole() {
+    const BORDER: u64 = 2 << 20;
+    // Asked to write at the border itself, the kernel sends this, which would end the process.
+    SigSet::from_iter([Signal::SIGXFSZ])
+        .thread_block()
+        .expect("blocks");
+    let mut ring = ring();
+    let (folder, file) = segment_file(BORDER + (1 << 20));
+    let (mut writer, segment) = writer_for(1 << 20);
+    ring.add_segment(segment, file).expect("a slot");
+    let plain = std::fs::File::open(folder.path().join("segment")).expect("is there");
+    let on_disk = || {
+        let mut bytes = vec![0; 8192];
+        plain
+            .read_exact_at(&mut bytes, BORDER - 4096)
+            .expect("reads");
+        bytes
+    };
+    let limit = FileSizeLimit::set(BORDER);
+    let (write, bytes) = block_across(&mut writer, BORDER, 1);
+    ring.write(write);
+    // One turn brings the short result; the rest goes out with the next.
+    let mut completions = Vec::new();
+    ring.submit_and_wait(Some(10_000_000)).expect("it works");
+    ring.reap(&mut completions);
+    assert!(completions.is_empty(), "half a block is not a block");
+    let half = on_disk();
+    assert!(half[..4096] == bytes[..4096], "no part was written");
+    assert!(half[4096..] == [0; 4096], "it was not written short");
+    drop(limit);
+    let done = written(&mut ring);
+    assert_eq!(done.result, Ok(()));
+    writer.handle_write_done(done, 0).expect("whole");
+    assert!(writer.is_drained());
+    assert!(on_disk() == bytes, "not the block");
+
+    let _limit = FileSizeLimit::set(BORDER);
+    let (write, _) = block_across(&mut writer, BORDER, 2);
+    ring.write(write);
+    let done = written(&mut ring);
+    assert_eq!(done.result, Err(IoFailure(Errno::EFBIG as i32)));
+    writer.handle_write_done(done, 0).expect_err("half of it");
+    assert!(!writer.is_drained() && writer.poll_write(0).is_none());
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod survey;
 pub mod table;
 mod walk;
 
-pub use error::{Problem, RecoveryError};
+pub use error::{Problem, RecoveryError, Unread};
 
 use ahead::Ahead;
 use survey::Survey;
@@ -492,7 +492,8 @@ fn judge(
             ranges: ahead.ranges(survey),
         }),
         Verdict::Corrupt => {
-            let problem = Problem::Table { row };
+            let unread = ahead.unread();
+            let problem = Problem::Table { row, unread };
             return Err(ahead.corrupt(survey, broken, problem, evidence.acked_upto()));
         }
     };

@@ -290,6 +290,23 @@ fn check_named(error: &RecoveryError, place: &Place, name: &str) {
     );
 }
 
+/// What the disk does not give back is named as that, with its place.
+fn check_unread(error: &RecoveryError, place: &Place, name: &str) {
+    match error.problem {
+        Problem::Table { unread, .. } => {
+            let unread = unread.unwrap_or_else(|| panic!("{name}: {error}"));
+            assert_eq!(unread.segment, place.segment, "{name}: {error}");
+            let block = place.header.offset..place.header.offset + place.size() as u64;
+            assert!(block.contains(&unread.offset), "{name}: {error}");
+        }
+        Problem::Unreadable(_) => {}
+        // Named as damage; that the disk said so is not kept for a segment's first block.
+        Problem::FirstBlock if place.header.offset == 4096 => return,
+        _ => panic!("{name}: {error}"),
+    }
+    assert!(error.to_string().contains("error 5"), "{name}: {error}");
+}
+
 #[test]
 fn a_fault_in_one_block_is_never_a_silent_loss() {
     let mut tally = Tally::default();
@@ -304,6 +321,9 @@ fn a_fault_in_one_block_is_never_a_silent_loss() {
                 tally.add(&judge(&scene.rig.model, &opened, lost_from, &name));
                 if let Err(error) = &opened.result {
                     check_named(error, place, &name);
+                    if fault.starts_with("unreadable") {
+                        check_unread(error, place, &name);
+                    }
                     // J08: the same again.
                     let again = open(&disk).result.expect_err("refused before");
                     assert_eq!(format!("{again:?}"), format!("{error:?}"));
@@ -352,7 +372,7 @@ fn evidence_refuses_what_the_disk_alone_would_cut() {
                 let error = open_with(&disk, evidence, 4096)
                     .result
                     .expect_err("acknowledged");
-                let Problem::Table { row } = error.problem else {
+                let Problem::Table { row, .. } = error.problem else {
                     panic!("{error}")
                 };
                 assert_eq!(row.number, 3, "{error}");

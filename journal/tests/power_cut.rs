@@ -1,13 +1,18 @@
-//! J03, J04, J06, J08: the power is cut at every write boundary of random workloads. Whatever
-//! subset of the writes in flight arrived, whole or torn: the journal opens, every acknowledged
-//! record is found byte for byte, none is invented, and the next start goes on from there.
+//! J03, J04, J06, J08: the power is cut at every write boundary of random workloads with records
+//! of every kind. Whatever subset of the writes in flight arrived, whole, one of them torn or all
+//! of them, at 512 bytes: the journal opens, every acknowledged record is found byte for byte,
+//! none is invented, and the next start goes on from there.
+//!
+//! Each subset of whole writes is tried. Of the places to tear at, a few are tried for one write
+//! at a time; for both at once, a few pairs are drawn, and now and then every pair there is.
+//! `FOREBAY_POWER_CUT_WORKLOADS=40000` tries more.
 
 mod rig;
 
-use forebay_journal::format::{Block, Record};
+use forebay_journal::format::{Block, Kind, Record};
 use forebay_journal::recovery::table::Verdict;
 use forebay_journal::recovery::{Evidence, Recovered};
-use forebay_journal::storage::memory::{Landing, MemoryDisk, landings};
+use forebay_journal::storage::memory::{Landing, MemoryDisk, Random, landings, torn_together};
 use rig::real::RealWriter;
 use rig::{BlockSource, RigOf, TestWriter, open, open_with};
 
@@ -15,15 +20,71 @@ const WORKLOADS: u64 = 400;
 const STEPS: u64 = 60;
 const EPOCHS: u64 = 5;
 const IMAGES_MIN: u64 = 20_000;
+/// Pairs of cuts tried where two writes are in flight.
+const PAIRS: usize = 16;
+/// All pairs of cuts of two writes of one or two sectors of 4 KiB.
+const PAIRS_ALL: usize = 1000;
 
 /// What was tried.
-#[derive(Default)]
 struct Tally {
+    /// Draws what to tear, apart from the workload's own seed.
+    random: Random,
     images: u64,
+    /// Images with both writes in flight torn, and boundaries with every pair of cuts.
+    torn_together: u64,
+    exhausted: u64,
+    /// Records found, by the number of their kind.
+    kinds: [u64; Kind::Transaction as usize + 1],
     ends: u64,
     cuts: u64,
     repeats: u64,
     rows: [u64; 11],
+}
+
+impl Tally {
+    const fn new() -> Self {
+        Self {
+            random: Random::new(0x70_12),
+            images: 0,
+            torn_together: 0,
+            exhausted: 0,
+            kinds: [0; Kind::Transaction as usize + 1],
+            ends: 0,
+            cuts: 0,
+            repeats: 0,
+            rows: [0; 11],
+        }
+    }
+
+    /// Fails unless enough of everything was tried.
+    fn check(&self, name: &str) {
+        let Self {
+            images,
+            torn_together,
+            exhausted,
+            kinds,
+            ends,
+            cuts,
+            repeats,
+            rows,
+            ..
+        } = self;
+        eprintln!("{name}: {images} images opened ({ends} ends, {cuts} cuts, {repeats} again)");
+        eprintln!("{name}: {torn_together} with both writes torn, all pairs {exhausted} times");
+        eprintln!("{name}: rows of the table used: {rows:?}; records by kind: {kinds:?}");
+        assert!(*images >= IMAGES_MIN, "only {images} images");
+        assert!(*torn_together >= IMAGES_MIN, "only {torn_together} pairs");
+        assert!(*exhausted > 20, "all pairs only {exhausted} times");
+        assert!(
+            *ends > 1000 && *cuts > 1000,
+            "one-sided: {ends} ends, {cuts} cuts"
+        );
+        for row in [7, 8, 9, 10] {
+            assert!(rows[row] > 10, "row {row} was hardly tried: {rows:?}");
+        }
+        let rare = kinds[1..].iter().position(|&count| count < 100);
+        assert!(rare.is_none(), "a kind was hardly tried: {kinds:?}");
+    }
 }
 
 /// Opens one image and compares.
@@ -47,6 +108,9 @@ fn try_image<W: BlockSource>(rig: &RigOf<W>, landing: &[Landing], tally: &mut Ta
         Verdict::Corrupt => unreachable!("would not have opened"),
     }
     if tally.images.is_multiple_of(7) {
+        for (.., bytes) in &opened.records {
+            tally.kinds[usize::from(bytes[0])] += 1;
+        }
         // J08: again, in reads of another size, gives the same and changes nothing.
         let again = open_with(&image, Evidence::default(), 4096 << (tally.images % 3));
         assert_eq!(
@@ -92,12 +156,25 @@ fn try_all<W: BlockSource>(rig: &RigOf<W>, cuts_max: usize, tally: &mut Tally, n
     }
 }
 
+/// Landings of two writes in flight that are both torn.
+fn try_pairs<W: BlockSource>(rig: &RigOf<W>, tally: &mut Tally, name: &str) {
+    let is_all = tally.random.below(50) == 0;
+    let count_max = if is_all { PAIRS_ALL } else { PAIRS };
+    let sizes = rig.disk.in_flight_sizes();
+    let pairs = torn_together(&mut tally.random, &sizes, count_max);
+    tally.torn_together += pairs.len() as u64;
+    tally.exhausted += u64::from(is_all && !pairs.is_empty() && pairs.len() < count_max);
+    for landing in pairs {
+        try_image(rig, &landing, tally, name);
+    }
+}
+
 fn step<W: BlockSource>(rig: &mut RigOf<W>, tally: &mut Tally, name: &str) {
     match rig.random.below(10) {
         0..=3 => {
             let large = rig.random.below(4) == 0;
             let size = rig.random.below(if large { 12_000 } else { 900 }) as usize;
-            rig.append_body(size);
+            rig.append_any(size);
             return;
         }
         4 | 5 => {
@@ -120,6 +197,13 @@ fn step<W: BlockSource>(rig: &mut RigOf<W>, tally: &mut Tally, name: &str) {
     }
     let cuts_max = rig.random.below(3) as usize;
     try_all(rig, cuts_max, tally, name);
+    try_pairs(rig, tally, name);
+}
+
+/// Workloads to run.
+fn workloads() -> u64 {
+    let asked = std::env::var("FOREBAY_POWER_CUT_WORKLOADS").ok();
+    asked.map_or(WORKLOADS, |text| text.parse().expect("a number"))
 }
 
 fn run_epoch<W: BlockSource>(mut rig: RigOf<W>, tally: &mut Tally, name: &str) -> RigOf<W> {
@@ -134,6 +218,7 @@ fn run_epoch<W: BlockSource>(mut rig: RigOf<W>, tally: &mut Tally, name: &str) -
         rig.append(&Record::CleanShutdown { unix_ms: 1 });
         while rig.pump() {
             try_all(&rig, 2, tally, name);
+            try_pairs(&rig, tally, name);
         }
         rig.drain();
         let recovered = open(&rig.disk).result.expect("stopped in order");
@@ -151,8 +236,8 @@ fn run_epoch<W: BlockSource>(mut rig: RigOf<W>, tally: &mut Tally, name: &str) -
 }
 
 fn cut_the_power<W: BlockSource>(name: &str) {
-    let mut tally = Tally::default();
-    for seed in 0..WORKLOADS {
+    let mut tally = Tally::new();
+    for seed in 0..workloads() {
         let mut rig = RigOf::<W>::new(seed, 5 + seed % 5);
         for epoch in 0..EPOCHS {
             rig = run_epoch(
@@ -162,23 +247,7 @@ fn cut_the_power<W: BlockSource>(name: &str) {
             );
         }
     }
-    let Tally {
-        images,
-        ends,
-        cuts,
-        repeats,
-        rows,
-    } = tally;
-    eprintln!("{name}: {images} images opened ({ends} ends, {cuts} cuts, {repeats} again)");
-    eprintln!("{name}: rows of the table used: {rows:?}");
-    assert!(images >= IMAGES_MIN, "only {images} images");
-    assert!(
-        ends > 1000 && cuts > 1000,
-        "one-sided: {ends} ends, {cuts} cuts"
-    );
-    for row in [7, 8, 9, 10] {
-        assert!(rows[row] > 10, "row {row} was hardly tried: {rows:?}");
-    }
+    tally.check(name);
 }
 
 #[test]

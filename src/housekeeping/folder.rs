@@ -12,6 +12,8 @@ use forebay_journal::recovery::file_name::{
 };
 use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 
+use super::direct_io::PROBE_NAME;
+
 /// Why a data folder cannot be used. Nothing in it was changed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -177,6 +179,7 @@ impl Folder {
             // `journal` without a superblock is an unfinished creation if it is empty.
             let is_ours = name == "lock"
                 || name == "lock.superblock"
+                || name == PROBE_NAME
                 || (name == "journal" && is_empty(&self.journal()));
             if !is_ours {
                 let found = name.to_string_lossy().into_owned();

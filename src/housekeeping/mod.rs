@@ -12,6 +12,7 @@
     executor's waker live here"
 )]
 
+mod direct_io;
 mod executor;
 pub mod folder;
 mod inbox;
@@ -20,6 +21,7 @@ mod pace;
 mod prepare;
 mod scan;
 
+pub use direct_io::{NoDirectIo, check as check_direct_io};
 pub use executor::{HeldFile, Housekeeper, HousekeeperError, ShardFiles, ShardPort, open_segment};
 pub use inbox::{Request, Response};
 pub use pace::Pace;

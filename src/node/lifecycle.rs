@@ -5,7 +5,6 @@ use std::time::Duration;
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, Superblock};
 use forebay_journal::{JournalId, ShardId};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::config::{Config, Pin};
 use super::error::NodeError;
@@ -14,7 +13,7 @@ use super::running::Started;
 use super::starting::Starting;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::lock::FolderLock;
-use crate::housekeeping::{Scanned, open_segment, scan};
+use crate::housekeeping::{Scanned, check_direct_io, scan};
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::listener::listen;
@@ -42,7 +41,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         config.listen.stomp
     );
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
-    check_direct_io(&folder)?;
+    check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
     let scans = scan_all(&folder, &superblock)?;
     report::recovered(
@@ -98,27 +97,6 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), NodeError> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(bytes))
         .map_err(|error| NodeError::Machine(format!("cannot read /dev/urandom: {error}")))
-}
-
-/// O_DIRECT is what durability rests on: without it there is no broker.
-///
-/// tmpfs takes the flag since Linux 6.6, but behind it there is only memory.
-fn check_direct_io(folder: &Folder) -> Result<(), NodeError> {
-    let path = folder.root().join("lock");
-    let file = open_segment(&path).map_err(|error| error.to_string());
-    let checked = file.and_then(|file| match fstatfs(&file) {
-        Ok(found) if found.filesystem_type() == TMPFS_MAGIC => {
-            Err("it is a tmpfs, which lives in memory".to_owned())
-        }
-        _ => Ok(()),
-    });
-    checked.map_err(|reason| {
-        NodeError::Machine(format!(
-            "the file system of {} does not support O_DIRECT ({reason}). Remedy: put the data \
-             folder on a disk with ext4 or XFS (not tmpfs), with --data DIR",
-            folder.root().display()
-        ))
-    })
 }
 
 fn queue_limits() -> QueueLimits {

@@ -4,6 +4,7 @@
 //! `FOREBAY_SIM_SEEDS=10000` runs more seeds, `FOREBAY_SIM_SEED=17` one with its log.
 
 mod client;
+mod faults;
 mod frame;
 mod keeper;
 mod ledger;
@@ -48,6 +49,10 @@ fn add(total: &mut Report, one: &Report) {
     total.settled += one.settled;
     total.power_cuts += one.power_cuts;
     total.failed_writes += one.failed_writes;
+    total.short_writes += one.short_writes;
+    total.failed_reads += one.failed_reads;
+    total.refused_starts += one.refused_starts;
+    total.harmless_sectors += one.harmless_sectors;
     total.clean_stops += one.clean_stops;
     total.blocks += one.blocks;
     total.cold_reads += one.cold_reads;
@@ -111,6 +116,8 @@ fn promises_are_kept() {
     println!("{seeds} seeds, each twice: {total:#?}");
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
     assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
+    assert!(total.failed_writes > 0 && total.short_writes > 0 && total.failed_reads > 0);
+    assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
 }
 
 #[test]

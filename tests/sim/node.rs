@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::Limits as QueueLimits;
-use forebay::shard::{Action, HostLimits, Parcel, ParcelLane, Shard, ShardConfig};
+use forebay::shard::{Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig};
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
 use forebay_journal::recovery::SpareFile;
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::storage::memory::{Faults, FileId, Ticket};
+use forebay_journal::storage::memory::{BlockProgress, BlockWrites, FileId, Ticket};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
@@ -22,8 +22,6 @@ use crate::world::{Event, Phase, World};
 
 /// Parcels of one lane that a mailbox holds.
 const MAILBOX_MAX: usize = forebay::limits::MAILBOX_PARCELS_MAX as usize;
-/// EIO.
-const IO_ERROR: i32 = 5;
 /// How long an orderly end may take.
 const STOP_MAX_US: u64 = 5_000_000;
 
@@ -31,7 +29,7 @@ const STOP_MAX_US: u64 = 5_000_000;
 pub(crate) struct Bound {
     pub(crate) shard: Shard,
     pub(crate) witness: Witness,
-    tickets: BTreeMap<Ticket, WriteTicket>,
+    writes: BlockWrites,
     keeper: Keeper,
     is_keeping: bool,
     files: BTreeMap<SegmentId, FileId>,
@@ -48,7 +46,7 @@ pub(crate) struct Node {
     stop_us: u64,
 }
 
-fn queue_limits() -> QueueLimits {
+pub(crate) fn queue_limits() -> QueueLimits {
     QueueLimits {
         queues_max: 1000,
         consumers_max: 1000,
@@ -62,10 +60,15 @@ impl World {
     pub(crate) fn start(&mut self) {
         assert!(self.node.is_none(), "one node at a time");
         self.store.remove_unfinished();
+        if self.is_refused_by_disk() {
+            return;
+        }
         let limits = queue_limits();
-        let scans: Vec<_> = (0..self.options.shards)
-            .map(|shard| self.store.scan(ShardId(shard), limits, self.mutant))
-            .collect();
+        let scan = |shard| {
+            let scanned = self.store.scan(ShardId(shard), limits, self.mutant);
+            scanned.unwrap_or_else(|error| panic!("shard {shard} does not open: {error}"))
+        };
+        let scans: Vec<_> = (0..self.options.shards).map(scan).collect();
         let is_found = |uid| scans.iter().any(|scanned| scanned.witness.has_message(uid));
         self.ledger.check_start(is_found);
         let epoch = self.store.claim_epoch();
@@ -149,7 +152,7 @@ impl World {
         Bound {
             shard: Shard::new(config, machine, writer),
             witness,
-            tickets: BTreeMap::new(),
+            writes: BlockWrites::default(),
             keeper,
             is_keeping: false,
             files: segments
@@ -263,16 +266,19 @@ impl World {
         assert!(held.volatile_bytes <= volatile_max, "{held:?}");
     }
 
-    /// A failed shard ends the node; only a failed write is a reason.
+    /// A failed shard ends the node; only a fault of the disk is a reason.
     fn check_failure(&mut self, index: usize) -> bool {
         let Some(failure) = self.bound(index).shard.failure().cloned() else {
             return false;
         };
         assert!(
-            failure == forebay::shard::Failure::Write(IoFailure(IO_ERROR)),
+            self.disk_faults.explains(&failure),
             "shard {index} failed: {failure:?}"
         );
-        self.report.failed_writes += 1;
+        match failure {
+            Failure::Read(_) => self.report.failed_reads += 1,
+            _ => self.report.failed_writes += 1,
+        }
         self.note("failed", index as u64, 0);
         self.crash();
         true
@@ -304,7 +310,7 @@ impl World {
                 Action::StopReading(id) => self.set_wanted(id, false),
                 Action::Read(id) => self.set_wanted(id, true),
                 Action::Close(id) => self.close(index, id),
-                Action::Write(write) => self.write(index, &write),
+                Action::Write(write) => self.write(index, write),
                 Action::ReadBack(read) => self.begin_read(index, read),
                 Action::Prepare(segment) => {
                     self.bound(index).keeper.ask_prepare(segment);
@@ -342,51 +348,50 @@ impl World {
         self.nudge(to);
     }
 
-    fn write(&mut self, index: usize, write: &BlockWrite) {
+    fn write(&mut self, index: usize, write: BlockWrite) {
         let node = self.node.as_mut().expect("it turns");
         let bound = &mut node.shards[index];
+        let has_failed = matches!(bound.shard.failure(), Some(Failure::Write(_)));
+        assert!(!has_failed, "a block is written behind a failed write");
         let file = bound.files[&write.segment];
-        let submitted = self.store.disk.submit(file, write.offset, &write.block);
-        let ticket = submitted.expect("blocks lie in their segment");
-        bound.tickets.insert(ticket, write.ticket);
+        let (told, size) = (write.ticket, write.block.len() as u64);
         bound.witness.enter(file, write.offset, &write.block);
+        let submitted = bound.writes.submit(&mut self.store.disk, file, write);
+        let ticket = submitted.expect("blocks lie in their segment");
         self.report.blocks += 1;
         let stall = if self.chance(200) { 100 } else { 1 };
         let delay_us = 10 + self.random.below(self.options.write_us) * stall;
-        self.note("write", index as u64, write.block.len() as u64);
+        self.note("write", index as u64, size);
         self.after(delay_us, Event::Written(index, ticket));
         if self.mutant == Mutant::EarlyCompletion {
-            self.after(1, Event::ToldEarly(index, write.ticket));
+            self.after(1, Event::ToldEarly(index, told));
         }
     }
 
-    /// A write ends.
+    /// A write ends, or a part of it.
     pub(crate) fn written(&mut self, index: usize, ticket: Ticket) {
-        let is_unrest = self.phase == Phase::Unrest;
-        let is_failed = is_unrest && self.options.has_failed_writes && self.chance(60);
-        let is_lost = self.mutant == Mutant::LyingDisk && self.chance(10);
-        self.store.disk.set_faults(Faults {
-            write_error_permille: if is_failed { 1000 } else { 0 },
-            lost_permille: if is_lost { 1000 } else { 0 },
-            ..Faults::default()
-        });
-        let done = self.store.disk.complete(ticket);
-        let is_hidden = self.mutant == Mutant::SwallowedError;
-        let result = match done.result {
-            Ok(_) => Ok(()),
-            Err(_) if is_hidden => Ok(()),
-            Err(_) => Err(IoFailure(IO_ERROR)),
-        };
-        self.note("written", index as u64, u64::from(result.is_ok()));
-        let now = self.now();
+        let faults = self.faults_of_write();
+        self.store.disk.set_faults(faults);
         let node = self.node.as_mut().expect("a write of this life");
         let bound = &mut node.shards[index];
+        let progress = bound.writes.complete(&mut self.store.disk, ticket);
         bound.witness.look(&self.store.disk);
-        let ticket = bound.tickets.remove(&ticket).expect("submitted");
+        let mut done = match progress {
+            BlockProgress::Done(done) => done,
+            BlockProgress::Rest(ticket) => {
+                self.report.short_writes += 1;
+                self.note("short", index as u64, 0);
+                let delay_us = 10 + self.random.below(self.options.write_us);
+                return self.after(delay_us, Event::Written(index, ticket));
+            }
+        };
+        if self.mutant == Mutant::SwallowedError {
+            done.result = Ok(());
+        }
+        self.note("written", index as u64, done.result.is_ok().into());
+        let now = self.now();
         if self.mutant != Mutant::EarlyCompletion {
-            bound
-                .shard
-                .handle_write_done(WriteDone { ticket, result }, now);
+            self.bound(index).shard.handle_write_done(done, now);
         }
         self.nudge(index);
     }
@@ -435,11 +440,15 @@ impl World {
         let len = (buffer.len() as u64).min(size.saturating_sub(offset)) as usize;
         if len > 0 {
             let read = self.store.disk.peek(file, offset, &mut buffer[..len]);
-            read.expect("no read faults are asked for");
+            read.expect("bad sectors come only at a start");
         }
+        let result = match self.fails_read() {
+            true => Err(IoFailure::IO),
+            false => Ok(len),
+        };
         self.note("read back", index as u64, offset);
         let shard = &mut self.bound(index).shard;
-        shard.handle_read_done(chunk, buffer, Ok(len));
+        shard.handle_read_done(chunk, buffer, result);
         self.nudge(index);
     }
 
@@ -508,6 +517,7 @@ impl World {
 
     fn end_life(&mut self) {
         self.node = None;
+        self.disk_faults.end_life();
         self.life += 1;
         let wires = std::mem::take(&mut self.wires);
         for wire in wires.values() {

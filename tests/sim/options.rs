@@ -83,6 +83,8 @@ pub(crate) enum Mutant {
     ForgottenSettlements,
     /// Recovery cuts the last message that was acknowledged.
     ForgottenMessage,
+    /// Recovery gets zeros where the disk gives nothing back.
+    ZeroForUnreadable,
     /// A segment is used again before nothing in it is needed.
     EarlyReuse,
     /// Bytes of a connection are passed on twice, one time in five hundred.
@@ -90,7 +92,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -98,6 +100,7 @@ impl Mutant {
         Self::ForgottenDeliveries,
         Self::ForgottenSettlements,
         Self::ForgottenMessage,
+        Self::ZeroForUnreadable,
         Self::EarlyReuse,
         Self::RepeatedInput,
     ];

@@ -7,8 +7,9 @@ use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
     epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
 };
-use forebay_journal::recovery::{Recovered, Recovery, RecoveryInput, SegmentFile};
-use forebay_journal::storage::memory::{FileId, MemoryDisk};
+use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile};
+use forebay_journal::storage::IoFailure;
+use forebay_journal::storage::memory::{DiskError, FileId, MemoryDisk};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
 
 use crate::options::Mutant;
@@ -69,7 +70,7 @@ impl Store {
         }
     }
 
-    fn segments(&self, shard: ShardId) -> Vec<Named> {
+    pub(crate) fn segments(&self, shard: ShardId) -> Vec<Named> {
         let mut found: Vec<_> = self
             .disk
             .files()
@@ -92,16 +93,27 @@ impl Store {
 
     /// Reads a shard's journal and replays it.
     ///
-    /// Panics: if it does not open; no fault of a run allows that.
-    pub(crate) fn scan(&self, shard: ShardId, limits: QueueLimits, mutant: Mutant) -> Scanned {
+    /// Errors: it does not open; only a disk that does not give back its bytes allows that.
+    pub(crate) fn scan(
+        &self,
+        shard: ShardId,
+        limits: QueueLimits,
+        mutant: Mutant,
+    ) -> Result<Scanned, Box<RecoveryError>> {
         let files = self.segments(shard);
-        let live = |named: &Named| self.disk.live(named.file).expect("just listed");
-        let segments = files.iter().enumerate().map(|(number, named)| SegmentFile {
+        let heads = files.iter().map(|named| {
+            let mut head = vec![0; SECTOR_SIZE];
+            let read = self.disk.peek(named.file, 0, &mut head);
+            read.map(|()| head).map_err(read_error)
+        });
+        let heads: Vec<_> = heads.collect();
+        let segments = files.iter().zip(&heads).enumerate();
+        let segments = segments.map(|(number, (named, head))| SegmentFile {
             file: number as u32,
             epoch: named.epoch,
             segment: named.segment,
             size: named.size,
-            head: Ok(&live(named)[..SECTOR_SIZE]),
+            head: head.as_deref().map_err(|error| *error),
         });
         let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
         let mut machine = Machine::new(limits);
@@ -122,19 +134,18 @@ impl Store {
                 effects.clear();
             }
         };
-        let recovered = Recovery::new(&input).run(|r, out| self.read(&files, r, out), &mut sink);
         let recovered =
-            recovered.unwrap_or_else(|error| panic!("{shard:?} does not open: {error}"));
+            Recovery::new(&input).run(|r, out| self.read(&files, r, out, mutant), &mut sink)?;
         if let Err(damaged) = machine.finish_replay() {
             panic!("{shard:?}: {damaged}");
         }
         machine.check_invariants();
-        Scanned {
+        Ok(Scanned {
             recovered,
             machine,
             witness,
             files,
-        }
+        })
     }
 
     fn read(
@@ -142,11 +153,15 @@ impl Store {
         files: &[Named],
         request: forebay_journal::reader::ReadRequest,
         out: &mut Vec<u8>,
+        mutant: Mutant,
     ) -> Result<(), ReadError> {
         out.resize(request.len as usize, 0);
         let file = files[request.file as usize].file;
         let read = self.disk.peek(file, request.offset, out);
-        read.map_err(|_| ReadError::Short)
+        match read {
+            Err(DiskError::Io) if mutant == Mutant::ZeroForUnreadable => Ok(()),
+            read => read.map_err(read_error),
+        }
     }
 
     /// LSN of the last message of the journal.
@@ -157,8 +172,19 @@ impl Store {
                 last = Some(lsn);
             }
         };
-        let opened = Recovery::new(input).run(|r, out| self.read(files, r, out), &mut sink);
+        let opened =
+            Recovery::new(input).run(|r, out| self.read(files, r, out, Mutant::None), &mut sink);
         opened.expect("it opens twice");
         last
+    }
+}
+
+/// As the real scan says it.
+fn read_error(error: DiskError) -> ReadError {
+    match error {
+        DiskError::OutOfRange => ReadError::Short,
+        other => ReadError::Io {
+            code: IoFailure::from(other).0,
+        },
     }
 }

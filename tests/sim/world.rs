@@ -9,6 +9,7 @@ use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::storage::memory::{FileId, Random, Ticket};
 
 use crate::client::Client;
+use crate::faults::DiskFaults;
 use crate::ledger::Ledger;
 use crate::node::Node;
 use crate::options::{Mutant, Options};
@@ -117,6 +118,12 @@ pub(crate) struct Report {
     pub(crate) settled: u64,
     pub(crate) power_cuts: u64,
     pub(crate) failed_writes: u64,
+    /// Writes that the disk did in part and that went on.
+    pub(crate) short_writes: u64,
+    pub(crate) failed_reads: u64,
+    /// Starts that a sector stopped, and those that did not need it.
+    pub(crate) refused_starts: u64,
+    pub(crate) harmless_sectors: u64,
     pub(crate) clean_stops: u64,
     pub(crate) blocks: u64,
     pub(crate) cold_reads: u64,
@@ -130,6 +137,7 @@ pub(crate) struct Report {
 pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) mutant: Mutant,
+    pub(crate) disk_faults: DiskFaults,
     pub(crate) random: Random,
     pub(crate) now_us: u64,
     pub(crate) life: u32,
@@ -167,6 +175,7 @@ impl World {
             .collect();
         Self {
             mutant,
+            disk_faults: DiskFaults::draw(seed),
             now_us: 1_000_000,
             life: 0,
             order: 0,

@@ -4,7 +4,7 @@
 //! further on, and the files of newer epochs that left no sound first block. At each 4 KiB: is
 //! there a sound block that belongs there?
 
-use super::error::{Problem, RecoveryError};
+use super::error::{Problem, RecoveryError, Unread};
 use super::survey::{Head, Survey};
 use super::table::{Acked, Facts, Later, Place, Stopped};
 use super::walk::{Break, Expected};
@@ -44,6 +44,8 @@ pub(super) struct Ahead {
     proof: Option<usize>,
     /// LSN of the first later block: what is missing ends before it.
     later_lsn: Option<Lsn>,
+    /// The first part that could not be read.
+    unread: Option<Unread>,
 }
 
 impl Ahead {
@@ -63,6 +65,7 @@ impl Ahead {
             later: Later::None,
             proof: None,
             later_lsn: None,
+            unread: None,
         };
         if let Some(index) = broken.file {
             let file = &survey.files[index];
@@ -122,8 +125,9 @@ impl Ahead {
             Head::Unsound(_) | Head::Foreign { .. } => {
                 file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64
             }
-            Head::Unreadable(_) => {
+            Head::Unreadable(error) => {
                 self.note(Later::Unreadable, None);
+                self.note_unread(survey, index, 0, error);
                 is_begun = true;
                 file.size / SECTOR_SIZE as u64 * SECTOR_SIZE as u64
             }
@@ -225,7 +229,11 @@ impl Ahead {
             Look::Stale { .. } => self.occupied(offset, Place::Stale),
             Look::Zero => {}
             Look::Damage { .. } => self.occupied(offset, Place::Torn),
-            Look::Unreadable => self.unreadable(offset),
+            Look::Unreadable => {
+                let file = self.regions[self.region].file;
+                self.note_unread(survey, file, offset, stream.error());
+                self.unreadable(offset);
+            }
         }
         Ok(true)
     }
@@ -248,6 +256,20 @@ impl Ahead {
         } else if distance < BLOCK_SIZE_MAX as u64 && !is_stale && self.later == Later::None {
             region.place = region.place.max(Place::Torn);
         }
+    }
+
+    fn note_unread(&mut self, survey: &Survey, file: usize, offset: u64, error: ReadError) {
+        let (epoch, segment) = (survey.files[file].epoch, survey.files[file].segment);
+        self.unread.get_or_insert(Unread {
+            epoch,
+            segment,
+            offset,
+            error,
+        });
+    }
+
+    pub(super) const fn unread(&self) -> Option<Unread> {
+        self.unread
     }
 
     fn unreadable(&mut self, offset: u64) {

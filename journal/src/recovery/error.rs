@@ -56,6 +56,8 @@ pub enum Problem {
     Table {
         /// Its row.
         row: &'static Row,
+        /// What could not be read where the log ends, if that was why.
+        unread: Option<Unread>,
     },
     /// Positions near 2^62: refused before they could wrap.
     Exhausted {
@@ -64,6 +66,34 @@ pub enum Problem {
         /// Its value.
         value: u64,
     },
+}
+
+/// A part of a file that the disk does not give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The epoch whose file it is.
+    pub epoch: Epoch,
+    /// The segment.
+    pub segment: SegmentId,
+    /// Byte offset in the file: of the sector, or of the block that it lies in.
+    pub offset: u64,
+    /// What the disk said.
+    pub error: ReadError,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            epoch,
+            segment,
+            offset,
+            error,
+        } = self;
+        write!(
+            f,
+            "segment {segment} of epoch {epoch}, byte {offset}: {error}"
+        )
+    }
 }
 
 /// A journal that cannot be opened without losing, or possibly losing, acknowledged records.
@@ -148,7 +178,13 @@ impl fmt::Display for Problem {
             Self::BeforeSeal { cause: None } => {
                 write!(f, "the blocks end before the seal of their epoch")
             }
-            Self::Table { row } => write!(f, "{} (row {})", row.reason, row.number),
+            Self::Table { row, unread } => {
+                write!(f, "{} (row {})", row.reason, row.number)?;
+                match unread {
+                    Some(unread) => write!(f, "; not given back by the disk: {unread}"),
+                    None => Ok(()),
+                }
+            }
             Self::Exhausted { field, value } => write!(f, "{field} {value} is near its end"),
         }
     }
@@ -161,9 +197,10 @@ impl Problem {
                 "Put the whole file back from the backup node or a copy."
             }
             Self::Version { .. } => "Start the release that wrote it.",
-            Self::Unreadable(_) => {
-                "Copy the data folder to a sound disk and restore this file from the backup node."
-            }
+            Self::Unreadable(_)
+            | Self::Table {
+                unread: Some(_), ..
+            } => "Copy the data folder to a sound disk and restore this file from the backup node.",
             Self::Illegal(_)
             | Self::Record(_)
             | Self::Contradiction { .. }

@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 
+mod blocks;
 mod landing;
 mod random;
 
-pub use landing::{LANDING_SECTOR_SIZE, Landing, landings};
+pub use blocks::{BlockProgress, BlockWrites};
+pub use landing::{LANDING_SECTOR_SIZE, Landing, landings, torn_together};
 pub use random::Random;
 
 /// A file of a [`MemoryDisk`].
@@ -63,8 +65,11 @@ pub struct Faults {
     pub lost_permille: u16,
     /// A write completes with fewer bytes than submitted.
     pub short_permille: u16,
-    /// A write fails; any part of it may be on the disk.
+    /// A write fails (`EIO`); any part of it may be on the disk.
     pub write_error_permille: u16,
+    /// A write finds no space (`ENOSPC`, of a disk that promised more than it has); any part of it
+    /// may be on the disk.
+    pub write_full_permille: u16,
     /// A read fails.
     pub read_error_permille: u16,
     /// A write lands somewhere else in the same file, or in another, and reports success.
@@ -245,6 +250,13 @@ impl MemoryDisk {
         Ok(())
     }
 
+    /// Makes all sectors readable again: the fault passed, the bytes are as they were.
+    pub fn make_readable(&mut self) {
+        for file in self.files.values_mut() {
+            file.unreadable.clear();
+        }
+    }
+
     /// Writes at once and durably, past all faults: preparation, and damage done by a test.
     pub fn put(&mut self, file: FileId, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         let file = self.file_mut(file)?;
@@ -319,9 +331,9 @@ impl MemoryDisk {
         let faults = self.faults;
         let size = write.bytes.len();
         let result = if self.random.permille(faults.write_error_permille) {
-            let landing = Landing::draw(&mut self.random, size);
-            self.land(&write, &landing, true);
-            Err(DiskError::Io)
+            Err(self.fail(&write, DiskError::Io))
+        } else if self.random.permille(faults.write_full_permille) {
+            Err(self.fail(&write, DiskError::Full))
         } else if self.random.permille(faults.short_permille) && size > LANDING_SECTOR_SIZE {
             let sectors = 1 + self.random.below((size / LANDING_SECTOR_SIZE - 1) as u64) as usize;
             self.land(&write, &Landing::Prefix { sectors }, true);
@@ -335,6 +347,12 @@ impl MemoryDisk {
             Ok(size as u32)
         };
         Completion { ticket, result }
+    }
+
+    fn fail(&mut self, write: &Write, error: DiskError) -> DiskError {
+        let landing = Landing::draw(&mut self.random, write.bytes.len());
+        self.land(write, &landing, true);
+        error
     }
 
     /// Sends the write elsewhere if the seed says so.

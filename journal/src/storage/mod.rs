@@ -1,14 +1,22 @@
-//! The storage port: what a binding to a real or a simulated disk has to do.
+//! The storage port: values that go out to a disk and come back, and what a disk's answer means.
 //!
-//! Two bindings exist: the shard's ring (`forebay::runtime::reactor`) and [`memory`].
+//! The writer hands out a [`BlockWrite`] and takes a [`WriteDone`]; it calls nobody, so there is no
+//! trait to implement. Between the two stands [`UnfinishedWrite`]: which bytes are still to be
+//! written, and what follows from a result of the system. Whoever binds the port only moves bytes.
+//!
+//! Two bindings exist: the shard's ring (`forebay::runtime::reactor`), and [`memory::BlockWrites`]
+//! on a disk in memory, whose faults therefore go through the very code the product runs.
 
 pub mod buffer;
 pub mod memory;
+mod write;
 
 use core::fmt;
 
 use crate::SegmentId;
 use buffer::SealedBlock;
+
+pub use write::{UnfinishedWrite, WriteStep};
 
 /// Names a write from submission to completion. Tickets rise in the order of submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +42,13 @@ pub struct BlockWrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoFailure(pub i32);
 
+impl IoFailure {
+    /// The device failed (`EIO`).
+    pub const IO: Self = Self(5);
+    /// No space is left (`ENOSPC`).
+    pub const NO_SPACE: Self = Self(28);
+}
+
 impl fmt::Display for IoFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
@@ -47,15 +62,6 @@ impl core::error::Error for IoFailure {}
 pub struct WriteDone {
     /// Which.
     pub ticket: WriteTicket,
-    /// Durable as a whole, or not to be trusted at all. A binding finishes short writes itself.
+    /// Durable as a whole, or not to be trusted at all. Short writes are finished before this.
     pub result: Result<(), IoFailure>,
-}
-
-/// A disk.
-pub trait Storage {
-    /// Starts a write. Completions may come in any order.
-    fn submit(&mut self, write: BlockWrite);
-
-    /// Takes the next completion, if there is one.
-    fn reap(&mut self) -> Option<WriteDone>;
 }

@@ -17,6 +17,7 @@ use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 pub mod real;
+pub mod records;
 mod writer;
 pub use writer::{BlockSource, TestWriter, Write};
 
@@ -366,6 +367,14 @@ impl<W: BlockSource> RigOf<W> {
             upload,
             offset: 0,
             body: Parts::One(&body),
+        })
+    }
+
+    /// Appends a record of any kind with `size` bytes of content.
+    pub fn append_any(&mut self, size: usize) -> bool {
+        let writer = &mut self.writer;
+        records::with_record(&mut self.random, size, |record| {
+            writer.append(record).is_some()
         })
     }
 

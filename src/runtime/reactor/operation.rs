@@ -3,7 +3,7 @@
 use std::os::fd::{OwnedFd, RawFd};
 
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::storage::{BlockWrite, WriteDone};
+use forebay_journal::storage::{UnfinishedWrite, WriteDone};
 
 use super::receive::Received;
 
@@ -23,10 +23,7 @@ pub(super) enum Operation {
         sent: usize,
         socket: RawFd,
     },
-    Write {
-        write: BlockWrite,
-        done: usize,
-    },
+    Write(UnfinishedWrite),
     Read {
         token: Token,
         buffer: ReadBuffer,

@@ -7,7 +7,7 @@ use std::ptr;
 
 use forebay_journal::SegmentId;
 use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
-use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
+use forebay_journal::storage::{BlockWrite, IoFailure, UnfinishedWrite, WriteStep};
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
@@ -218,7 +218,7 @@ impl Ring {
                 continue;
             };
             let is_writing = |operation: &Operation| match operation {
-                Operation::Write { write, .. } => write.segment == *held,
+                Operation::Write(write) => write.segment() == *held,
                 _ => false,
             };
             if *held < segment && !self.operations.iter().flatten().any(is_writing) {
@@ -295,22 +295,26 @@ impl Ring {
     ///
     /// Panics: if its segment was not added.
     pub fn write(&mut self, write: BlockWrite) {
-        let entry = self.write_entry(&write, 0);
-        self.push(Operation::Write { write, done: 0 }, entry);
+        self.start_write(UnfinishedWrite::new(write));
     }
 
-    fn write_entry(&self, write: &BlockWrite, done: usize) -> squeue::Entry {
+    fn start_write(&mut self, write: UnfinishedWrite) {
+        let entry = self.write_entry(&write);
+        self.push(Operation::Write(write), entry);
+    }
+
+    fn write_entry(&self, write: &UnfinishedWrite) -> squeue::Entry {
         let held = |slot: &Option<(SegmentId, OwnedFd)>| {
             slot.as_ref()
-                .is_some_and(|(segment, _)| *segment == write.segment)
+                .is_some_and(|(segment, _)| *segment == write.segment())
         };
         let slot = self
             .segments
             .iter()
             .position(held)
             .expect("the segment was added") as u32;
-        let bytes = &write.block[done..];
-        let (offset, len) = (write.offset + done as u64, bytes.len() as u32);
+        let bytes = write.bytes();
+        let (offset, len) = (write.offset(), bytes.len() as u32);
         match self.arena_use {
             ArenaUse::Registered => opcode::WriteFixed::new(Fixed(slot), bytes.as_ptr(), len, 0)
                 .offset(offset)
@@ -457,7 +461,7 @@ impl Ring {
                 sent,
                 socket,
             } => self.complete_send(token, bytes, sent, socket, result),
-            Operation::Write { write, done } => self.complete_write(write, done, result),
+            Operation::Write(write) => self.complete_write(write, result),
             Operation::Read { token, buffer } => {
                 let result = usize::try_from(result).map_err(|_| -result);
                 Some(Completion::Read {
@@ -535,36 +539,16 @@ impl Ring {
         None
     }
 
-    /// A short write goes on with the aligned rest; zero bytes is an I/O error (reliability 2.2).
-    fn complete_write(
-        &mut self,
-        write: BlockWrite,
-        done: usize,
-        result: i32,
-    ) -> Option<Completion> {
-        let failed = |errno| {
-            let result = Err(IoFailure(errno));
-            Some(Completion::Written(WriteDone {
-                ticket: write.ticket,
-                result,
-            }))
-        };
-        let Ok(count) = usize::try_from(result) else {
-            return failed(-result);
-        };
-        let done = done + count / 4096 * 4096;
-        if done >= write.block.len() {
-            return Some(Completion::Written(WriteDone {
-                ticket: write.ticket,
-                result: Ok(()),
-            }));
+    /// What a result means is for the port to say (`UnfinishedWrite`).
+    fn complete_write(&mut self, write: UnfinishedWrite, result: i32) -> Option<Completion> {
+        let result = u32::try_from(result).map_err(|_| IoFailure(-result));
+        match write.handle_result(result) {
+            WriteStep::Done(done) => Some(Completion::Written(done)),
+            WriteStep::Rest(rest) => {
+                self.start_write(rest);
+                None
+            }
         }
-        if count < 4096 {
-            return failed(libc::EIO);
-        }
-        let entry = self.write_entry(&write, done);
-        self.push(Operation::Write { write, done }, entry);
-        None
     }
 }
 

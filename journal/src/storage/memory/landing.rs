@@ -48,6 +48,19 @@ impl Landing {
         }
     }
 
+    /// Draws one of those by which a part of a write of `size` bytes, two sectors or more, arrives.
+    fn draw_torn(random: &mut Random, size: usize) -> Self {
+        let sectors = size / LANDING_SECTOR_SIZE;
+        // A border between two sectors.
+        let border = 1 + random.below(sectors as u64 - 1) as usize;
+        match random.below(4) {
+            0 => Self::Prefix { sectors: border },
+            1 => Self::Suffix { sectors: border },
+            2 => Self::Without { sector: border - 1 },
+            _ => Self::Mask(random.draw()),
+        }
+    }
+
     /// The byte ranges of a write of `size` bytes that arrive.
     pub fn ranges(&self, size: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let sectors = size.div_ceil(LANDING_SECTOR_SIZE);
@@ -102,6 +115,40 @@ pub fn landings(sizes: &[usize], cuts_max: usize) -> Vec<Vec<Landing>> {
             }
         }
         all.push(base);
+    }
+    all
+}
+
+/// Landings by which every write in flight arrives in part, each cut at a place and in a way of
+/// its own: every combination of the cuts that [`landings`] knows if there are up to `count_max`,
+/// or else so many drawn. None where fewer than two writes are in flight.
+///
+/// Shape: each write has at least two sectors of 512 bytes.
+pub fn torn_together(random: &mut Random, sizes: &[usize], count_max: usize) -> Vec<Vec<Landing>> {
+    if sizes.len() < 2 {
+        return Vec::new();
+    }
+    let ways = |size: usize| 3 * (size / LANDING_SECTOR_SIZE - 1);
+    let product = sizes
+        .iter()
+        .try_fold(1_usize, |all, &size| all.checked_mul(ways(size)));
+    if product.is_none_or(|product| product > count_max) {
+        let mut draw = |&size: &usize| Landing::draw_torn(random, size);
+        return (0..count_max)
+            .map(|_| sizes.iter().map(&mut draw).collect())
+            .collect();
+    }
+    let mut all = vec![Vec::new()];
+    for &size in sizes {
+        let mut longer = Vec::new();
+        for before in &all {
+            for landing in torn_landings(size, usize::MAX) {
+                let mut landings: Vec<Landing> = before.clone();
+                landings.push(landing);
+                longer.push(landings);
+            }
+        }
+        all = longer;
     }
     all
 }

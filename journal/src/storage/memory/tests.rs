@@ -51,6 +51,38 @@ fn every_subset_is_tried_once() {
     assert_eq!(landings(&[], 3), [Vec::new()]);
 }
 
+#[test]
+fn writes_torn_together_are_all_torn() {
+    let is_torn = |landing: &Landing, size: usize| {
+        let arrives: usize = landing.ranges(size).map(|range| range.len()).sum();
+        (1..size).contains(&arrives)
+    };
+    let mut random = Random::new(3);
+    let every = torn_together(&mut random, &[4096, 8192], 1000);
+    assert_eq!(every.len(), (7 * 3) * (15 * 3));
+    for (index, one) in every.iter().enumerate() {
+        assert!(is_torn(&one[0], 4096) && is_torn(&one[1], 8192), "{one:?}");
+        assert!(!every[..index].contains(one), "{one:?} twice");
+    }
+    let drawn = torn_together(&mut random, &[4096, 65_536], 1000);
+    assert_eq!(drawn.len(), 1000);
+    // A mask may by chance be one of all or nothing.
+    let torn = drawn
+        .iter()
+        .filter(|one| is_torn(&one[0], 4096) && is_torn(&one[1], 65_536));
+    assert!(torn.count() > 950);
+    let prefixes = |one: &Vec<Landing>| match one[..] {
+        [
+            Landing::Prefix { sectors: first },
+            Landing::Prefix { sectors: second },
+        ] => Some((first, second)),
+        _ => None,
+    };
+    let pairs: std::collections::BTreeSet<_> = drawn.iter().filter_map(prefixes).collect();
+    assert!(pairs.len() > 40, "cuts are drawn apart: {pairs:?}");
+    assert!(torn_together(&mut random, &[4096], 1000).is_empty());
+}
+
 /// Runs 1000 writes under one fault and counts results and wrong durable bytes.
 fn under(faults: Faults) -> (usize, usize, usize) {
     let (mut disk, file) = disk();
@@ -61,7 +93,13 @@ fn under(faults: Faults) -> (usize, usize, usize) {
         let ticket = disk.submit(file, 4096, &[value; 4096]).expect("fits");
         match disk.complete(ticket).result {
             Err(error) => {
-                assert_eq!(error, DiskError::Io);
+                let is_full = faults.write_full_permille > 0;
+                let expected = if is_full {
+                    DiskError::Full
+                } else {
+                    DiskError::Io
+                };
+                assert_eq!(error, expected);
                 errors += 1;
             }
             Ok(4096) => {
@@ -80,6 +118,11 @@ fn each_fault_shows_and_none_shows_unasked() {
     assert_eq!(under(Faults::default()), (0, 0, 0));
     let (errors, ..) = under(Faults {
         write_error_permille: 100,
+        ..Faults::default()
+    });
+    assert!((50..200).contains(&errors), "{errors}");
+    let (errors, ..) = under(Faults {
+        write_full_permille: 100,
         ..Faults::default()
     });
     assert!((50..200).contains(&errors), "{errors}");
@@ -110,6 +153,9 @@ fn full_and_unreadable_are_answers() {
     let mut out = [0; 4096];
     assert_eq!(disk.read(file, 4096, &mut out), Err(DiskError::Io));
     assert_eq!(disk.read(file, 8192, &mut out), Ok(()));
+    disk.make_readable();
+    assert_eq!(disk.read(file, 4096, &mut out), Ok(()));
+    disk.make_unreadable(file, 4096).expect("exists");
     disk.put(file, 4096, &[9; 4096]).expect("fits");
     assert_eq!(disk.read(file, 4096, &mut out), Ok(()));
     disk.set_faults(Faults {

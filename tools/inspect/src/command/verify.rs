@@ -152,7 +152,7 @@ fn kind_of(problem: &Problem) -> String {
         Problem::Contradiction { .. } => "contradiction",
         Problem::FirstBlock => "first_block",
         Problem::BeforeSeal { .. } => "before_seal",
-        Problem::Table { row } => return format!("table_row_{}", row.number),
+        Problem::Table { row, .. } => return format!("table_row_{}", row.number),
         Problem::Exhausted { .. } => "exhausted",
         _ => "other",
     }

@@ -1,0 +1,108 @@
+//! Records of every kind that a writer is given, with contents drawn by seed.
+
+use forebay_journal::format::{
+    IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
+    TransactionState,
+};
+use forebay_journal::storage::memory::Random;
+use forebay_journal::{MessageId, QueueId};
+use zerocopy::little_endian::U64;
+
+fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
+    from[random.below(from.len() as u64) as usize]
+}
+
+fn fields(random: &mut Random, body_size: usize) -> MessageFields {
+    let is_uploaded = random.below(3) == 0;
+    MessageFields {
+        message: MessageId(random.draw()),
+        transaction: random.below(2),
+        upload: if is_uploaded { 1 + random.below(9) } else { 0 },
+        body_size: body_size as u64
+            + if is_uploaded {
+                random.below(1 << 20)
+            } else {
+                0
+            },
+        timestamp_unix_ms: random.draw(),
+        expires_unix_ms: random.draw(),
+        priority: random.below(10) as u8,
+        encoding: 1,
+        flags: MessageFlags {
+            has_content_length: random.below(2) == 0,
+            is_durable: random.below(2) == 0,
+        },
+    }
+}
+
+/// Draws a record with up to `size` bytes of body or list and hands it to `take`.
+///
+/// Of the kinds that the writer does not append by itself; a clean shutdown ends an epoch and is
+/// left to who ends it.
+pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Record<'_>) -> R) -> R {
+    let mut bytes = vec![0; size];
+    random.fill(&mut bytes);
+    let (head, body) = bytes.split_at(size / 4);
+    let count = 1 + random.below(1 + size as u64 / 32);
+    let ids: Vec<U64> = (0..count).map(|_| U64::new(random.draw())).collect();
+    let (number, queue) = (random.draw(), QueueId(random.draw()));
+    let messages = IdList(&ids);
+    let record = match random.below(11) {
+        0 => Record::QueueDefine {
+            queue,
+            routing: pick(random, &[Routing::Anycast, Routing::Multicast]),
+            flags: QueueFlags {
+                is_auto_created: random.below(2) == 0,
+            },
+            address: head,
+            name: body,
+        },
+        1 => Record::QueueDelete { queue },
+        2..=4 => Record::Message {
+            fields: fields(random, body.len()),
+            queues: IdList(&ids[..1 + random.below(count.min(3)) as usize]),
+            head: Parts::One(head),
+            body: Parts::One(body),
+        },
+        5 => Record::Fragment {
+            upload: number,
+            offset: random.draw(),
+            body: Parts::One(&bytes),
+        },
+        6 => Record::UploadAbandoned { upload: number },
+        7 => Record::Delivery {
+            queue,
+            priority: random.below(10) as u8,
+            first: MessageId(number),
+            last: MessageId(number.saturating_add(random.below(99))),
+        },
+        8 => Record::Settle {
+            queue,
+            transaction: random.below(2),
+            outcome: pick(
+                random,
+                &[
+                    Outcome::Accepted,
+                    Outcome::Rejected,
+                    Outcome::Expired,
+                    Outcome::DeadLettered,
+                    Outcome::Dropped,
+                ],
+            ),
+            messages,
+        },
+        9 => Record::Release { queue, messages },
+        _ => Record::Transaction {
+            transaction: number,
+            state: pick(
+                random,
+                &[
+                    TransactionState::Prepared,
+                    TransactionState::Committed,
+                    TransactionState::RolledBack,
+                ],
+            ),
+        },
+    };
+    take(&record)
+}
