@@ -65,6 +65,8 @@ pub struct SubscribeCommand<B> {
     pub is_browser: bool,
     /// Most messages unsettled at once.
     pub credit: Credit,
+    /// Bytes unsettled at which nothing more comes.
+    pub credit_bytes: Option<u64>,
     /// Who settles.
     pub settlement: Settlement,
     /// Who is served first.
@@ -255,6 +257,7 @@ impl<B> Command<B> {
                 is_temporary: subscribe.is_temporary,
                 is_browser: subscribe.is_browser,
                 credit: subscribe.credit,
+                credit_bytes: subscribe.credit_bytes,
                 settlement: subscribe.settlement,
                 rank: subscribe.rank,
                 receipt: subscribe.receipt.map(hold),

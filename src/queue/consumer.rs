@@ -43,6 +43,8 @@ pub struct Attachment {
     pub tag: u64,
     /// Most messages unsettled at once.
     pub credit: Credit,
+    /// Bytes unsettled at which it gets nothing more: the message that reaches them is the last.
+    pub credit_bytes: Option<u64>,
     /// Who settles.
     pub settlement: Settlement,
     /// Who is served first: the highest with credit.
@@ -90,6 +92,9 @@ pub(super) struct Consumer {
     pub(super) rank: Rank,
     pub(super) credit: u32,
     pub(super) unsettled: u32,
+    /// Bytes at which it gets nothing more; the greatest number for no such limit.
+    pub(super) credit_bytes: u64,
+    pub(super) unsettled_bytes: u64,
     pub(super) is_blocked: bool,
     /// Whether the queue's ring of willing consumers has it.
     pub(super) is_queued: bool,
@@ -103,18 +108,29 @@ const TOMBSTONES_MIN: usize = 64;
 impl Consumer {
     /// How many messages it takes now.
     pub(super) const fn available(&self) -> u32 {
-        if self.is_blocked {
+        if self.is_blocked || self.unsettled_bytes >= self.credit_bytes {
             0
         } else {
             self.credit.saturating_sub(self.unsettled)
         }
     }
 
+    /// How many messages it takes now, whatever their size: with a limit in bytes the next one may
+    /// be the last.
+    pub(super) fn available_at_least(&self) -> u32 {
+        if self.credit_bytes == u64::MAX {
+            self.available()
+        } else {
+            self.available().min(1)
+        }
+    }
+
     /// Takes a message and returns its delivery tag.
-    pub(super) fn take(&mut self, message: u64, is_journaled: bool) -> u64 {
+    pub(super) fn take(&mut self, message: u64, size_bytes: u32, is_journaled: bool) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
         self.unsettled += 1;
+        self.unsettled_bytes += u64::from(size_bytes);
         self.outstanding.push_back(Outstanding {
             tag,
             message,
@@ -126,7 +142,8 @@ impl Consumer {
     /// Forgets a delivery.
     ///
     /// Panics: if it is not outstanding (our own bookkeeping: queue and consumer disagree).
-    pub(super) fn forget(&mut self, tag: u64) {
+    pub(super) fn forget(&mut self, tag: u64, size_bytes: u32) {
+        self.unsettled_bytes -= u64::from(size_bytes);
         let index = self
             .position(tag)
             .expect("what the queue gave is outstanding");
@@ -206,6 +223,8 @@ impl Consumers {
             rank: attachment.rank,
             credit,
             unsettled: 0,
+            credit_bytes: attachment.credit_bytes.unwrap_or(u64::MAX),
+            unsettled_bytes: 0,
             is_blocked: false,
             is_queued: false,
             next_tag: 1,
@@ -272,7 +291,7 @@ impl Consumers {
     pub(super) fn let_go(&mut self, slot: &Slot) -> Option<u32> {
         match slot.holder {
             Holder::Consumer { index, tag } => {
-                self.at_mut(index).forget(tag);
+                self.at_mut(index).forget(tag, slot.entry.size_bytes);
                 Some(index)
             }
             Holder::Gone | Holder::Unassigned | Holder::Locked => None,

@@ -447,7 +447,7 @@ fn hand_over(
     let is_journaled = entry.is_durable() && queue.is_durable();
     let consumer_id = consumers.id_of(index);
     let consumer = consumers.at_mut(index);
-    let tag = consumer.take(entry.message, is_journaled);
+    let tag = consumer.take(entry.message, entry.size_bytes, is_journaled);
     consumer.is_queued = false;
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
     queue.willing.pop_front();

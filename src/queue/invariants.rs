@@ -127,7 +127,12 @@ impl Machine {
             for slot in queue.delivered.iter() {
                 match slot.holder {
                     Holder::Consumer { index, tag } => {
-                        held.insert((index, tag), (queue.id, slot.entry.message));
+                        let Entry {
+                            message,
+                            size_bytes,
+                            ..
+                        } = slot.entry;
+                        held.insert((index, tag), (queue.id, message, size_bytes));
                     }
                     Holder::Unassigned => {
                         assert_eq!(self.consumers.len(), 0, "a delivery reached nobody");
@@ -140,22 +145,21 @@ impl Machine {
         let mut count = 0;
         for (index, consumer) in self.consumers.iter() {
             count += 1;
-            let mut unsettled = 0;
+            let (mut unsettled, mut bytes) = (0, 0);
             for one in consumer.outstanding() {
                 unsettled += 1;
-                let found = held.remove(&(index, one.tag));
-                assert_eq!(
-                    found,
-                    Some((consumer.queue, one.message)),
-                    "who has {}",
-                    one.message
-                );
+                let (queue, message, size_bytes) = held
+                    .remove(&(index, one.tag))
+                    .unwrap_or_else(|| panic!("nobody has {}", one.message));
+                assert_eq!((queue, message), (consumer.queue, one.message));
+                bytes += u64::from(size_bytes);
             }
             assert_eq!(
                 unsettled, consumer.unsettled,
                 "unsettled of consumer {index}"
             );
             assert!(unsettled <= consumer.credit, "credit of consumer {index}");
+            assert_eq!(bytes, consumer.unsettled_bytes, "bytes of consumer {index}");
             assert!(
                 consumer.slot_count() <= 2 * unsettled as usize + 65,
                 "tombstones of consumer {index} unbounded"

@@ -146,11 +146,12 @@ impl QueueState {
         self.touch(dirty);
     }
 
-    /// How many messages, up to `max`, consumers take now.
+    /// How many messages, up to `max`, consumers take now at least.
     pub(super) fn demand(&self, consumers: &Consumers, max: usize) -> usize {
         let mut demand = 0;
         for index in &self.willing {
-            demand += consumers.at(*index).available() as usize;
+            let consumer = consumers.at(*index);
+            demand += consumer.available_at_least() as usize;
             if demand >= max {
                 return max;
             }

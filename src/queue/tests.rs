@@ -73,6 +73,7 @@ impl Shard {
             link: 1,
             tag: 2,
             credit: Credit::Messages(credit),
+            credit_bytes: None,
             settlement: Settlement::ByConsumer,
             rank: Rank::default(),
         });
@@ -435,6 +436,7 @@ fn limits_refuse_and_change_nothing() {
         link: 0,
         tag: 0,
         credit: Credit::Unlimited,
+        credit_bytes: None,
         settlement: Settlement::OnHandover,
         rank: Rank::default(),
     };

@@ -9,6 +9,7 @@ mod row_06_message_priority;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_21_temporary_queues;
+mod row_22_consumer_credit;
 
 use std::net::SocketAddr;
 use std::time::Duration;

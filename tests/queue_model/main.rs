@@ -146,11 +146,11 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         20 => (sending(), prop_oneof![3 => Just(1_u8), 1 => 2..15_u8])
             .prop_map(|(sending, count)| Op::Send(sending, count)),
-        6 => (any::<u8>(), routing(), 0..12_u8, rank())
+        6 => (any::<u8>(), routing(), 0..24_u8, rank())
             .prop_map(|(to, routing, credit, rank)| Op::Subscribe { to, routing, credit, rank }),
-        2 => (any::<u8>(), 0..12_u8, rank())
+        2 => (any::<u8>(), 0..24_u8, rank())
             .prop_map(|(to, credit, rank)| Op::SubscribeTemporary { to, credit, rank }),
-        2 => (any::<u8>(), 0..12_u8, rank())
+        2 => (any::<u8>(), 0..24_u8, rank())
             .prop_map(|(which, credit, rank)| Op::Join { which, credit, rank }),
         2 => any::<u8>().prop_map(|who| Op::Detach { who }),
         20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),

@@ -44,6 +44,7 @@ pub(crate) struct Consumer {
     pub(crate) queue: u64,
     pub(crate) rank: Rank,
     pub(crate) credit: u32,
+    pub(crate) credit_bytes: Option<u64>,
     pub(crate) is_blocked: bool,
     pub(crate) next_tag: u64,
     /// Tag and message, in order of delivery.
@@ -51,14 +52,6 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn available(&self) -> usize {
-        if self.is_blocked {
-            0
-        } else {
-            self.credit as usize - self.held.len()
-        }
-    }
-
     /// Positions in `held`.
     pub(crate) fn select(&self, selection: Selection) -> Vec<usize> {
         let tag_of = |id: u64| {
@@ -177,6 +170,31 @@ impl Model {
         self.queues[&queue].messages[&id].priority
     }
 
+    fn left_bytes(&self, consumer: &Consumer) -> u64 {
+        let messages = &self.queues[&consumer.queue].messages;
+        let held = consumer
+            .held
+            .iter()
+            .map(|(_, id)| u64::from(messages[id].size));
+        let credit = consumer.credit_bytes.unwrap_or(u64::MAX);
+        credit.saturating_sub(held.sum())
+    }
+
+    /// How many messages a consumer takes, if they are small.
+    pub(crate) fn available(&self, consumer: &Consumer) -> usize {
+        if consumer.is_blocked || self.left_bytes(consumer) == 0 {
+            0
+        } else {
+            consumer.credit as usize - consumer.held.len()
+        }
+    }
+
+    /// How many it takes whatever their size; the one that uses up its bytes still goes.
+    fn demand(&self, consumer: &Consumer) -> usize {
+        let most = consumer.credit_bytes.map_or(usize::MAX, |_| 1);
+        self.available(consumer).min(most)
+    }
+
     /// Consumers of a queue that may get something: all, or one that is exclusive.
     pub(crate) fn served(&self, queue: u64) -> Vec<(usize, &Consumer)> {
         let attached = self.consumers.iter().map(|(number, one)| (*number, one));
@@ -199,7 +217,7 @@ impl Model {
     /// The messages that are delivered next, together: of one priority.
     pub(crate) fn due(&self, queue: u64, most: usize) -> Vec<u64> {
         let takers = self.served(queue);
-        let demand: usize = takers.iter().map(|(_, taker)| taker.available()).sum();
+        let demand: usize = takers.iter().map(|(_, one)| self.demand(one)).sum();
         let mut due = self.ready(queue);
         due.truncate(most.min(demand));
         let highest = due.first().map(|id| self.priority(queue, *id));

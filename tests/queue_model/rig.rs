@@ -22,6 +22,9 @@ pub(crate) const LIMITS: Limits = Limits {
     dispatch_max: 4,
 };
 
+/// Some three messages.
+const BYTES_IN_FLIGHT: u64 = 2_000;
+
 pub(crate) struct Rig {
     pub(crate) machine: Machine,
     pub(crate) model: Model,
@@ -409,7 +412,10 @@ impl Rig {
         }
     }
 
+    /// `credit`: messages, 10 and 11 for no limit; from 12 on with a limit in bytes beside it.
     fn attach(&mut self, queue: QueueId, credit: u8, rank: Rank) {
+        let credit_bytes = (credit >= 12).then_some(BYTES_IN_FLIGHT);
+        let credit = credit % 12;
         let number = self.model.next_consumer;
         let attached = self.machine.attach(&Attachment {
             queue,
@@ -420,6 +426,7 @@ impl Rig {
             } else {
                 Credit::Messages(credit.into())
             },
+            credit_bytes,
             settlement: Settlement::ByConsumer,
             rank,
         });
@@ -442,6 +449,7 @@ impl Rig {
             queue: queue.0,
             rank,
             credit,
+            credit_bytes,
             is_blocked: false,
             next_tag: 1,
             held: Vec::new(),
@@ -621,7 +629,9 @@ impl Rig {
         assert_eq!(consumer, self.ids[&number]);
         assert_eq!(settlement, Settlement::ByConsumer);
         let served = self.model.served(queue.0);
-        let willing = served.iter().filter(|(_, one)| one.available() > 0);
+        let willing = served
+            .iter()
+            .filter(|(_, one)| self.model.available(one) > 0);
         let highest = willing.map(|(_, one)| one.rank.priority).max();
         let (_, taker) = served
             .iter()
@@ -632,9 +642,10 @@ impl Rig {
             highest,
             "a lower consumer was served"
         );
+        let is_open = self.model.available(taker) > 0;
+        assert!(is_open, "credit exceeded, or blocked");
         let holder = self.model.consumers.get_mut(&number).expect("attached");
         assert_eq!(holder.queue, queue.0);
-        assert!(holder.available() > 0, "credit exceeded, or blocked");
         assert_eq!(delivery_tag, holder.next_tag);
         holder.next_tag += 1;
         holder.held.push((delivery_tag, id));

@@ -42,8 +42,24 @@ const DURABLE: [&str; 3] = [
 const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
 /// Headers that say who is served first: ActiveMQ's word and that of Artemis and RabbitMQ.
 const PRIORITY: [&str; 3] = ["activemq.priority", "consumer-priority", "x-priority"];
+/// Header that names the bytes in flight, of Artemis.
+const WINDOW: &str = "consumer-window-size";
 /// Header that asks to be served alone.
 const EXCLUSIVE: &str = "activemq.exclusive";
+
+/// Bytes in flight, as Artemis' header asks: none for no limit, zero for one message at a time.
+fn window(headers: &Headers<'_>) -> Result<Option<u64>, Unusable> {
+    let Some(value) = headers.first(WINDOW) else {
+        return Ok(None);
+    };
+    match value.raw() {
+        "-1" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| {
+            let details = format!("{WINDOW}: {text:?} is not -1 or a number of bytes.");
+            Unusable::new("window malformed", details)
+        }),
+    }
+}
 
 /// Whether the subscription only looks, as ActiveMQ's header asks.
 fn is_browser(headers: &Headers<'_>, routing: Routing) -> Result<bool, Unusable> {
@@ -92,7 +108,12 @@ impl Session {
         } = resolve(&destination, subscribe.routing).map_err(refused)?;
         self.check_subscribe(subscribe, id.as_deref(), &given)
             .map_err(refused)?;
-        let credit = self.credit(&subscribe.headers).map_err(refused)?;
+        let window = window(&subscribe.headers).map_err(refused)?;
+        let credit = match window {
+            // Of Artemis: one at a time.
+            Some(0) => Credit::Messages(1),
+            _ => self.credit(&subscribe.headers).map_err(refused)?,
+        };
         let rank = rank(&subscribe.headers).map_err(refused)?;
         let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
         let subscription = Subscription(self.next_subscription);
@@ -122,6 +143,7 @@ impl Session {
             is_temporary,
             is_browser,
             credit,
+            credit_bytes: window.filter(|bytes| *bytes > 0),
             settlement: match subscribe.ack {
                 AckMode::Auto => Settlement::OnHandover,
                 AckMode::Client | AckMode::ClientIndividual => Settlement::ByConsumer,

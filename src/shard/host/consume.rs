@@ -55,6 +55,7 @@ impl Host {
             link: link.0,
             tag: subscribe.subscription.0.into(),
             credit: subscribe.credit,
+            credit_bytes: subscribe.credit_bytes,
             settlement: subscribe.settlement,
             rank: subscribe.rank,
         };
