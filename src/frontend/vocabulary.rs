@@ -34,6 +34,8 @@ pub struct SendCommand<B> {
     pub is_persistent: bool,
     /// 0 to 9.
     pub priority: u8,
+    /// Wall-clock milliseconds after which it is worth nothing; zero for never.
+    pub expires_unix_ms: u64,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,
     /// Encoding of head and body (`docs/format.md` 6, message).
@@ -238,6 +240,7 @@ impl<B> Command<B> {
                 is_temporary: send.is_temporary,
                 is_persistent: send.is_persistent,
                 priority: send.priority,
+                expires_unix_ms: send.expires_unix_ms,
                 has_content_length: send.has_content_length,
                 encoding: send.encoding,
                 head: hold(send.head),

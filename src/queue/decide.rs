@@ -234,6 +234,33 @@ impl Machine {
         )
     }
 
+    /// Drops ready messages whose time is over, no more than `dispatch_max` at once.
+    ///
+    /// Nothing is decided before [`Self::next_expiry_unix_ms`]; there may be more afterwards.
+    pub fn decide_expire(&self, now_unix_ms: u64, out: &mut Decision) {
+        out.clear();
+        let due = self.expiring.due(now_unix_ms);
+        let mut due: Vec<_> = due.take(self.limits.dispatch_max).collect();
+        // A queue at a time, so that its messages share a record.
+        due.sort_unstable();
+        for run in due.chunk_by(|one, next| one.0 == next.0) {
+            let queue = self.queues.get(QueueId(run[0].0));
+            let queue = queue.expect("a queue that is gone has no messages that expire");
+            for is_journaled in [true, false] {
+                let messages = run.iter().map(|(_, message)| *message).filter(|message| {
+                    let entry = queue.ready.get(*message).expect("due messages are ready");
+                    (entry.is_durable() && queue.is_durable()) == is_journaled
+                });
+                out.messages(
+                    queue.id,
+                    Verb::Settle(Outcome::Expired),
+                    is_journaled,
+                    messages,
+                );
+            }
+        }
+    }
+
     /// Gives delivered messages back to their queue.
     ///
     /// Errors: see [`Self::decide_settle`].

@@ -194,6 +194,11 @@ impl Decision {
         self.steps.is_empty()
     }
 
+    /// Messages that the facts settle or release.
+    pub fn message_count(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
     /// The facts, in the order in which they have to come true.
     pub fn facts(&self) -> impl ExactSizeIterator<Item = Fact<'_>> + '_ {
         self.steps.iter().map(|step| self.fact(step))

@@ -144,6 +144,7 @@ impl Machine {
             queue
                 .delivered
                 .drain(|message| locked.contains(&(id, message)), &mut self.scratch);
+            self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
         }
     }
@@ -220,6 +221,7 @@ impl Machine {
         }
         let delivered = queue.delivered.iter().map(|slot| &slot.entry);
         for entry in queue.ready.iter().chain(delivered) {
+            self.expiring.leave(id.0, entry.message);
             self.bodies.leave(entry, effects);
         }
         if let Some(defined) = queue.defined {
@@ -249,13 +251,18 @@ impl Machine {
             self.await_definitions(queues[0]);
         }
         let entry = self.bodies.enter(fields, sizes, at, references);
+        let expires_unix_ms = fields.expires_unix_ms;
         let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
         if fields.transaction == 0 {
-            ids.for_each(|id| self.insert(entry, id, effects));
+            ids.for_each(|id| self.insert(entry, expires_unix_ms, id, effects));
         } else {
             let queues = ids.collect();
             let staged = self.transactions.add(fields.transaction);
-            staged.steps.push(Step::Enter { entry, queues });
+            staged.steps.push(Step::Enter {
+                entry,
+                expires_unix_ms,
+                queues,
+            });
         }
     }
 
@@ -270,12 +277,20 @@ impl Machine {
         }
     }
 
-    fn insert(&mut self, entry: Entry, queue: u64, effects: &mut Vec<Effect>) {
+    fn insert(
+        &mut self,
+        entry: Entry,
+        expires_unix_ms: u64,
+        queue: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some((queue, dirty)) = self.queues.open(QueueId(queue)) else {
             self.bodies.leave(&entry, effects);
             return;
         };
         queue.bytes += u64::from(entry.size_bytes);
+        self.expiring
+            .enter(queue.id.0, entry.message, expires_unix_ms);
         queue.ready.insert(entry);
         queue.touch(dirty);
     }
@@ -309,6 +324,7 @@ impl Machine {
         queue
             .ready
             .take(priority, first.0, last.0, &mut self.scratch);
+        self.expiring.hold(id.0, &self.scratch);
         for entry in &self.scratch {
             let is_fragmented = self.bodies.has_fragments(entry);
             let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
@@ -333,6 +349,7 @@ impl Machine {
                 continue;
             };
             queue.bytes -= u64::from(entry.size_bytes);
+            self.expiring.leave(id.0, message);
             self.bodies.leave(&entry, effects);
         }
         queue.touch(dirty);
@@ -345,6 +362,7 @@ impl Machine {
         self.scratch.clear();
         self.scratch
             .extend(messages.filter_map(|one| take_delivered(queue, &mut self.consumers, one)));
+        self.expiring.give_back(id.0, &self.scratch);
         return_to_ready(queue, dirty, &mut self.scratch);
     }
 
@@ -389,12 +407,19 @@ impl Machine {
         }
         for step in steps {
             match (step, state == TransactionState::Committed) {
-                (Step::Enter { entry, queues }, true) => {
+                (
+                    Step::Enter {
+                        entry,
+                        expires_unix_ms,
+                        queues,
+                    },
+                    true,
+                ) => {
                     queues
                         .iter()
-                        .for_each(|queue| self.insert(entry, *queue, effects));
+                        .for_each(|queue| self.insert(entry, expires_unix_ms, *queue, effects));
                 }
-                (Step::Enter { entry, queues }, false) => {
+                (Step::Enter { entry, queues, .. }, false) => {
                     queues
                         .iter()
                         .for_each(|_| self.bodies.leave(&entry, effects));
@@ -421,6 +446,7 @@ impl Machine {
                 self.scratch.extend(slot.map(|slot| slot.entry));
             }
         }
+        self.expiring.give_back(id.0, &self.scratch);
         return_to_ready(queue, dirty, &mut self.scratch);
     }
 }

@@ -22,6 +22,7 @@ impl Machine {
         self.check_consumers();
         self.check_destinations();
         self.check_messages();
+        self.check_expiring();
         let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
         for queue in self.queues.iter() {
             let is_listed = listed.contains(&queue.id);
@@ -77,6 +78,22 @@ impl Machine {
             "tombstones of queue {id} unbounded"
         );
         assert!(id < self.next_queue, "queue {id} not drawn");
+    }
+
+    fn check_expiring(&self) {
+        let mut counts = (0, 0);
+        for queue in self.queues.iter() {
+            let ready = queue.ready.iter().map(|entry| (entry, true));
+            let held = queue.delivered.iter().map(|slot| (&slot.entry, false));
+            for (entry, is_ready) in ready.chain(held) {
+                if let Some((_, known)) = self.expiring.of(queue.id.0, entry.message) {
+                    assert_eq!(known, is_ready, "{} expires", entry.message);
+                    counts.0 += 1;
+                    counts.1 += usize::from(is_ready);
+                }
+            }
+        }
+        assert_eq!(counts, self.expiring.counts(), "messages that expire");
     }
 
     fn check_turns(&self, queue: &QueueState) {
@@ -217,7 +234,7 @@ impl Machine {
         for staged in self.transactions.iter() {
             records.extend(staged.pins.iter().map(|segment| (*segment, 0)));
             for step in &staged.steps {
-                if let Step::Enter { entry, queues } = step {
+                if let Step::Enter { entry, queues, .. } = step {
                     self.check_staged(entry, queues);
                     note(entry, queues.len() as u32);
                 }

@@ -122,9 +122,9 @@ impl Level {
         self.entries.remove(index)
     }
 
-    pub(super) fn contains(&self, message: u64) -> bool {
+    pub(super) fn get(&self, message: u64) -> Option<&Entry> {
         let found = self.entries.binary_search_by_key(&message, |e| e.message);
-        found.is_ok()
+        self.entries.get(found.ok()?)
     }
 
     /// The messages behind the one of this name, whether it is there or not.

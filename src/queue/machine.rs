@@ -10,6 +10,7 @@ use super::consumer::{Attachment, ConsumerId, Consumers, Credit};
 use super::decision::Refused;
 use super::destination::{DestinationId, Destinations};
 use super::entry::{Entry, Queued};
+use super::expiring::Expiring;
 use super::segments::SegmentUse;
 use super::state::Queues;
 use super::transaction::Transactions;
@@ -99,6 +100,7 @@ pub struct Machine {
     pub(super) consumers: Consumers,
     pub(super) bodies: Bodies,
     pub(super) transactions: Transactions,
+    pub(super) expiring: Expiring,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -119,6 +121,7 @@ impl Machine {
             consumers: Consumers::default(),
             bodies: Bodies::default(),
             transactions: Transactions::default(),
+            expiring: Expiring::default(),
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,
@@ -227,6 +230,11 @@ impl Machine {
         self.destinations.resolve(routing, address)
     }
 
+    /// The wall-clock milliseconds from which on [`Self::decide_expire`] has something to do.
+    pub fn next_expiry_unix_ms(&self) -> Option<u64> {
+        self.expiring.next_unix_ms()
+    }
+
     /// Whether the consumer is still attached.
     pub fn has_consumer(&self, id: ConsumerId) -> bool {
         self.consumers.resolve(id).is_some()
@@ -293,7 +301,7 @@ impl Machine {
     /// Whether the message is in the queue, ready or delivered and not settled.
     pub fn holds(&self, queue: QueueId, message: MessageId) -> bool {
         self.queues.get(queue).is_some_and(|queue| {
-            queue.ready.contains(message.0) || queue.delivered.find(message.0).is_some()
+            queue.ready.get(message.0).is_some() || queue.delivered.find(message.0).is_some()
         })
     }
 

@@ -22,6 +22,7 @@ mod delivered;
 mod destination;
 mod entry;
 mod evolve;
+mod expiring;
 mod invariants;
 mod level;
 mod machine;

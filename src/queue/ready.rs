@@ -47,8 +47,8 @@ impl Ready {
         )
     }
 
-    pub(super) fn contains(&self, message: u64) -> bool {
-        self.levels().any(|level| level.contains(message))
+    pub(super) fn get(&self, message: u64) -> Option<&Entry> {
+        self.levels().find_map(|level| level.get(message))
     }
 
     /// The highest priority first.

@@ -9,7 +9,11 @@ use super::entry::Entry;
 #[derive(Debug)]
 pub(super) enum Step {
     /// A message that goes to these queues when the transaction commits.
-    Enter { entry: Entry, queues: Box<[u64]> },
+    Enter {
+        entry: Entry,
+        expires_unix_ms: u64,
+        queues: Box<[u64]>,
+    },
     /// Messages that leave their queue when it commits.
     Settle { queue: u64, messages: Box<[u64]> },
 }

@@ -506,6 +506,7 @@ impl Shard {
         let timers = [
             self.timers.next_us(),
             self.host.writer.poll_timeout(),
+            self.host.expiry_us(now).filter(|_| !self.is_stopping()),
             self.stop_timeout(),
         ];
         timers.into_iter().flatten().min()
@@ -525,7 +526,7 @@ impl Shard {
             dirty: &mut self.dirty,
             peers: &mut self.peers,
         };
-        self.host.finish_turn(is_stopping, &mut outbox);
+        self.host.finish_turn(is_stopping, now, &mut outbox);
         self.go_on_stopping(now);
         self.flush();
     }

@@ -6,6 +6,7 @@
 #[path = "../broker/mod.rs"]
 mod broker;
 mod row_06_message_priority;
+mod row_07_message_expiry;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_21_temporary_queues;

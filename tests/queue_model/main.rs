@@ -56,6 +56,9 @@ enum Op {
         who: u8,
         is_blocked: bool,
     },
+    Expire {
+        now: u8,
+    },
     Delete {
         which: u8,
     },
@@ -117,19 +120,26 @@ fn sending() -> impl Strategy<Value = Sending> {
         any::<u8>(),
         routing(),
         is_persistent,
-        (0..1500_u16, prop_oneof![4 => Just(4), 1 => 0..=9_u8]),
+        (
+            0..1500_u16,
+            prop_oneof![4 => Just(4), 1 => 0..=9_u8],
+            prop_oneof![3 => Just(0), 1 => 1..=100_u8],
+        ),
         fragments,
         transaction,
     )
         .prop_map(
-            |(to, routing, is_persistent, (size, priority), fragments, transaction)| Sending {
-                to,
-                routing,
-                is_persistent,
-                size,
-                priority,
-                fragments,
-                transaction,
+            |(to, routing, is_persistent, (size, priority, expires), fragments, transaction)| {
+                Sending {
+                    to,
+                    routing,
+                    is_persistent,
+                    size,
+                    priority,
+                    expires,
+                    fragments,
+                    transaction,
+                }
             },
         )
 }
@@ -159,6 +169,7 @@ fn op() -> impl Strategy<Value = Op> {
         14 => pick().prop_map(Op::Ack),
         8 => pick().prop_map(Op::Nack),
         2 => any::<(u8, u8)>().prop_map(|(who, n)| Op::AddCredit { who, messages: n % 4 }),
+        2 => (0..=110_u8).prop_map(|now| Op::Expire { now }),
         3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
         1 => any::<u8>().prop_map(|which| Op::Delete { which }),
         1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
@@ -200,6 +211,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Nack(pick) => rig.answer(pick, true),
         Op::AddCredit { who, messages } => rig.add_credit(*who, *messages),
         Op::SetBlocked { who, is_blocked } => rig.set_blocked(*who, *is_blocked),
+        Op::Expire { now } => rig.expire(*now),
         Op::Delete { which } => rig.delete(*which),
         Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
         Op::Upload { fragments } => drop(rig.upload(*fragments)),

@@ -19,6 +19,8 @@ pub(crate) enum State {
 pub(crate) struct Message {
     pub(crate) attempts: u16,
     pub(crate) priority: u8,
+    /// Zero for never.
+    pub(crate) expires: u64,
     pub(crate) size: u32,
     pub(crate) place: Place,
     pub(crate) state: State,
@@ -223,6 +225,18 @@ impl Model {
         let highest = due.first().map(|id| self.priority(queue, *id));
         due.retain(|id| Some(self.priority(queue, *id)) == highest);
         due
+    }
+
+    /// Time, queue and message of what is ready and expires.
+    pub(crate) fn expiring(&self) -> BTreeSet<(u64, u64, u64)> {
+        let messages = self.queues.iter().flat_map(|(queue, of)| {
+            let messages = of.messages.iter();
+            messages.map(move |(id, message)| (*queue, *id, message))
+        });
+        messages
+            .filter(|(_, _, m)| m.state == State::Ready && m.expires != 0)
+            .map(|(queue, id, m)| (m.expires, queue, id))
+            .collect()
     }
 
     /// Removes messages from their holder; returns them.

@@ -56,6 +56,8 @@ pub(crate) struct Sending {
     pub(crate) is_persistent: bool,
     pub(crate) size: u16,
     pub(crate) priority: u8,
+    /// Zero for never.
+    pub(crate) expires: u8,
     pub(crate) fragments: u8,
     pub(crate) transaction: u64,
 }
@@ -285,6 +287,7 @@ impl Rig {
             upload,
             body_size: before + body.len() as u64,
             priority: sending.priority,
+            expires_unix_ms: sending.expires.into(),
             flags: MessageFlags {
                 is_durable: sending.is_persistent,
                 ..MessageFlags::default()
@@ -301,6 +304,7 @@ impl Rig {
         let message = Message {
             attempts: 0,
             priority: sending.priority,
+            expires: sending.expires.into(),
             size: own + before as u32,
             place,
             state: State::Ready,
@@ -576,6 +580,53 @@ impl Rig {
             ..Fact::from(record)
         };
         self.deliver_all(queue_id, &due, &fact);
+    }
+
+    /// The clock shows `now`: everything that is due goes, a batch at a time.
+    pub(crate) fn expire(&mut self, now: u8) {
+        let now = u64::from(now);
+        loop {
+            let expiring = self.model.expiring();
+            let next = expiring.first().map(|(time, ..)| *time);
+            assert_eq!(self.machine.next_expiry_unix_ms(), next);
+            let due = expiring.into_iter().take_while(|(time, ..)| *time <= now);
+            let due: Vec<_> = due.take(LIMITS.dispatch_max).collect();
+            self.machine.decide_expire(now, &mut self.decision);
+            assert_eq!(self.decision.message_count(), due.len() as u64);
+            let mut left: BTreeSet<_> = due.iter().map(|(_, queue, id)| (*queue, *id)).collect();
+            let decision = core::mem::take(&mut self.decision);
+            for fact in decision.facts() {
+                self.expect_expired(&fact, &mut left);
+                self.apply(&fact, Place::NONE);
+            }
+            self.decision = decision;
+            assert!(left.is_empty(), "due and not dropped: {left:?}");
+            if due.is_empty() {
+                return;
+            }
+            for (_, queue, id) in due {
+                self.model.settle(queue, id);
+            }
+        }
+    }
+
+    fn expect_expired(&mut self, fact: &Fact<'_>, due: &mut BTreeSet<(u64, u64)>) {
+        let Record::Settle {
+            queue,
+            outcome: Outcome::Expired,
+            transaction: 0,
+            messages,
+        } = fact.record
+        else {
+            panic!("expiry settles: {fact:?}");
+        };
+        for id in messages.messages() {
+            assert!(due.remove(&(queue.0, id.0)), "{} is not due", id.0);
+            assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, &[id.0]));
+            if fact.is_journaled {
+                self.settled.insert((queue.0, id.0));
+            }
+        }
     }
 
     fn is_worth_a_record(&self, queue: u64, messages: &[u64]) -> bool {

@@ -283,6 +283,7 @@ impl Session {
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),
             priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
+            expires_unix_ms: send.expires_unix_ms.unwrap_or(0),
             has_content_length: send.has_content_length,
             encoding: ENCODING,
             head: match reply_to {
@@ -518,9 +519,6 @@ const SEND_NOT_OFFERED: [&str; 6] = [
 fn check_send(send: &Send<'_>) -> Result<(), Unusable> {
     if send.transaction.is_some() {
         return Err(Unusable::not_offered("transaction"));
-    }
-    if send.expires_unix_ms.is_some_and(|at| at != 0) {
-        return Err(Unusable::not_offered("expires"));
     }
     for (key, _) in send.headers.iter() {
         // All of them begin with a capital or an underscore, which nearly no header does.

@@ -115,6 +115,8 @@ pub struct HostStats {
     pub delivered: u64,
     /// Messages settled for good.
     pub settled: u64,
+    /// Messages dropped because their time was over.
+    pub expired: u64,
 }
 
 pub(super) struct Host {
@@ -130,6 +132,8 @@ pub(super) struct Host {
     deferred: VecDeque<Deferred>,
     /// Whether the last turn handed out as much as a turn may.
     has_more_to_dispatch: bool,
+    /// Whether the last turn dropped as much as a turn may.
+    has_more_to_expire: bool,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -186,6 +190,7 @@ impl Host {
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
+            has_more_to_expire: false,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -482,12 +487,13 @@ impl Host {
     ///
     /// `is_stopping`: nothing is handed out any more, so that what one connection gives back is
     /// not delivered to another that closes next.
-    pub(super) fn finish_turn(&mut self, is_stopping: bool, replies: &mut impl Replies) {
+    pub(super) fn finish_turn(&mut self, is_stopping: bool, now: Now, replies: &mut impl Replies) {
         if !self.is_sealed {
             self.run_deferred();
             self.reclaim();
         }
         if !is_stopping {
+            self.expire(now);
             self.dispatch();
         }
         self.release(replies);
@@ -496,7 +502,10 @@ impl Host {
 
     /// Whether the next turn has work without any input.
     pub(super) fn has_work(&self) -> bool {
-        self.has_more_to_dispatch || !self.answers.is_empty() || !self.pumping.is_empty()
+        self.has_more_to_dispatch
+            || self.has_more_to_expire
+            || !self.answers.is_empty()
+            || !self.pumping.is_empty()
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {

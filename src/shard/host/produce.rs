@@ -41,6 +41,7 @@ impl Incoming<'_> {
             head: self.head.to_vec(),
             receipt,
             priority: self.fields.priority,
+            expires_unix_ms: self.fields.expires_unix_ms,
             has_content_length: self.fields.flags.has_content_length,
             encoding: self.fields.encoding,
             body_size: self.body.len() as u64,
@@ -73,6 +74,7 @@ impl Host {
                 body_size: send.body.len() as u64,
                 timestamp_unix_ms: now.unix_ms,
                 priority: send.priority,
+                expires_unix_ms: send.expires_unix_ms,
                 encoding: send.encoding,
                 flags: flags(send.has_content_length, send.is_persistent),
                 ..MessageFields::default()
@@ -323,6 +325,7 @@ impl Host {
             body_size,
             timestamp_unix_ms: now.unix_ms,
             priority: upload.priority,
+            expires_unix_ms: upload.expires_unix_ms,
             encoding: upload.encoding,
             flags: flags(upload.has_content_length, true),
             ..MessageFields::default()

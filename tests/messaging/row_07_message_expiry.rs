@@ -1,0 +1,132 @@
+//! Row 7: messages with a time at which they are worth nothing any more.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::broker::process::wait_until;
+use crate::{PATIENCE, connect, next, next_message, send, subscribe, text, with_shards};
+
+const QUEUE: &str = "/queue/expiry";
+/// A time that is over.
+const LONG_AGO: &str = "1000000000000";
+
+/// The time so far from now, as the header says it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "expiry is a time of the wall clock"
+)]
+fn from_now(ahead: Duration) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (now + ahead).as_millis().to_string()
+}
+
+/// What a browser sees.
+fn browse(address: SocketAddr, queue: &str) -> Vec<String> {
+    let mut client = connect(address);
+    subscribe(&mut client, queue, &[("browser", "true")]);
+    let mut seen = Vec::new();
+    loop {
+        let message = next_message(&mut client);
+        if message.header("browser") == Some("end") {
+            return seen;
+        }
+        seen.push(text(&message));
+    }
+}
+
+#[test]
+fn message_expiry_drops_what_waited_too_long_and_nothing_else() {
+    with_shards("expiry", |setup| {
+        let running = setup.start();
+        let address = running.address();
+        let mut producer = connect(address);
+        let later = from_now(Duration::from_secs(3600));
+        // Over when it comes: taken, confirmed, and dropped.
+        send(&mut producer, QUEUE, &[("expires", LONG_AGO)], "late");
+        send(&mut producer, QUEUE, &[("expires", &later)], "in time");
+        send(&mut producer, QUEUE, &[("expires", "0")], "for ever");
+        let soon = from_now(Duration::from_millis(300));
+        send(&mut producer, QUEUE, &[("expires", &soon)], "soon");
+        let headers = [("destination", QUEUE), ("expires", &soon), ("receipt", "r")];
+        producer.send("SEND", &headers, b"soon, in memory").unwrap();
+        assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
+        // They go by themselves: nobody asks for them.
+        wait_until(PATIENCE, "both are dropped", || {
+            browse(address, QUEUE) == ["in time", "for ever"]
+        });
+        // Dropped for good; and what is left knows its time after a restart.
+        running.kill();
+        let running = setup.start();
+        let address = running.address();
+        assert_eq!(browse(address, QUEUE), ["in time", "for ever"]);
+        let mut consumer = connect(address);
+        subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
+        let message = next_message(&mut consumer);
+        assert_eq!(message.header("expires"), Some(&*later));
+        assert_eq!(text(&message), "in time");
+        assert_eq!(text(&next_message(&mut consumer)), "for ever");
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn message_expiry_happens_while_nobody_is_there_and_while_the_broker_is_down() {
+    with_shards("expiry-down", |setup| {
+        let running = setup.start();
+        let soon = from_now(Duration::from_millis(500));
+        let mut producer = connect(running.address());
+        send(&mut producer, QUEUE, &[("expires", &soon)], "soon");
+        send(&mut producer, QUEUE, &[], "for ever");
+        running.kill();
+        wait_until(PATIENCE, "the time has come", || {
+            from_now(Duration::ZERO) > soon
+        });
+        let running = setup.start();
+        let mut consumer = connect(running.address());
+        subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
+        assert_eq!(text(&next_message(&mut consumer)), "for ever");
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn message_expiry_leaves_alone_what_somebody_holds() {
+    with_shards("expiry-held", |setup| {
+        let running = setup.start();
+        let address = running.address();
+        let mut producer = connect(address);
+        let mut holder = connect(address);
+        subscribe(&mut holder, QUEUE, &[("ack", "client-individual")]);
+        let soon = from_now(Duration::from_millis(400));
+        send(&mut producer, QUEUE, &[("expires", &soon)], "held");
+        send(&mut producer, QUEUE, &[("expires", &soon)], "given back");
+        let held: Vec<_> = (0..2).map(|_| next_message(&mut holder)).collect();
+        let ids: Vec<_> = held.iter().map(|one| one.header("ack").unwrap()).collect();
+        wait_until(PATIENCE, "the time has come", || {
+            from_now(Duration::ZERO) > soon
+        });
+        // Acknowledged late is acknowledged; given back late is over.
+        for (command, id) in [("ACK", ids[0]), ("NACK", ids[1])] {
+            let headers = [("id", id), ("receipt", command)];
+            holder.send(command, &headers, b"").unwrap();
+            assert_eq!(next(&mut holder).header("receipt-id"), Some(command));
+        }
+        send(&mut producer, QUEUE, &[], "next");
+        assert_eq!(text(&next_message(&mut holder)), "next");
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn message_expiry_malformed_is_refused() {
+    with_shards("expiry-wrong", |setup| {
+        let running = setup.start();
+        for wrong in ["tomorrow", "-1", "1.5"] {
+            let mut client = connect(running.address());
+            let headers = [("destination", QUEUE), ("expires", wrong)];
+            client.send("SEND", &headers, b"").unwrap();
+            assert_eq!(next(&mut client).command, "ERROR", "{wrong:?}");
+        }
+        assert!(running.stop().success());
+    });
+}
