@@ -101,10 +101,8 @@ step "tests" env FOREBAY_PROGRAM="$PWD/target/release/forebay" \
 step "stock clients: raw ${clients[*]}" \
     python3 tests/interop/run.py --clients "$(IFS=,; printf '%s' "${clients[*]}")"
 
-case " ${clients[*]} " in
-    *" stomp.py "*) step "stock clients: two shards" \
-        python3 tests/interop/run.py --shards 2 --clients stomp.py ;;
-esac
+step "stock clients: two shards" \
+    python3 tests/interop/run.py --shards 2 --clients "$(IFS=,; printf '%s' "${clients[*]}")"
 
 say "summary ($((SECONDS - started)) s)"
 printf '%s\n' "${summary[@]}"
