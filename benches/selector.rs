@@ -83,6 +83,32 @@ fn main() {
         measure(effort, &format!("{name}, strict"), &selector, &typed);
         measure(effort, &format!("{name}, loose"), &selector, &untyped);
     }
+    measure_worst(effort);
+}
+
+/// The dearest selectors that parse, over one header of 60 KB.
+fn measure_worst(effort: Effort) {
+    let long = "a".repeat(60_000).leak();
+    let mut message = Headers([("", Value::Null); 8]);
+    message.0[0] = ("a", Value::Untyped(long));
+    for (name, term) in [
+        ("worst, plain", "a LIKE'%ab%'"),
+        ("worst, with _", "a LIKE'%a_b%'"),
+    ] {
+        let fits = |count: &usize| Selector::parse(&vec![term; *count].join("OR ")).is_ok();
+        let count = (1..1000).rev().find(fits).expect("one fits");
+        let selector = Selector::parse(&vec![term; count].join("OR ")).expect("it fits");
+        let effort = Effort {
+            rounds: effort.rounds,
+            evaluations: effort.evaluations / 100_000 + 1,
+        };
+        measure(
+            effort,
+            &format!("{name}, {count} terms"),
+            &selector,
+            &message,
+        );
+    }
 }
 
 fn measure(effort: Effort, name: &str, selector: &Selector, message: &Headers) {

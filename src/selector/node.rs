@@ -89,6 +89,9 @@ pub(super) enum Node {
     },
 }
 
+// What `src/limits.rs` says of a selector's memory.
+const _: () = assert!(size_of::<Node>() <= 56);
+
 /// A constant.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Literal {

@@ -14,6 +14,7 @@
 //! Source: Jakarta Messaging 3.1, 3.8.1.1.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::error::{ParseError, ParseErrorKind, shorten};
 use super::lexer::{Lexer, Token, Word, is_space};
@@ -41,6 +42,8 @@ pub(super) fn parse(text: &str) -> Result<Program, ParseError> {
         token: Token::End,
         at: start,
         depth: 0,
+        searches: 0,
+        known: BTreeMap::new(),
         program: Program {
             conversion,
             ..Program::default()
@@ -96,6 +99,10 @@ struct Parser<'t> {
     at: usize,
     /// Brackets around `token`.
     depth: u32,
+    /// What the searched pieces of patterns count as, in nodes.
+    searches: usize,
+    /// Numbers of the names met before.
+    known: BTreeMap<Cow<'t, str>, NameId>,
     program: Program,
 }
 
@@ -269,6 +276,7 @@ impl<'t> Parser<'t> {
         }
         let pattern = Pattern::new(&source, escape);
         let pattern = Box::new(pattern.map_err(|kind| self.error_at(pattern_at, kind))?);
+        self.searches += pattern.weight();
         self.push(Node::Like {
             is_negated,
             name,
@@ -398,11 +406,10 @@ impl<'t> Parser<'t> {
     }
 
     /// The number of a name, the same for the same name.
-    fn name_id(&mut self, name: Cow<'_, str>) -> NameId {
+    fn name_id(&mut self, name: Cow<'t, str>) -> NameId {
         let names = &mut self.program.names;
-        let known = names.iter().position(|known| **known == *name);
-        known.unwrap_or_else(|| {
-            names.push(name.into());
+        *self.known.entry(name).or_insert_with_key(|name| {
+            names.push(name.as_ref().into());
             names.len() - 1
         })
     }
@@ -446,7 +453,7 @@ impl<'t> Parser<'t> {
 
     fn push(&mut self, node: Node) -> Result<NodeId, ParseError> {
         let max = SELECTOR_NODES_MAX as usize;
-        if self.program.nodes.len() == max {
+        if self.program.nodes.len() + self.searches >= max {
             return Err(self.error(ParseErrorKind::TooManyNodes { max }));
         }
         self.program.nodes.push(node);

@@ -61,6 +61,15 @@ fn each_bound_is_a_refusal() {
         &ParseErrorKind::TooManyNodes { max: 1024 }
     );
 
+    let pieces = |count| format!("a LIKE '{}%'", "%a".repeat(count));
+    assert!(Selector::parse(&pieces(1023)).is_ok());
+    let error = refusal(&pieces(1024));
+    assert_eq!(error.kind(), &ParseErrorKind::TooManyNodes { max: 1024 });
+
+    let pieces = |count| format!("a LIKE '{}%'", "%a_".repeat(count));
+    assert!(Selector::parse(&pieces(63)).is_ok());
+    assert!(Selector::parse(&pieces(65)).is_err());
+
     let part = |count: usize| format!("a LIKE '%_{}%'", "x".repeat(count - 1));
     assert!(Selector::parse(&part(64)).is_ok());
     let error = refusal(&part(65));
