@@ -1,8 +1,8 @@
 //! Forebay: a highly available message broker for bare metal.
 //!
 //! Floors, ground first; a floor uses floors below it and none above (`tests/tidy.rs` holds it):
-//! `now`, `limits`, `message` (F0) - `protocol`, `queue`, `routing` (F1, siblings never meet) -
-//! `frontend` (F2) - `shard` (F3) - `runtime`, `housekeeping` (F4) - `node` (F5).
+//! `now`, `limits`, `message` (F0) - `protocol`, `queue`, `routing`, `selector` (F1, siblings never
+//! meet) - `frontend` (F2) - `shard` (F3) - `runtime`, `housekeeping` (F4) - `node` (F5).
 //! Below F4 there are no sockets, files, clocks, threads or locks.
 
 pub mod frontend;
@@ -17,4 +17,5 @@ pub mod queue;
 pub mod routing;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+pub mod selector;
 pub mod shard;

@@ -85,6 +85,20 @@ pub const CONSUMERS_MAX: u32 = 1_000_000;
 pub const DISPATCH_MAX: u32 = 256;
 /// Credit of one subscription, in messages.
 pub const PREFETCH_MAX: u32 = 1_000_000;
+/// Bytes of a selector's text, given or canonical: generous for lists of IN, and it bounds the
+/// time of an evaluation together with the size of a message's headers.
+pub const SELECTOR_SIZE_MAX_BYTES: u32 = 8 * KIB as u32;
+/// Brackets of a selector within each other: parsing and evaluating recurse that deep, some ten
+/// calls for each.
+pub const SELECTOR_DEPTH_MAX: u32 = 64;
+/// Operators and operands of a selector, pieces of LIKE patterns included: each is looked at once
+/// in an evaluation, and they are what a selector takes of memory, some 50 bytes each.
+pub const SELECTOR_NODES_MAX: u32 = 1024;
+/// Nodes that a searched piece with `_` in it counts as: it takes 1 ns for each byte of a text,
+/// a plain one a fraction. So a selector takes 4 ms at most for 60 KB of headers.
+pub const SELECTOR_MIXED_PIECE_NODES: u32 = 16;
+/// Characters between two `%` of a LIKE pattern with `_` among them: one bit each of one word.
+pub const SELECTOR_PATTERN_PART_MAX: u32 = 64;
 /// Smallest value that `message_size_max` may take.
 pub const MESSAGE_SIZE_MAX_FLOOR_BYTES: u64 = KIB;
 /// Largest value that `message_size_max` may take: lengths of bodies fit in 31 bits.
@@ -112,6 +126,9 @@ const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= BLOCK_SIZE_MAX_BYTES);
 const _: () = assert!(ADDRESS_SIZE_MAX_BYTES < FRAME_HEADERS_SIZE_MAX_BYTES);
 // A MESSAGE frame's headers fit in an empty output window, or it could never be sent.
 const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= CONNECTION_OUTPUT_WINDOW_BYTES);
+// A selector is a header of SUBSCRIBE.
+const _: () = assert!((SELECTOR_SIZE_MAX_BYTES as u64) < FRAME_HEADERS_SIZE_MAX_BYTES);
+const _: () = assert!(SELECTOR_PATTERN_PART_MAX == u64::BITS);
 const _: () = assert!(MESSAGE_SIZE_MAX_FLOOR_BYTES < MESSAGE_SIZE_MAX_CEILING_BYTES);
 const _: () = assert!(MESSAGE_SIZE_MAX_CEILING_BYTES < 1 << 31);
 

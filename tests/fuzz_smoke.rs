@@ -2,6 +2,7 @@
 //! command: the same inputs each time. Long runs on changing inputs: `cargo +nightly fuzz run`.
 
 use forebay::protocol::stomp::fuzz;
+use forebay::selector;
 
 /// Sound sessions to damage; each begins with two bytes that choose cuts and limits.
 const SESSIONS: [&[u8]; 6] = [
@@ -68,7 +69,7 @@ impl Draws {
     }
 }
 
-fn damage(input: &mut Vec<u8>, draws: &mut Draws) {
+fn damage(input: &mut Vec<u8>, tokens: &[&[u8]], draws: &mut Draws) {
     for _ in 0..draws.below(5) {
         // The first two bytes choose, they are not input.
         let at = 2 + draws.below(input.len() - 2);
@@ -78,7 +79,7 @@ fn damage(input: &mut Vec<u8>, draws: &mut Draws) {
             0 => input.truncate(at),
             1 => drop(input.drain(at..end)),
             2 => input.extend_from_within(at..end),
-            3 => drop(input.splice(at..at, TOKENS[draws.below(TOKENS.len())].iter().copied())),
+            3 => drop(input.splice(at..at, tokens[draws.below(tokens.len())].iter().copied())),
             4 => input.insert(at, draws.octet()),
             _ => {
                 let octet = draws.octet();
@@ -107,7 +108,7 @@ fn stomp_survives_generated_inputs() {
                 *choice = draws.octet();
             }
         }
-        damage(&mut input, &mut draws);
+        damage(&mut input, &TOKENS, &mut draws);
         let understood = fuzz::exercise(&input);
         frames += understood;
         with_frames += usize::from(understood > 0);
@@ -118,4 +119,70 @@ fn stomp_survives_generated_inputs() {
         with_frames > INPUTS / 2,
         "only {with_frames} inputs had a sound frame"
     );
+}
+
+/// Sound selectors to damage; each begins with a byte that seeds the message.
+const SELECTORS: [&[u8]; 8] = [
+    b"\x00JMSType = 'car' AND color = 'blue' AND weight > 2500",
+    b"\x01a NOT BETWEEN -1 AND b * 2.5 OR NOT (c IS NULL) AND d IS NOT NULL",
+    b"\x02a IN ('x', 'it''s', '') OR b NOT IN ('text') OR \"my-header\" <> 'a.b'",
+    b"\x03a LIKE '%t_x%' AND b NOT LIKE 'a!_%' ESCAPE '!' OR c LIKE '%'",
+    b"\x04convert_string_expressions:hyphenated_props:a-b >= 0x1F - -017L / c",
+    b"\x05((a = TRUE) <> (b < 1E3)) = c OR - (d + 7.) = + .5f",
+    b"\x06no_convert_string_expressions:NOT NOT a OR (b OR c) AND (d AND e)",
+    b"\x07a * b / c + 9223372036854775807 - (1 + d) <= -9223372036854775808",
+];
+
+/// What a blind change would hardly find in a selector.
+const SELECTOR_TOKENS: [&[u8]; 24] = [
+    b"NOT ",
+    b" AND ",
+    b" OR ",
+    b" BETWEEN ",
+    b" IN ('a')",
+    b" LIKE '%a_%'",
+    b" ESCAPE '_'",
+    b" IS NULL",
+    b"(",
+    b")",
+    b"''",
+    b"'",
+    b"\"",
+    b"<>",
+    b"=",
+    b"<=",
+    b"-",
+    b"* ",
+    b"/ 0",
+    b"0x",
+    b"1e3",
+    b"TRUE",
+    b"\xc3\xa9",
+    b"convert_string_expressions:",
+];
+
+#[test]
+fn selectors_survive_generated_inputs() {
+    let mut draws = Draws(0x5eed_f0eb_a700_0002);
+    let mut sound = 0;
+    for round in 0..INPUTS {
+        let mut input: Vec<u8> = if round % 8 == 0 {
+            let count = 1 + draws.below(12);
+            let words = (0..count).map(|_| SELECTOR_TOKENS[draws.below(SELECTOR_TOKENS.len())]);
+            [b"\0a"]
+                .into_iter()
+                .map(|start| &start[..])
+                .chain(words)
+                .flatten()
+                .copied()
+                .collect()
+        } else {
+            SELECTORS[draws.below(SELECTORS.len())].to_vec()
+        };
+        input[0] = draws.octet();
+        damage(&mut input, &SELECTOR_TOKENS, &mut draws);
+        sound += usize::from(selector::fuzz::exercise(&input));
+    }
+    println!("selector: {INPUTS} inputs, {sound} selectors");
+    assert!(sound > INPUTS / 4, "only {sound} inputs were selectors");
 }

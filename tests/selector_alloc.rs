@@ -1,0 +1,68 @@
+//! Asking a selector allocates nothing, whatever its terms and the message's values are.
+
+#[path = "alloc/counting.rs"]
+mod counting;
+
+use std::hint::black_box;
+
+use counting::{Counting, counted, set_counting};
+use forebay::selector::{Properties, Selector, Truth, Value};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+struct Message<'a>(&'a [(&'a str, Value<'a>)]);
+
+impl Properties for Message<'_> {
+    fn get(&self, name: &str) -> Value<'_> {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.map_or(Value::Null, |(_, value)| *value)
+    }
+}
+
+#[test]
+fn an_evaluation_allocates_nothing() {
+    let selectors = [
+        "JMSType = 'car' AND color = 'blue' AND weight > 2500",
+        "weight BETWEEN 1 AND 5000 OR weight NOT BETWEEN price AND 9",
+        "color IN ('red', 'green', 'blue') AND JMSType NOT IN ('bus')",
+        "color LIKE 'b%' AND long LIKE '%a_b%x%c' AND long NOT LIKE '%a%a%a%a%b' ESCAPE '!'",
+        "missing IS NULL AND color IS NOT NULL AND NOT missing = 1",
+        "-weight * 2 / price + 1 < 0 OR weight / 0 = 1",
+        "isNew AND (weight > 1) = TRUE AND isNew <> FALSE",
+        "convert_string_expressions:weight = 2501.0 OR color = 1",
+    ]
+    .map(|text| Selector::parse(text).expect(text));
+    let long = "a".repeat(2000);
+    let typed = [
+        ("JMSType", Value::Text("car")),
+        ("color", Value::Text("blue")),
+        ("weight", Value::Int(2501)),
+        ("price", Value::Float(9.5)),
+        ("isNew", Value::Bool(true)),
+        ("long", Value::Text(&long)),
+    ];
+    let untyped = [
+        ("JMSType", Value::Untyped("car")),
+        ("color", Value::Untyped("blue")),
+        ("weight", Value::Untyped("2501")),
+        ("price", Value::Untyped("9.5e0")),
+        ("isNew", Value::Untyped("True")),
+        ("long", Value::Untyped(&long)),
+    ];
+    let messages = [Message(&typed), Message(&untyped), Message(&[])];
+    let mut truths = [0; 3];
+    set_counting(true);
+    for _ in 0..1000 {
+        for selector in &selectors {
+            for message in &messages {
+                truths[black_box(selector).evaluate(black_box(message)) as usize] += 1;
+            }
+        }
+    }
+    set_counting(false);
+    let (count, bytes) = counted();
+    println!("{count} allocations of {bytes} bytes, answers {truths:?}");
+    assert_eq!(count, 0, "an evaluation allocates");
+    assert!(truths[Truth::True as usize] > 0 && truths[Truth::Unknown as usize] > 0);
+}
