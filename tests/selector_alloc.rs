@@ -5,7 +5,7 @@ mod counting;
 
 use std::hint::black_box;
 
-use counting::{Counting, counted, set_counting};
+use counting::{Counting, count_on, counted, set_counting};
 use forebay::selector::{Properties, Selector, Truth, Value};
 
 #[global_allocator]
@@ -52,6 +52,7 @@ fn an_evaluation_allocates_nothing() {
     ];
     let messages = [Message(&typed), Message(&untyped), Message(&[])];
     let mut truths = [0; 3];
+    count_on(&[nix::unistd::gettid().as_raw()]);
     set_counting(true);
     for _ in 0..1000 {
         for selector in &selectors {
