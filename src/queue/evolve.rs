@@ -193,6 +193,9 @@ impl Machine {
         let destination = self
             .destinations
             .bind(name.routing, name.address, id, segment.is_some());
+        if name.flags.is_subscription {
+            self.subscriptions.insert(name.name, id);
+        }
         queue.defined = Some(Defined {
             destination,
             name: name.name.into(),
@@ -219,6 +222,9 @@ impl Machine {
         let delivered = queue.delivered.iter().map(|slot| &slot.entry);
         for entry in queue.ready.iter().chain(delivered) {
             self.bodies.leave(entry, effects);
+        }
+        if let Some(name) = queue.subscription_name() {
+            self.subscriptions.remove(name);
         }
         if let Some(defined) = queue.defined {
             self.destinations

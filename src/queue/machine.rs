@@ -12,6 +12,7 @@ use super::destination::{DestinationId, Destinations};
 use super::entry::{Entry, Queued};
 use super::segments::SegmentUse;
 use super::state::Queues;
+use super::subscription::Subscriptions;
 use super::transaction::Transactions;
 
 /// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
@@ -78,6 +79,7 @@ impl core::error::Error for Damaged {}
 pub struct Machine {
     pub(super) limits: Limits,
     pub(super) queues: Queues,
+    pub(super) subscriptions: Subscriptions,
     pub(super) destinations: Destinations,
     pub(super) consumers: Consumers,
     pub(super) bodies: Bodies,
@@ -98,6 +100,7 @@ impl Machine {
         Self {
             limits,
             queues: Queues::default(),
+            subscriptions: Subscriptions::default(),
             destinations: Destinations::default(),
             consumers: Consumers::default(),
             bodies: Bodies::default(),

@@ -60,6 +60,12 @@ impl QueueState {
             .is_none_or(|defined| defined.segment.is_some())
     }
 
+    /// Its name, if it is a durable subscription.
+    pub(super) fn subscription_name(&self) -> Option<&[u8]> {
+        let defined = self.defined.as_ref()?;
+        defined.flags.is_subscription.then_some(&defined.name)
+    }
+
     /// Puts a consumer that takes messages again at the end of the turns.
     pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
         let consumer = consumers.at_mut(index);
