@@ -57,6 +57,9 @@ pub struct SubscribeCommand<B> {
     pub routing: Routing,
     /// What to listen to.
     pub address: B,
+    /// Name in the node of a durable subscription; none for a plain one. Answered by
+    /// [`Reply::Answered`] instead of a receipt.
+    pub durable_name: Option<B>,
     /// Most messages unsettled at once.
     pub credit: Credit,
     /// Who settles.
@@ -83,7 +86,17 @@ pub enum Command<B> {
     Unsubscribe {
         /// Which.
         subscription: Subscription,
+        /// Whether a durable subscription goes with it, and all that it holds.
+        is_for_good: bool,
         /// Receipt to answer.
+        receipt: Option<B>,
+    },
+    /// Delete the durable subscription of this name if nobody is attached to it. Asked of one
+    /// shard after another; each answers by [`Reply::Answered`].
+    Forget {
+        /// Its name in the node.
+        name: B,
+        /// Receipt to answer when all shards have done it.
         receipt: Option<B>,
     },
     /// Settle or give back deliveries.
@@ -171,6 +184,12 @@ pub enum Reply<B> {
         /// The command's receipt.
         receipt: Option<B>,
     },
+    /// Answer to a command about a durable subscription: it is done and durable. For the
+    /// connection's shard, never for its client.
+    Answered {
+        /// Whether the shard had the subscription before.
+        existed: bool,
+    },
     /// Answer to [`Command::Sync`].
     Synced,
     /// The shard it comes from holds a message back until memory has room: read nothing more
@@ -186,6 +205,8 @@ pub enum Reply<B> {
 pub enum Refusal {
     /// The queue machine's reason.
     Queue(Refused),
+    /// No shard has a durable subscription of that name.
+    UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
     UnknownSubscription,
     /// A message was settled, by its consumer or another one, before it was passed on to its end.
@@ -201,6 +222,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(refused) => refused.fmt(f),
+            Self::UnknownDurableSubscription => {
+                write!(f, "there is no durable subscription of that name")
+            }
             Self::UnknownSubscription => write!(f, "no such subscription"),
             Self::MessageGone => write!(f, "the message under way was settled before its end"),
             Self::VolatileTooLarge { max } => write!(
@@ -236,15 +260,22 @@ impl<B> Command<B> {
                 subscription: subscribe.subscription,
                 routing: subscribe.routing,
                 address: hold(subscribe.address),
+                durable_name: subscribe.durable_name.map(&mut *hold),
                 credit: subscribe.credit,
                 settlement: subscribe.settlement,
                 receipt: subscribe.receipt.map(hold),
             }),
             Self::Unsubscribe {
                 subscription,
+                is_for_good,
                 receipt,
             } => Command::Unsubscribe {
                 subscription,
+                is_for_good,
+                receipt: receipt.map(hold),
+            },
+            Self::Forget { name, receipt } => Command::Forget {
+                name: hold(name),
                 receipt: receipt.map(hold),
             },
             Self::Settle {
@@ -306,6 +337,7 @@ impl<B> Reply<B> {
                 refusal,
                 receipt: receipt.map(hold),
             },
+            Self::Answered { existed } => Reply::Answered { existed },
             Self::Synced => Reply::Synced,
             Self::Hold => Reply::Hold,
             Self::Resume => Reply::Resume,

@@ -40,6 +40,8 @@ pub struct Session {
     engine: Connection,
     pub(super) settings: Rc<Settings>,
     name: String,
+    /// Whose durable subscriptions it may have, as CONNECT says.
+    pub(super) client_id: Option<Box<str>>,
     pub(super) subscriptions: FxHashMap<u32, Subscribed>,
     pub(super) names: Names,
     pub(super) next_subscription: u32,
@@ -58,6 +60,7 @@ pub(super) enum Text<'a> {
     Given(&'a [u8]),
     Address,
     Head,
+    Name,
     Receipt,
 }
 
@@ -65,6 +68,7 @@ pub(super) enum Text<'a> {
 pub(super) struct Scratch {
     address: Vec<u8>,
     head: Vec<u8>,
+    pub(super) name: Vec<u8>,
     receipt: Vec<u8>,
 }
 
@@ -74,6 +78,7 @@ impl Scratch {
             Text::Given(bytes) => bytes,
             Text::Address => &self.address,
             Text::Head => &self.head,
+            Text::Name => &self.name,
             Text::Receipt => &self.receipt,
         }
     }
@@ -127,6 +132,7 @@ impl Session {
             engine: Connection::new(settings.limits, now),
             settings,
             name,
+            client_id: None,
             subscriptions: FxHashMap::default(),
             names: Names::default(),
             next_subscription: 0,
@@ -209,7 +215,7 @@ impl Session {
         }
     }
 
-    fn connect(&self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn connect(&mut self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
         let login = connect.login.map(|value| value.decode());
         let passcode = connect.passcode.map(|value| value.decode());
         if !self
@@ -220,6 +226,8 @@ impl Session {
             let details = "The login and passcode headers do not name a user of this broker.";
             return Err((Unusable::new("access refused", details), None));
         }
+        let client_id = connect.client_id.map(|value| value.decode());
+        self.client_id = client_id.filter(|id| !id.is_empty()).map(Into::into);
         encode::connected(
             out,
             &Connected {
@@ -344,7 +352,7 @@ impl Session {
                 self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
                 return false;
             }
-            Reply::Synced | Reply::Hold | Reply::Resume => {}
+            Reply::Answered { .. } | Reply::Synced | Reply::Hold | Reply::Resume => {}
         }
         true
     }
