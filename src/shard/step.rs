@@ -113,6 +113,16 @@ enum Progress {
     Ended,
 }
 
+impl Progress {
+    /// What follows a command, which may have begun an errand.
+    fn after(consumed: usize, pause: Option<Pause>, errand: Option<&Errand>) -> Self {
+        match pause.or(errand.map(|_| Pause::Errand)) {
+            Some(pause) => Self::Paused(consumed, pause),
+            None => Self::Consumed(consumed),
+        }
+    }
+}
+
 impl Shard {
     /// A client connected.
     pub fn handle_connected(&mut self, now: Now) -> ConnectionId {
@@ -264,10 +274,7 @@ impl Shard {
                     // One command too many per connection is the price of knowing where it goes.
                     (!peers.admits(shard, lane)).then_some(Pause::Peer(shard, lane))
                 };
-                let pause = pause.or_else(|| errand.is_some().then_some(Pause::Errand));
-                pause.map_or(Progress::Consumed(consumed), |pause| {
-                    Progress::Paused(consumed, pause)
-                })
+                Progress::after(consumed, pause, errand.as_ref())
             }
         }
     }
