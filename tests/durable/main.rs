@@ -333,6 +333,27 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn two_who_want_the_name_at_once_never_both_get_it() {
+    on_each(|shards| {
+        let place = Place::new("race", shards);
+        let mut winners = 0;
+        for round in 0..30 {
+            let mut peers = [place.client("ada"), place.client("ada")];
+            let name = format!("s{round}");
+            for (peer, topic) in peers.iter_mut().zip(&place.topics) {
+                peer.ask_subscribe(topic, &name);
+            }
+            let answers = peers.each_mut().map(|peer| peer.receive().command);
+            let attached = answers.iter().filter(|answer| *answer == "RECEIPT");
+            let count = attached.count();
+            assert!(count <= 1, "{answers:?}");
+            winners += count;
+        }
+        println!("{winners} of 30 rounds had a winner");
+    });
+}
+
+#[test]
 fn what_is_sent_in_one_go_stays_in_order() {
     on_each(|shards| {
         let place = Place::new("order", shards);
