@@ -193,3 +193,96 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECEIPT: Option<&[u8]> = Some(b"r");
+
+    fn errand(task: Task, first: u16) -> Errand {
+        Errand {
+            task,
+            name: b"c.s".to_vec(),
+            receipt: RECEIPT.map(<[u8]>::to_vec),
+            first: ShardId(first),
+            next: 0,
+            answer: None,
+        }
+    }
+
+    /// Shards asked behind the first one, while each gives the next of these answers; and the end.
+    fn run(errand: &mut Errand, shard_count: u16, answers: &[Answer]) -> (Vec<u16>, Next) {
+        let mut asked = Vec::new();
+        for answer in answers {
+            errand.answer = Some(*answer);
+            match errand.go_on(shard_count) {
+                Next::Ask(shard) => asked.push(shard.0),
+                end => return (asked, end),
+            }
+        }
+        panic!("more was asked than {asked:?}");
+    }
+
+    fn subscribe(first: u16) -> Errand {
+        let subscription = Subscription(7);
+        let is_new = false;
+        let task = Task::Subscribe {
+            subscription,
+            is_new,
+        };
+        errand(task, first)
+    }
+
+    const NEW: Answer = Answer::Done { existed: false };
+    const KNOWN: Answer = Answer::Done { existed: true };
+
+    #[test]
+    fn every_other_shard_is_asked_once_behind_the_first() {
+        for shard_count in 1..5 {
+            for first in 0..shard_count {
+                let answers = vec![NEW; usize::from(shard_count)];
+                let mut errand = subscribe(first);
+                let (asked, end) = run(&mut errand, shard_count, &answers);
+                let others = (0..shard_count).filter(|shard| *shard != first);
+                assert!(
+                    asked.into_iter().eq(others),
+                    "first {first} of {shard_count}"
+                );
+                assert!(matches!(end, Next::Say));
+                assert!(matches!(
+                    errand.reply(),
+                    Some(Reply::Receipt { receipt: b"r" })
+                ));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_was_made_for_it_is_taken_back() {
+        let (_, end) = run(&mut subscribe(1), 3, &[NEW, KNOWN, Answer::InUse]);
+        assert!(matches!(end, Next::Undo(ShardId(1), Subscription(7))));
+        for answers in [&[Answer::InUse][..], &[KNOWN, NEW, Answer::InUse]] {
+            let (_, end) = run(&mut subscribe(1), 3, answers);
+            assert!(matches!(end, Next::End));
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_shard_has_is_refused() {
+        for (answers, is_found) in [([NEW, NEW, NEW], false), ([NEW, NEW, KNOWN], true)] {
+            let mut errand = errand(Task::Unsubscribe { is_found: false }, 0);
+            let (asked, end) = run(&mut errand, 3, &answers);
+            assert_eq!(asked, [1, 2]);
+            assert!(matches!(end, Next::Say));
+            let is_refused = matches!(
+                errand.reply(),
+                Some(Reply::Refused {
+                    refusal: Refusal::UnknownDurableSubscription,
+                    receipt: RECEIPT,
+                })
+            );
+            assert_eq!(is_refused, !is_found);
+        }
+    }
+}

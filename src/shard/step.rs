@@ -116,9 +116,10 @@ enum Progress {
 impl Progress {
     /// What follows a command, which may have begun an errand.
     fn after(consumed: usize, pause: Option<Pause>, errand: Option<&Errand>) -> Self {
-        match pause.or(errand.map(|_| Pause::Errand)) {
-            Some(pause) => Self::Paused(consumed, pause),
-            None => Self::Consumed(consumed),
+        match (pause, errand) {
+            (Some(pause), _) => Self::Paused(consumed, pause),
+            (None, Some(_)) => Self::Paused(consumed, Pause::Errand),
+            (None, None) => Self::Consumed(consumed),
         }
     }
 }

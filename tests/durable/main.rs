@@ -150,6 +150,15 @@ impl Peer {
         assert_eq!(frame.header("receipt-id"), Some("r"), "{frame:?}");
     }
 
+    /// The broker closes before another frame is whole.
+    fn expect_end(&mut self) {
+        let frame = self.0.receive(PATIENCE);
+        assert_eq!(
+            frame.map_err(|e| e.kind()),
+            Err(std::io::ErrorKind::UnexpectedEof)
+        );
+    }
+
     fn expect_silence(&mut self) {
         assert_eq!(self.0.receive(SILENCE).unwrap(), None);
     }
@@ -350,6 +359,36 @@ fn two_who_want_the_name_at_once_never_both_get_it() {
             winners += count;
         }
         println!("{winners} of 30 rounds had a winner");
+    });
+}
+
+/// The body cannot end any more: the connection does.
+#[test]
+fn unsubscribe_amid_a_long_body_ends_the_connection_and_the_subscription() {
+    on_each(|shards| {
+        let place = Place::new("amid", shards);
+        for topic in &place.topics {
+            let mut client = place.client("ada");
+            client.subscribe(topic, "s", 0);
+            // Much more than the sockets and the window hold: it is under way until it is read.
+            let body = vec![b'x'; 40 << 20];
+            let destination = format!("/topic/{topic}");
+            let mut producer = place.client("");
+            let headers = [
+                ("destination", destination.as_str()),
+                ("persistent", "true"),
+                ("receipt", "r"),
+            ];
+            producer.0.send("SEND", &headers, &body).unwrap();
+            producer.wait_receipt("r");
+            client.ask("UNSUBSCRIBE", &[("id", "0"), (ALIASES[0], "s")]);
+            client.expect_end();
+            let mut client = place.client("ada");
+            client.subscribe(topic, "s", 0);
+            client.expect_silence();
+            client.ask("UNSUBSCRIBE", &[("id", "0"), (ALIASES[0], "s")]);
+            client.wait_receipt("r");
+        }
     });
 }
 
