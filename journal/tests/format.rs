@@ -97,6 +97,7 @@ fn append_one_of_each(rig: &mut Rig) {
             routing: Routing::Anycast,
             flags: QueueFlags {
                 is_auto_created: true,
+                is_subscription: false,
             },
             address: b"orders",
             name: b"orders",

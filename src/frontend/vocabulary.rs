@@ -65,6 +65,9 @@ pub struct SubscribeCommand<B> {
     pub is_temporary: bool,
     /// Whether it only looks at what is there, and takes nothing.
     pub is_browser: bool,
+    /// Name in the node of a durable subscription; none for a plain one. Answered by
+    /// [`Reply::Answered`] instead of a receipt.
+    pub durable_name: Option<B>,
     /// Most messages unsettled at once.
     pub credit: Credit,
     /// Bytes unsettled at which nothing more comes.
@@ -95,7 +98,17 @@ pub enum Command<B> {
     Unsubscribe {
         /// Which.
         subscription: Subscription,
+        /// Whether a durable subscription goes with it, and all that it holds.
+        is_for_good: bool,
         /// Receipt to answer.
+        receipt: Option<B>,
+    },
+    /// Delete the durable subscription of this name if nobody is attached to it. Asked of one
+    /// shard after another; each answers by [`Reply::Answered`].
+    Forget {
+        /// Its name in the node.
+        name: B,
+        /// Receipt to answer when all shards have done it.
         receipt: Option<B>,
     },
     /// Settle or give back deliveries.
@@ -190,6 +203,12 @@ pub enum Reply<B> {
         /// The command's receipt.
         receipt: Option<B>,
     },
+    /// Answer to a command about a durable subscription: it is done and durable. For the
+    /// connection's shard, never for its client.
+    Answered {
+        /// Whether the shard had the subscription before.
+        existed: bool,
+    },
     /// Answer to [`Command::Sync`].
     Synced,
     /// The shard it comes from holds a message back until memory has room: read nothing more
@@ -205,6 +224,8 @@ pub enum Reply<B> {
 pub enum Refusal {
     /// The queue machine's reason.
     Queue(Refused),
+    /// No shard has a durable subscription of that name.
+    UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
     UnknownSubscription,
     /// A message was settled, by its consumer or another one, before it was passed on to its end.
@@ -220,6 +241,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(refused) => refused.fmt(f),
+            Self::UnknownDurableSubscription => {
+                write!(f, "there is no durable subscription of that name")
+            }
             Self::UnknownSubscription => write!(f, "no such subscription"),
             Self::MessageGone => write!(f, "the message under way was settled before its end"),
             Self::VolatileTooLarge { max } => write!(
@@ -259,6 +283,7 @@ impl<B> Command<B> {
                 address: hold(subscribe.address),
                 is_temporary: subscribe.is_temporary,
                 is_browser: subscribe.is_browser,
+                durable_name: subscribe.durable_name.map(&mut *hold),
                 credit: subscribe.credit,
                 credit_bytes: subscribe.credit_bytes,
                 settlement: subscribe.settlement,
@@ -267,9 +292,15 @@ impl<B> Command<B> {
             }),
             Self::Unsubscribe {
                 subscription,
+                is_for_good,
                 receipt,
             } => Command::Unsubscribe {
                 subscription,
+                is_for_good,
+                receipt: receipt.map(hold),
+            },
+            Self::Forget { name, receipt } => Command::Forget {
+                name: hold(name),
                 receipt: receipt.map(hold),
             },
             Self::Settle {
@@ -338,6 +369,7 @@ impl<B> Reply<B> {
                 refusal,
                 receipt: receipt.map(hold),
             },
+            Self::Answered { existed } => Reply::Answered { existed },
             Self::Synced => Reply::Synced,
             Self::Hold => Reply::Hold,
             Self::Resume => Reply::Resume,

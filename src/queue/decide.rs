@@ -72,26 +72,36 @@ impl Machine {
         is_journaled: bool,
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
-        let max = self.limits.queues_max;
-        if self.queues.len() >= max {
-            return Err(Refused::QueuesFull { max });
-        }
-        if address.len() > NAME_SIZE_MAX {
-            return Err(Refused::NameTooLong {
-                size: address.len(),
-                max: NAME_SIZE_MAX,
-            });
-        }
+        self.check_definition(self.queues.len(), address, address)?;
         let definition = Definition {
             queue: QueueId(self.next_queue),
             routing,
             flags: QueueFlags {
                 is_auto_created: true,
+                is_subscription: false,
             },
             is_journaled,
         };
         out.define(definition, address, address);
         Ok(definition.queue)
+    }
+
+    /// Whether a queue can be defined beside so many others.
+    pub(super) fn check_definition(
+        &self,
+        others: usize,
+        address: &[u8],
+        name: &[u8],
+    ) -> Result<(), Refused> {
+        let max = self.limits.queues_max;
+        if others >= max {
+            return Err(Refused::QueuesFull { max });
+        }
+        let (size, max) = (address.len().max(name.len()), NAME_SIZE_MAX);
+        if size > max {
+            return Err(Refused::NameTooLong { size, max });
+        }
+        Ok(())
     }
 
     /// Deletes a queue with all that is in it.

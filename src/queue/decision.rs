@@ -104,6 +104,8 @@ pub enum Refused {
         /// Most queues.
         max: usize,
     },
+    /// Somebody is attached to the durable subscription.
+    SubscriptionInUse,
     /// The consumer is not, or no more, attached.
     UnknownConsumer,
     /// The delivery never was, or is settled.
@@ -122,6 +124,12 @@ impl fmt::Display for Refused {
                 write!(f, "a name of {size} bytes is longer than {max}")
             }
             Self::QueuesFull { max } => write!(f, "the limit of {max} queues is reached"),
+            Self::SubscriptionInUse => {
+                write!(
+                    f,
+                    "somebody is attached to the durable subscription of that name"
+                )
+            }
             Self::UnknownConsumer => write!(f, "no such consumer"),
             Self::UnknownDelivery => write!(f, "no such delivery waits for its settlement"),
             Self::UnknownDestination => write!(f, "no queue is bound to the address"),

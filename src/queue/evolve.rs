@@ -196,6 +196,9 @@ impl Machine {
         let destination = self
             .destinations
             .bind(name.routing, name.address, id, segment.is_some());
+        if name.flags.is_subscription {
+            self.subscriptions.insert(name.name, id);
+        }
         queue.defined = Some(Defined {
             destination,
             name: name.name.into(),
@@ -223,6 +226,9 @@ impl Machine {
         for entry in queue.ready.iter().chain(delivered) {
             self.expiring.leave(id.0, entry.message);
             self.bodies.leave(entry, effects);
+        }
+        if let Some(name) = queue.subscription_name() {
+            self.subscriptions.remove(name);
         }
         if let Some(defined) = queue.defined {
             self.destinations

@@ -21,6 +21,7 @@ impl Machine {
         }
         self.check_consumers();
         self.check_destinations();
+        self.check_subscriptions();
         self.check_messages();
         self.check_expiring();
         let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
@@ -210,6 +211,18 @@ impl Machine {
             BTreeMap::new(),
             "destinations name queues that are not"
         );
+    }
+
+    fn check_subscriptions(&self) {
+        let mut count = 0;
+        for queue in self.queues.iter() {
+            if let Some(name) = queue.subscription_name() {
+                let found = self.subscriptions.get(name);
+                assert_eq!(found, Some(queue.id), "subscription {}", queue.id.0);
+                count += 1;
+            }
+        }
+        assert_eq!(count, self.subscriptions.len(), "subscriptions of no queue");
     }
 
     /// Recounts references: of shared bodies by message, of segments by record.

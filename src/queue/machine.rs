@@ -13,6 +13,7 @@ use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
 use super::segments::SegmentUse;
 use super::state::Queues;
+use super::subscription::Subscriptions;
 use super::transaction::Transactions;
 
 /// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
@@ -96,6 +97,7 @@ impl core::error::Error for Damaged {}
 pub struct Machine {
     pub(super) limits: Limits,
     pub(super) queues: Queues,
+    pub(super) subscriptions: Subscriptions,
     pub(super) destinations: Destinations,
     pub(super) consumers: Consumers,
     pub(super) bodies: Bodies,
@@ -117,6 +119,7 @@ impl Machine {
         Self {
             limits,
             queues: Queues::default(),
+            subscriptions: Subscriptions::default(),
             destinations: Destinations::default(),
             consumers: Consumers::default(),
             bodies: Bodies::default(),

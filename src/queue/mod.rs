@@ -29,6 +29,7 @@ mod machine;
 mod ready;
 mod segments;
 mod state;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -63,6 +63,12 @@ impl QueueState {
             .is_none_or(|defined| defined.segment.is_some())
     }
 
+    /// Its name, if it is a durable subscription.
+    pub(super) fn subscription_name(&self) -> Option<&[u8]> {
+        let defined = self.defined.as_ref()?;
+        defined.flags.is_subscription.then_some(&defined.name)
+    }
+
     /// Attaches a consumer.
     pub(super) fn join(&mut self, index: u32, consumers: &mut Consumers) {
         self.consumers.push(index);

@@ -627,3 +627,103 @@ fn a_replay_with_holes_is_damage() {
         Err(1)
     );
 }
+
+fn durable(shard: &mut Shard, name: &[u8], address: &[u8]) -> Result<QueueId, Refused> {
+    let machine = &shard.machine;
+    let queue = machine.decide_durable_subscription(name, address, &mut shard.decision)?;
+    shard.apply();
+    Ok(queue)
+}
+
+#[test]
+fn a_durable_subscription_takes_one_consumer_and_keeps_what_came_meanwhile() {
+    let mut shard = Shard::new();
+    let queue = durable(&mut shard, b"c.s", b"news").expect("there is room");
+    let consumer = shard.attach(queue, 10);
+    let again = durable(&mut shard, b"c.s", b"news");
+    assert_eq!(again, Err(Refused::SubscriptionInUse));
+    let kept = [true, false].map(|is_persistent| {
+        let message = shard.send(Routing::Multicast, b"news", is_persistent);
+        (consumer, message.0)
+    });
+    assert_eq!(shard.dispatch(), kept);
+    shard
+        .machine
+        .decide_detach(consumer, &mut shard.decision)
+        .expect("attached");
+    shard.apply();
+    shard.machine.detach(consumer);
+    let later = shard.send(Routing::Multicast, b"news", true);
+    assert_eq!(durable(&mut shard, b"c.s", b"news"), Ok(queue));
+    assert!(shard.decision.is_empty(), "it was there");
+    let consumer = shard.attach(queue, 10);
+    let waiting = [kept[0].1, kept[1].1, later.0];
+    assert_eq!(shard.dispatch(), waiting.map(|message| (consumer, message)));
+    shard.machine.check_invariants();
+}
+
+#[test]
+fn a_durable_subscription_to_another_topic_replaces_the_former() {
+    let mut shard = Shard::new();
+    let first = durable(&mut shard, b"c.s", b"news").expect("there is room");
+    shard.send(Routing::Multicast, b"news", true);
+    let second = durable(&mut shard, b"c.s", b"weather").expect("nobody is attached");
+    assert_ne!(first, second);
+    assert_eq!(shard.decision.facts().len(), 2, "deleted, and defined");
+    assert_eq!(shard.machine.resolve(Routing::Multicast, b"news"), None);
+    let consumer = shard.attach(second, 1);
+    let refused = durable(&mut shard, b"c.s", b"news");
+    assert_eq!(refused, Err(Refused::SubscriptionInUse));
+    shard
+        .machine
+        .decide_unsubscribe(consumer, &mut shard.decision)
+        .expect("attached");
+    shard.apply();
+    assert!(!shard.machine.has_consumer(consumer));
+    assert_eq!(shard.machine.queues().count(), 0);
+    shard.machine.check_invariants();
+}
+
+#[test]
+fn a_queue_of_the_same_name_is_no_durable_subscription() {
+    let mut shard = Shard::new();
+    let queue = shard.queue(b"c.s");
+    let machine = &shard.machine;
+    machine
+        .decide_forget(b"c.s", &mut shard.decision)
+        .expect("nobody is attached");
+    assert!(shard.decision.is_empty());
+    let subscription = durable(&mut shard, b"c.s", b"c.s").expect("there is room");
+    assert_ne!(queue, subscription);
+    assert_eq!(shard.queue(b"c.s"), queue);
+    let machine = &shard.machine;
+    machine
+        .decide_forget(b"c.s", &mut shard.decision)
+        .expect("nobody is attached");
+    shard.apply();
+    assert_eq!(shard.machine.queues().collect::<Vec<_>>(), [queue]);
+    shard.machine.check_invariants();
+}
+
+#[test]
+fn a_full_shard_refuses_a_durable_subscription_before_it_deletes_one() {
+    let mut shard = Shard::new();
+    durable(&mut shard, b"c.s", b"news").expect("there is room");
+    while shard.machine.queues().count() < LIMITS.queues_max {
+        shard.subscription(b"news");
+    }
+    let full = Refused::QueuesFull {
+        max: LIMITS.queues_max,
+    };
+    assert_eq!(durable(&mut shard, b"c.t", b"news"), Err(full));
+    durable(&mut shard, b"c.s", b"weather").expect("it takes the place of the former");
+    let news = shard.machine.queues().nth(1).expect("many are there");
+    for _ in 0..LIMITS.consumers_max {
+        shard.attach(news, 1);
+    }
+    let full = Refused::ConsumersFull {
+        max: LIMITS.consumers_max,
+    };
+    assert_eq!(durable(&mut shard, b"c.s", b"news"), Err(full));
+    assert!(shard.decision.is_empty());
+}

@@ -3,6 +3,7 @@
 use forebay_journal::ShardId;
 use rustc_hash::FxHashMap;
 
+use super::errand::Errand;
 use super::host::Lane;
 use crate::frontend::{Command, Frontend, Subscription};
 use crate::routing::shard_of;
@@ -36,6 +37,8 @@ pub(super) enum Pause {
     Held,
     /// The client does not read what it is sent.
     Output,
+    /// Several shards are being asked for it.
+    Errand,
 }
 
 /// How far a connection is on its way to the end.
@@ -68,6 +71,8 @@ pub(super) struct Connection {
     pub(super) pause: Option<Pause>,
     /// Shards that hold a message of it back.
     pub(super) held_by: Vec<ShardId>,
+    /// What several shards are being asked for it.
+    pub(super) errand: Option<Errand>,
     /// Whether the runtime was told to stop reading.
     pub(super) is_reading_stopped: bool,
     /// Receipt of the goodbye.
@@ -96,6 +101,7 @@ impl Connection {
             delivered_held: Vec::new(),
             pause: None,
             held_by: Vec::new(),
+            errand: None,
             is_reading_stopped: false,
             goodbye: Vec::new(),
             routing: Routing::default(),
@@ -110,6 +116,9 @@ impl Connection {
     pub(super) fn must_wait(&self, window_bytes: usize) -> Option<Pause> {
         if !self.held_by.is_empty() {
             return Some(Pause::Held);
+        }
+        if self.errand.is_some() {
+            return Some(Pause::Errand);
         }
         (self.pending_output() > window_bytes).then_some(Pause::Output)
     }
@@ -194,6 +203,8 @@ impl Routing {
             Command::Unsubscribe { subscription, .. } => {
                 self.subscriptions.remove(subscription).unwrap_or(own)
             }
+            // The name says nothing about where it is: all are asked, this one first.
+            Command::Forget { .. } => ShardId(0),
             Command::Settle { subscription, .. } => {
                 self.subscriptions.get(subscription).copied().unwrap_or(own)
             }

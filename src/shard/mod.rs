@@ -8,6 +8,7 @@ mod bodies;
 mod check;
 mod cold;
 mod connection;
+mod errand;
 mod gate;
 mod host;
 mod link;
@@ -121,6 +122,8 @@ pub struct Shard {
     dirty: VecDeque<ConnectionId>,
     /// Connections whose next command does not fit yet, in the order they began to wait.
     waiting: VecDeque<ConnectionId>,
+    /// Connections whose errand can go on.
+    answered: VecDeque<ConnectionId>,
     actions: VecDeque<Action>,
     stopping: Stopping,
 }
@@ -145,6 +148,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),
+            answered: VecDeque::new(),
             actions: VecDeque::new(),
             stopping: Stopping::No,
         }

@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
 use super::connection::{Connection, Pause, Phase};
+use super::errand::Errand;
 use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
 use super::peers::Peers;
@@ -19,6 +20,7 @@ struct Outbox<'a> {
     own: ShardId,
     connections: &'a mut FxHashMap<ConnectionId, Connection>,
     dirty: &'a mut VecDeque<ConnectionId>,
+    answered: &'a mut VecDeque<ConnectionId>,
     peers: &'a mut Peers,
 }
 
@@ -31,7 +33,9 @@ impl Replies for Outbox<'_> {
         let Some(connection) = self.connections.get_mut(&to) else {
             return;
         };
-        take_reply(connection, self.own, reply, delivered_bytes);
+        if take_reply(connection, self.own, reply, delivered_bytes) {
+            self.answered.push_back(to);
+        }
         if !connection.is_dirty {
             connection.is_dirty = true;
             self.dirty.push_back(to);
@@ -39,13 +43,28 @@ impl Replies for Outbox<'_> {
     }
 }
 
-/// What a reply means to its connection.
-fn take_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
+/// What a reply means to its connection. Returns whether its errand can go on.
+pub(super) fn take_reply(
+    connection: &mut Connection,
+    from: ShardId,
+    reply: &Reply<&[u8]>,
+    bytes: u64,
+) -> bool {
     match *reply {
-        Reply::Hold => return connection.held_by.push(from),
-        Reply::Resume => return connection.held_by.retain(|of| *of != from),
-        _ => {}
+        Reply::Hold => connection.held_by.push(from),
+        Reply::Resume => connection.held_by.retain(|of| *of != from),
+        Reply::Answered { .. } => return connection.note_answer(reply),
+        _ => {
+            let is_answer = connection.note_answer(reply);
+            pass_reply(connection, from, reply, bytes);
+            return is_answer;
+        }
     }
+    false
+}
+
+/// Passes a reply on to the client.
+fn pass_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, bytes: u64) {
     let is_last = match &mut connection.phase {
         // It does not go into the socket, so it must not count as handed over: the host would
         // settle what nobody got.
@@ -92,6 +111,17 @@ enum Progress {
     Broken,
     /// Nothing more is read.
     Ended,
+}
+
+impl Progress {
+    /// What follows a command, which may have begun an errand.
+    fn after(consumed: usize, pause: Option<Pause>, errand: Option<&Errand>) -> Self {
+        match (pause, errand) {
+            (Some(pause), _) => Self::Paused(consumed, pause),
+            (None, Some(_)) => Self::Paused(consumed, Pause::Errand),
+            (None, None) => Self::Consumed(consumed),
+        }
+    }
 }
 
 impl Shard {
@@ -217,6 +247,7 @@ impl Shard {
             frontend,
             output,
             routing,
+            errand,
             is_dirty,
             ..
         } = connection;
@@ -236,6 +267,7 @@ impl Shard {
             Step::Broken => Progress::Broken,
             Step::Command { consumed, command } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
+                *errand = Errand::of(&command, shard);
                 let pause = if shard == self.id {
                     let taken = host.handle(id, &command, now);
                     let waits = taken == Taken::YesButWait && command.is_message();
@@ -245,9 +277,7 @@ impl Shard {
                     // One command too many per connection is the price of knowing where it goes.
                     (!peers.admits(shard, lane)).then_some(Pause::Peer(shard, lane))
                 };
-                pause.map_or(Progress::Consumed(consumed), |pause| {
-                    Progress::Paused(consumed, pause)
-                })
+                Progress::after(consumed, pause, errand.as_ref())
             }
         }
     }
@@ -310,7 +340,7 @@ impl Shard {
             };
             let can_go_on = match connection.pause {
                 None => true,
-                Some(Pause::Output | Pause::Held) => {
+                Some(Pause::Output | Pause::Held | Pause::Errand) => {
                     connection.must_wait(self.window_bytes).is_none()
                 }
                 Some(Pause::Memory) => self.host.may_go_on(id, now),
@@ -415,7 +445,9 @@ impl Shard {
             Content::Replies(load) => {
                 for (to, reply, delivered_bytes) in load.replies() {
                     if let Some(connection) = self.connections.get_mut(&to) {
-                        take_reply(connection, from, &reply, delivered_bytes);
+                        if take_reply(connection, from, &reply, delivered_bytes) {
+                            self.answered.push_back(to);
+                        }
                         self.mark_dirty(to);
                     }
                 }
@@ -500,7 +532,7 @@ impl Shard {
     /// When to turn again if nothing happens, in monotonic microseconds.
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
         let has_work = self.host.has_work() && !self.is_stopping();
-        if has_work || !self.dirty.is_empty() {
+        if has_work || !self.dirty.is_empty() || !self.answered.is_empty() {
             return Some(now.monotonic_us);
         }
         let timers = [
@@ -518,12 +550,14 @@ impl Shard {
         self.run_timers(now);
         self.host.writer.handle_timeout(now.monotonic_us);
         self.peers.work(&mut self.host, now);
+        self.run_errands(now);
         self.resume_waiting(now);
         let is_stopping = self.is_stopping();
         let mut outbox = Outbox {
             own: self.id,
             connections: &mut self.connections,
             dirty: &mut self.dirty,
+            answered: &mut self.answered,
             peers: &mut self.peers,
         };
         self.host.finish_turn(is_stopping, now, &mut outbox);

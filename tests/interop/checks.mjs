@@ -205,6 +205,35 @@ async function topicsReachEverybodyWhoIsThere(version) {
   for (const client of [...listeners, producer, late]) await client.close();
 }
 
+async function durableSubscriptionsCollectUntilToldToGo(version) {
+  const where = fresh("topic");
+  const name = unique("d");
+  const clientId = `js-${clientName}-${run}-${name}`;
+  const durable = { "activemq.subscriptionName": name, "durable-subscription-name": name };
+  // A receipted command behind SUBSCRIBE proves that it was taken.
+  const attach = async () => {
+    const client = await open(version, { clientId });
+    const subscription = await client.subscribe(where, "auto", durable);
+    await client.send(fresh(), Buffer.from("fence"));
+    return [client, subscription];
+  };
+  await (await attach())[0].close();
+  const producer = await open(version);
+  for (const body of bodies(10)) await producer.send(where, body);
+  const [reader, collected] = await attach();
+  for (const body of bodies(10)) expect((await receive(collected)).body.equals(body), "not in order");
+  await reader.close();
+  const [client, subscription] = await attach();
+  await receiveNothing(subscription);
+  await subscription.unsubscribe(durable);
+  await producer.send(where, Buffer.from("nobody"));
+  await client.close();
+  const [late, anew] = await attach();
+  await receiveNothing(anew);
+  await late.close();
+  await producer.close();
+}
+
 async function unsubscribeStopsDeliveries(version) {
   const client = await open(version);
   const where = fresh();
@@ -257,6 +286,7 @@ const CHECKS = [
   [nackBringsItBack, SINCE_1_1],
   [consumersCompete, ALL],
   [topicsReachEverybodyWhoIsThere, ALL],
+  [durableSubscriptionsCollectUntilToldToGo, ALL],
   [unsubscribeStopsDeliveries, ALL],
   [heartBeatsKeepIdleConnections, SINCE_1_1],
   [anErrorEndsItsOwnConnectionOnly, ALL],

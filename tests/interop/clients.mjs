@@ -1,7 +1,7 @@
 // stompit and @stomp/stompjs behind one small interface, so that one list of checks drives both.
 //
 // A connection: version, heartBeat, send, subscribe, ack, nack, close, drop, bad, ended (a promise).
-// A subscription: next(ms) gives {headers, body} or null after that time; unsubscribe().
+// A subscription: next(ms) gives {headers, body} or null after that time; unsubscribe(headers).
 
 import net from "node:net";
 import { createRequire } from "node:module";
@@ -67,9 +67,10 @@ export const stompitClient = {
   versions: ["1.0", "1.1", "1.2"],
   escapes: ["1.1", "1.2"],
 
-  async open({ host, port, login, passcode, vhost, version, heartBeat }) {
+  async open({ host, port, login, passcode, vhost, version, heartBeat, clientId }) {
     const headers = { host: vhost, "accept-version": version, "heart-beat": heartBeat ?? "0,0" };
     if (login) Object.assign(headers, { login, passcode });
+    if (clientId) headers["client-id"] = clientId;
     const options = { host, port, connectHeaders: headers, resetDisconnect: false };
     if (heartBeat) {
       // After an orderly end it waits for the broker's FIN and still beats into the stream that it
@@ -118,7 +119,7 @@ export const stompitClient = {
         });
         return {
           next: (timeoutMs) => inbox.next(timeoutMs),
-          unsubscribe: () => command("UNSUBSCRIBE", { id: subscription.getId() }),
+          unsubscribe: (extra = {}) => command("UNSUBSCRIBE", { id: subscription.getId(), ...extra }),
         };
       },
       ack: (message) => command("ACK", settlement(message)),
@@ -191,12 +192,16 @@ export const stompjsClient = {
   // It sends headers of 1.1 unescaped, against STOMP 1.1 "Value Encoding".
   escapes: ["1.2"],
 
-  async open({ host, port, login, passcode, vhost, version, heartBeat }) {
+  async open({ host, port, login, passcode, vhost, version, heartBeat, clientId }) {
     const [outgoing, incoming] = (heartBeat ?? "0,0").split(",").map(Number);
     let socket;
     const client = new StompJs({
       webSocketFactory: () => (socket = new TcpSocket(host, port)),
-      connectHeaders: login ? { login, passcode, host: vhost } : { host: vhost },
+      connectHeaders: {
+        host: vhost,
+        ...(login ? { login, passcode } : {}),
+        ...(clientId ? { "client-id": clientId } : {}),
+      },
       reconnectDelay: 0,
       heartbeatOutgoing: outgoing,
       heartbeatIncoming: incoming,
@@ -244,8 +249,8 @@ export const stompjsClient = {
         }, "SUBSCRIBE");
         return {
           next: (timeoutMs) => inbox.next(timeoutMs),
-          unsubscribe: () =>
-            receipted((receipt) => subscription.unsubscribe({ receipt }), "UNSUBSCRIBE"),
+          unsubscribe: (extra = {}) =>
+            receipted((receipt) => subscription.unsubscribe({ receipt, ...extra }), "UNSUBSCRIBE"),
         };
       },
       ack: settle("ack"),

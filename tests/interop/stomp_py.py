@@ -18,6 +18,8 @@ TIMEOUT_S = 20.0
 SILENCE_S = 0.7
 """How long nothing must come where nothing is allowed to. A wait that ends early fails, never passes."""
 HEART_BEAT_MS = 500
+DURABLE = ("activemq.subscriptionName", "durable-subscription-name")
+"""Headers that name a durable subscription, of ActiveMQ and of Artemis."""
 
 LOGIN = os.environ.get("STOMP_LOGIN")
 PASSCODE = os.environ.get("STOMP_PASSCODE")
@@ -70,7 +72,7 @@ class Inbox(stomp.ConnectionListener):
 class Client:
     """One connection, with waits that name what did not come."""
 
-    def __init__(self, address, version="1.2", heart_beats=(0, 0)):
+    def __init__(self, address, version="1.2", heart_beats=(0, 0), client_id=None):
         host, port = address.rsplit(":", 1)
         kind = KINDS[version]
         options = {"auto_decode": False, "reconnect_attempts_max": 1}
@@ -82,7 +84,8 @@ class Client:
         self.connection = kind([(host, int(port))], **options)
         self.inbox = Inbox()
         self.connection.set_listener("inbox", self.inbox)
-        self.connection.connect(LOGIN, PASSCODE, wait=True)
+        headers = {"client-id": client_id} if client_id else {}
+        self.connection.connect(LOGIN, PASSCODE, wait=True, headers=headers)
         expect(self.inbox.connected, "no CONNECTED")
 
     def send(self, address, body, **headers):
@@ -100,12 +103,14 @@ class Client:
             raise Failure(f"no receipt {receipt}{error}") from None
         expect(got == receipt, f"receipt {got} instead of {receipt}")
 
-    def subscribe(self, address, ack="auto", prefetch=None):
+    def subscribe(self, address, ack="auto", prefetch=None, durable=None):
         name = f"sub{next(COUNTER)}"
         receipt = f"b{name}"
         headers = {"receipt": receipt}
         if prefetch:
             headers |= {"activemq.prefetchSize": str(prefetch), "prefetch-count": str(prefetch)}
+        if durable:
+            headers |= dict.fromkeys(DURABLE, durable)
         # A 1.0 broker need not name the subscription in MESSAGE: then the destination is the key.
         self.inbox.messages.setdefault(name, queue.Queue())
         self.connection.subscribe(address, id=name, ack=ack, headers=headers)
@@ -138,9 +143,10 @@ class Client:
             act(frame.headers["message-id"], receipt=receipt)
         self.wait_receipt(receipt)
 
-    def unsubscribe(self, subscription):
+    def unsubscribe(self, subscription, durable=None):
         receipt = f"u{subscription}"
-        self.connection.unsubscribe(id=subscription, receipt=receipt)
+        headers = dict.fromkeys(DURABLE, durable) if durable else {}
+        self.connection.unsubscribe(id=subscription, receipt=receipt, headers=headers)
         self.wait_receipt(receipt)
 
     def close(self):
@@ -343,6 +349,31 @@ def topics_reach_everybody_who_is_there(address, version):
         client.close()
 
 
+def durable_subscriptions_collect_until_told_to_go(address, version):
+    where, name = fresh("topic"), f"d{next(COUNTER)}"
+    whose = f"py-{RUN}-{name}"
+    client = Client(address, version, client_id=whose)
+    client.subscribe(where, durable=name)
+    client.close()
+    producer = Client(address, version)
+    for body in bodies(10):
+        producer.send(where, body)
+    for left in (10, 0):
+        client = Client(address, version, client_id=whose)
+        subscription = client.subscribe(where, durable=name)
+        for body in bodies(left):
+            got = client.receive(subscription).body
+            expect(got == body, f"{got!r} instead of {body!r}")
+        client.receive_nothing(subscription)
+        if left:
+            client.close()
+    client.unsubscribe(subscription, durable=name)
+    producer.send(where, b"nobody")
+    client.receive_nothing(client.subscribe(where, durable=name))
+    client.close()
+    producer.close()
+
+
 def unsubscribe_stops_deliveries(address, version):
     client = Client(address, version)
     where = fresh()
@@ -411,6 +442,7 @@ CHECKS = [
     (nack_brings_it_back, SINCE_1_1),
     (consumers_compete, ALL),
     (topics_reach_everybody_who_is_there, ALL),
+    (durable_subscriptions_collect_until_told_to_go, ALL),
     (unsubscribe_stops_deliveries, ALL),
     (heart_beats_keep_idle_connections, SINCE_1_1),
     (an_error_ends_its_own_connection_only, ALL),

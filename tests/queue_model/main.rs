@@ -7,6 +7,7 @@ mod journal;
 mod model;
 mod replay;
 mod rig;
+mod subscription;
 
 use std::cell::Cell;
 
@@ -64,6 +65,17 @@ enum Op {
     },
     DefineDurableTopicQueue {
         to: u8,
+    },
+    SubscribeDurably {
+        name: u8,
+        to: u8,
+        credit: u8,
+    },
+    Forget {
+        name: u8,
+    },
+    Unsubscribe {
+        who: u8,
     },
     Upload {
         fragments: u8,
@@ -173,6 +185,14 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
         1 => any::<u8>().prop_map(|which| Op::Delete { which }),
         1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
+        6 => any::<(u8, u8, u8)>().prop_map(|(name, to, credit)| Op::SubscribeDurably {
+            name,
+            // Mostly the topic it had.
+            to: if to < 60 { to } else { name },
+            credit: credit % 12,
+        }),
+        1 => any::<u8>().prop_map(|name| Op::Forget { name }),
+        1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
         3 => (pick(), 1..4_u64)
@@ -214,6 +234,9 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Expire { now } => rig.expire(*now),
         Op::Delete { which } => rig.delete(*which),
         Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
+        Op::SubscribeDurably { name, to, credit } => rig.subscribe_durably(*name, *to, *credit),
+        Op::Forget { name } => rig.forget(*name),
+        Op::Unsubscribe { who } => rig.unsubscribe(*who),
         Op::Upload { fragments } => drop(rig.upload(*fragments)),
         Op::Abandon { which } => rig.abandon(*which),
         Op::StageSettle { pick, transaction } => rig.stage_settle(pick, *transaction),

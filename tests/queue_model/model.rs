@@ -38,6 +38,8 @@ pub(crate) struct Queue {
     pub(crate) address: String,
     /// Segment of its definition; none if it dies with the process.
     pub(crate) defined_in: Option<SegmentId>,
+    /// Its name, if it is a durable subscription.
+    pub(crate) subscription: Option<String>,
     pub(crate) messages: BTreeMap<u64, Message>,
 }
 
@@ -149,6 +151,14 @@ impl Model {
             found.partition(|(_, queue)| queue.defined_in.is_some());
         let ids = |list: Vec<(&u64, &Queue)>| list.into_iter().map(|(id, _)| *id).collect();
         (ids(durable), ids(volatile))
+    }
+
+    /// The durable subscription of this name, and whether somebody is attached to it.
+    pub(crate) fn subscription(&self, name: &str) -> Option<(u64, bool)> {
+        let mut queues = self.queues.iter();
+        let (id, _) = queues.find(|(_, queue)| queue.subscription.as_deref() == Some(name))?;
+        let is_used = self.consumers.values().any(|c| c.queue == *id);
+        Some((*id, is_used))
     }
 
     pub(crate) fn insert(&mut self, id: u64, queues: &[u64], message: &Message) {

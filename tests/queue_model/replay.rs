@@ -10,6 +10,7 @@ use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
 use super::model::{Message, Queue, State};
 use super::rig::{LIMITS, Rig};
+use super::subscription::{NAMES, forgotten};
 
 impl Rig {
     pub(crate) fn seal(&mut self) {
@@ -111,6 +112,10 @@ impl Rig {
         if has_open {
             return;
         }
+        for name in 0..NAMES {
+            let facts = [&self.machine, &replayed].map(|machine| forgotten(machine, name));
+            assert_eq!(facts[0], facts[1], "durable subscription {name}");
+        }
         for queue in self.machine.queues() {
             if self.machine.is_durable(queue) == Some(true) {
                 let durable = |one: &Queued| matches!(one.place, Place::Journal(_));
@@ -134,6 +139,7 @@ impl Rig {
         for (id, queue) in &model.queues {
             self.compare_queue(*id, queue);
         }
+        self.compare_subscriptions();
         assert_eq!(self.slots, model.slots(), "volatile bodies");
         let segments = model.segments();
         let mut segment = self.journal.oldest();

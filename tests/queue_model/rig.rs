@@ -62,7 +62,7 @@ pub(crate) struct Sending {
     pub(crate) transaction: u64,
 }
 
-fn address_of(number: u8) -> String {
+pub(crate) fn address_of(number: u8) -> String {
     format!("address.{}", number % 3)
 }
 
@@ -139,7 +139,7 @@ impl Rig {
         place
     }
 
-    fn apply_decision(&mut self) -> Vec<(Place, Vec<Effect>)> {
+    pub(crate) fn apply_decision(&mut self) -> Vec<(Place, Vec<Effect>)> {
         let decision = core::mem::take(&mut self.decision);
         let done = decision
             .facts()
@@ -151,7 +151,7 @@ impl Rig {
 
     // ---- queues ----
 
-    fn define(&mut self, queue: QueueId, routing: Routing, address: &str, place: Place) {
+    pub(crate) fn define(&mut self, queue: QueueId, routing: Routing, address: &str, place: Place) {
         let defined_in = match place {
             Place::Journal(location) => Some(location.segment()),
             Place::Volatile(_) => None,
@@ -164,6 +164,7 @@ impl Rig {
             routing,
             address,
             defined_in,
+            subscription: None,
             messages,
         };
         self.model.queues.insert(queue.0, queue_model);
@@ -205,7 +206,7 @@ impl Rig {
         Some(queue)
     }
 
-    /// A durable queue at a multicast address: a durable subscription, one day.
+    /// A durable queue at a multicast address that is no subscription.
     pub(crate) fn define_durable_topic_queue(&mut self, to: u8) {
         let address = address_of(to);
         let queue = self.machine.queue_floor();
@@ -214,9 +215,10 @@ impl Rig {
             routing: Routing::Multicast,
             flags: QueueFlags {
                 is_auto_created: false,
+                is_subscription: false,
             },
             address: address.as_bytes(),
-            name: b"durable",
+            name: b"durable.0",
         });
         if self.model.queues.len() < LIMITS.queues_max {
             let (place, _) = self.apply(&fact, Place::NONE);
@@ -417,7 +419,7 @@ impl Rig {
     }
 
     /// `credit`: messages, 10 and 11 for no limit; from 12 on with a limit in bytes beside it.
-    fn attach(&mut self, queue: QueueId, credit: u8, rank: Rank) {
+    pub(crate) fn attach(&mut self, queue: QueueId, credit: u8, rank: Rank) {
         let credit_bytes = (credit >= 12).then_some(BYTES_IN_FLIGHT);
         let credit = credit % 12;
         let number = self.model.next_consumer;
@@ -464,7 +466,7 @@ impl Rig {
     }
 
     /// Any consumer that ever was in this run, with whether it still is.
-    fn consumer(&self, who: u8) -> Option<(usize, ConsumerId, bool)> {
+    pub(crate) fn consumer(&self, who: u8) -> Option<(usize, ConsumerId, bool)> {
         let number = match nth(self.model.consumers.keys(), who) {
             Some(number) if who < 240 => number,
             _ => nth(self.ids.keys(), who)?,

@@ -71,6 +71,9 @@ pub enum Routing {
 pub struct QueueFlags {
     /// The queue made itself when a client named it.
     pub is_auto_created: bool,
+    /// The queue is a durable subscription to its address: its name finds it, and it stays until
+    /// somebody unsubscribes.
+    pub is_subscription: bool,
 }
 
 /// How a delivery ended for good.

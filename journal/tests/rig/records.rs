@@ -53,6 +53,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
             routing: pick(random, &[Routing::Anycast, Routing::Multicast]),
             flags: QueueFlags {
                 is_auto_created: random.below(2) == 0,
+                is_subscription: random.below(2) == 0,
             },
             address: head,
             name: body,

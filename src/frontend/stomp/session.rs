@@ -44,6 +44,8 @@ pub struct Session {
     pub(super) settings: Rc<Settings>,
     /// What CONNECTED called the session: no other connection has it, also not after a restart.
     pub(super) name: String,
+    /// Whose durable subscriptions it may have, as CONNECT says.
+    pub(super) client_id: Option<Box<str>>,
     pub(super) subscriptions: FxHashMap<u32, Subscribed>,
     pub(super) names: Names,
     pub(super) next_subscription: u32,
@@ -62,6 +64,7 @@ pub(super) enum Text<'a> {
     Given(&'a [u8]),
     Address,
     Head,
+    Name,
     Receipt,
 }
 
@@ -69,6 +72,7 @@ pub(super) enum Text<'a> {
 pub(super) struct Scratch {
     address: Vec<u8>,
     head: Vec<u8>,
+    pub(super) name: Vec<u8>,
     receipt: Vec<u8>,
 }
 
@@ -78,6 +82,7 @@ impl Scratch {
             Text::Given(bytes) => bytes,
             Text::Address => &self.address,
             Text::Head => &self.head,
+            Text::Name => &self.name,
             Text::Receipt => &self.receipt,
         }
     }
@@ -139,6 +144,7 @@ impl Session {
             engine: Connection::new(settings.limits, now),
             settings,
             name,
+            client_id: None,
             subscriptions: FxHashMap::default(),
             names: Names::default(),
             next_subscription: 0,
@@ -221,7 +227,7 @@ impl Session {
         }
     }
 
-    fn connect(&self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn connect(&mut self, connect: &Connect<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
         let login = connect.login.map(|value| value.decode());
         let passcode = connect.passcode.map(|value| value.decode());
         if !self
@@ -232,6 +238,8 @@ impl Session {
             let details = "The login and passcode headers do not name a user of this broker.";
             return Err((Unusable::new("access refused", details), None));
         }
+        let client_id = connect.client_id.map(|value| value.decode());
+        self.client_id = client_id.filter(|id| !id.is_empty()).map(Into::into);
         encode::connected(
             out,
             &Connected {
@@ -374,7 +382,7 @@ impl Session {
                 shard,
                 subscription,
             } => self.end_browsing(*shard, *subscription, out),
-            Reply::Synced | Reply::Hold | Reply::Resume => {}
+            Reply::Answered { .. } | Reply::Synced | Reply::Hold | Reply::Resume => {}
         }
         true
     }

@@ -1,13 +1,17 @@
 //! Subscriptions of one STOMP connection: the client's names and ours.
+//!
+//! A durable subscription is named `<client-id>.<name>` in the node, as in Artemis. Dots and
+//! backslashes of the client id are escaped, so that no client reaches those of another one.
 
+use forebay_journal::format::Routing;
 use rustc_hash::FxHashMap;
 
 use super::session::{Refused, Session, Text, owned};
 use super::{Resolved, Unusable, resolve, temporary};
 use crate::frontend::{Command, SubscribeCommand, Subscription};
+use crate::limits::ADDRESS_SIZE_MAX_BYTES;
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Rank, Settlement};
-use forebay_journal::format::Routing;
 
 /// One subscription as the client knows it.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct Subscribed {
     /// The destination as the client wrote it: goes back with each message.
     pub(super) destination: Box<str>,
     pub(super) ack: AckMode,
+    /// Its name if it is durable, as the client wrote it.
+    pub(super) durable_name: Option<Box<str>>,
 }
 
 /// Our names by the client's. In STOMP 1.0 the destination may stand for the id.
@@ -24,20 +30,39 @@ pub(super) struct Subscribed {
 pub(super) struct Names {
     by_id: FxHashMap<Box<str>, Subscription>,
     by_destination: FxHashMap<Box<str>, Subscription>,
+    by_durable_name: FxHashMap<Box<str>, Subscription>,
 }
 
 impl Names {
     pub(super) fn by_id(&self, id: &str) -> Option<Subscription> {
         self.by_id.get(id).copied()
     }
+
+    fn insert(&mut self, subscription: Subscription, subscribed: &Subscribed) {
+        match &subscribed.id {
+            Some(id) => self.by_id.insert(id.clone(), subscription),
+            None => self
+                .by_destination
+                .insert(subscribed.destination.clone(), subscription),
+        };
+        if let Some(name) = &subscribed.durable_name {
+            self.by_durable_name.insert(name.clone(), subscription);
+        }
+    }
+
+    fn remove(&mut self, subscribed: &Subscribed) {
+        match &subscribed.id {
+            Some(id) => self.by_id.remove(id),
+            None => self.by_destination.remove(&subscribed.destination),
+        };
+        if let Some(name) = &subscribed.durable_name {
+            self.by_durable_name.remove(name);
+        }
+    }
 }
 
-/// Headers of SUBSCRIBE and UNSUBSCRIBE that make a subscription durable.
-const DURABLE: [&str; 3] = [
-    "activemq.subscriptionName",
-    "durable-subscriber-name",
-    "durable-subscription-name",
-];
+/// Longest name of a durable subscription in the node: it is journaled beside an address.
+const NAME_SIZE_MAX: usize = ADDRESS_SIZE_MAX_BYTES as usize;
 /// Headers that name the messages in flight: ActiveMQ's word and RabbitMQ's.
 const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
 /// Headers that say who is served first: ActiveMQ's word and that of Artemis and RabbitMQ.
@@ -116,15 +141,13 @@ impl Session {
         };
         let rank = rank(&subscribe.headers).map_err(refused)?;
         let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
+        let durable_name = subscribe.headers.durable_name().map(|name| name.decode());
+        if let Some(name) = &durable_name {
+            self.check_durable(routing, name).map_err(refused)?;
+        }
         let subscription = Subscription(self.next_subscription);
         self.next_subscription += 1;
-        match &id {
-            Some(id) => self.names.by_id.insert((**id).into(), subscription),
-            None => self
-                .names
-                .by_destination
-                .insert((*given).into(), subscription),
-        };
+        let is_durable = durable_name.is_some();
         let subscribed = Subscribed {
             id: id.map(Into::into),
             destination: (*given).into(),
@@ -134,7 +157,9 @@ impl Session {
             } else {
                 subscribe.ack
             },
+            durable_name: durable_name.map(Into::into),
         };
+        self.names.insert(subscription, &subscribed);
         self.subscriptions.insert(subscription.0, subscribed);
         Ok(Command::Subscribe(SubscribeCommand {
             subscription,
@@ -142,6 +167,7 @@ impl Session {
             address: self.scratch().address(&destination, address),
             is_temporary,
             is_browser,
+            durable_name: is_durable.then_some(Text::Name),
             credit,
             credit_bytes: window.filter(|bytes| *bytes > 0),
             settlement: match subscribe.ack {
@@ -161,12 +187,6 @@ impl Session {
     ) -> Result<(), Unusable> {
         if subscribe.selector.is_some() {
             return Err(Unusable::not_offered("selector"));
-        }
-        if let Some(header) = DURABLE
-            .iter()
-            .find(|key| subscribe.headers.first(key).is_some())
-        {
-            return Err(Unusable::not_offered(header));
         }
         let max = self.settings.subscriptions_max;
         if self.subscriptions.len() >= max {
@@ -204,27 +224,101 @@ impl Session {
         unsubscribe: &Unsubscribe<'a>,
     ) -> Result<Command<Text<'a>>, Refused> {
         let refused = |unusable| (unusable, owned(unsubscribe.receipt));
-        if let Some(header) = DURABLE
-            .iter()
-            .find(|key| unsubscribe.headers.first(key).is_some())
-        {
-            return Err(refused(Unusable::not_offered(header)));
+        if let Some(name) = unsubscribe.headers.durable_name() {
+            let name = name.decode();
+            return self
+                .unsubscribe_durably(unsubscribe, &name)
+                .map_err(refused);
         }
+        let names = &self.names;
         let subscription = match (unsubscribe.id, unsubscribe.destination) {
-            (Some(id), _) => self.names.by_id.remove(&*id.decode()),
-            (None, Some(destination)) => self.names.by_destination.remove(&*destination.decode()),
+            (Some(id), _) => names.by_id(&id.decode()),
+            (None, Some(destination)) => names.by_destination.get(&*destination.decode()).copied(),
             (None, None) => None,
         };
         let Some(subscription) = subscription else {
             let details = "UNSUBSCRIBE names no subscription of this connection.";
             return Err(refused(Unusable::new("no such subscription", details)));
         };
-        self.subscriptions.remove(&subscription.0);
-        self.outstanding.forget(subscription);
-        let receipt = self.scratch().receipt(unsubscribe.receipt);
-        Ok(Command::Unsubscribe {
-            subscription,
-            receipt,
+        Ok(self.end(subscription, false, unsubscribe))
+    }
+
+    /// Ends a durable subscription for good, of this connection or one nobody is attached to.
+    fn unsubscribe_durably<'a>(
+        &mut self,
+        unsubscribe: &Unsubscribe<'a>,
+        name: &str,
+    ) -> Result<Command<Text<'a>>, Unusable> {
+        self.check_durable(Routing::Multicast, name)?;
+        let own = self.names.by_durable_name.get(name).copied();
+        let by_id = unsubscribe.id.and_then(|id| self.names.by_id(&id.decode()));
+        if by_id.is_some() && by_id != own {
+            let details = format!("The subscription with that id is not the durable one {name:?}.");
+            return Err(Unusable::new("two subscriptions named", details));
+        }
+        if let Some(subscription) = own {
+            return Ok(self.end(subscription, true, unsubscribe));
+        }
+        Ok(Command::Forget {
+            name: Text::Name,
+            receipt: self.scratch().receipt(unsubscribe.receipt),
         })
+    }
+
+    fn end<'a>(
+        &mut self,
+        subscription: Subscription,
+        is_for_good: bool,
+        unsubscribe: &Unsubscribe<'a>,
+    ) -> Command<Text<'a>> {
+        if let Some(subscribed) = self.subscriptions.remove(&subscription.0) {
+            self.names.remove(&subscribed);
+        }
+        self.outstanding.forget(subscription);
+        Command::Unsubscribe {
+            subscription,
+            is_for_good,
+            receipt: self.scratch().receipt(unsubscribe.receipt),
+        }
+    }
+
+    /// Checks what a durable subscription needs, and writes its name in the node into the scratch.
+    fn check_durable(&mut self, routing: Routing, name: &str) -> Result<(), Unusable> {
+        if routing == Routing::Anycast {
+            let details = "Only topics have durable subscriptions: a queue keeps its messages.";
+            return Err(Unusable::new("durable subscription to a queue", details));
+        }
+        let Some(client_id) = self.client_id.clone() else {
+            let details = "A durable subscription belongs to the client that the header client-id \
+                of CONNECT names, and there was none.";
+            return Err(Unusable::new("client-id missing", details));
+        };
+        if name.is_empty() {
+            let details = "The name of the durable subscription is empty.";
+            return Err(Unusable::new(
+                "durable subscription without a name",
+                details,
+            ));
+        }
+        let node_name = &mut self.scratch().name;
+        node_name.clear();
+        for byte in client_id.bytes() {
+            if matches!(byte, b'.' | b'\\') {
+                node_name.push(b'\\');
+            }
+            node_name.push(byte);
+        }
+        node_name.push(b'.');
+        node_name.extend_from_slice(name.as_bytes());
+        let size = node_name.len();
+        if size > NAME_SIZE_MAX {
+            let details =
+                format!("client-id and name make {size} bytes; {NAME_SIZE_MAX} are the most.");
+            return Err(Unusable::new(
+                "durable subscription's name too long",
+                details,
+            ));
+        }
+        Ok(())
     }
 }

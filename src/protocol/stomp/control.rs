@@ -150,6 +150,8 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A durable subscription has a name of its own, also for a connection that has no id for it.
+    ///
     /// Source: STOMP 1.2 "UNSUBSCRIBE" (`id`), STOMP 1.0 "UNSUBSCRIBE" (either of the two).
     fn unsubscribe(
         self,
@@ -160,7 +162,7 @@ impl<'a> Fields<'a> {
             Version::V1_0 => self.id.is_some() || self.destination.is_some(),
             Version::V1_1 | Version::V1_2 => self.id.is_some(),
         };
-        if !is_named {
+        if !is_named && headers.durable_name().is_none() {
             let command = Command::Unsubscribe;
             return Err(ErrorKind::MissingHeader {
                 command,

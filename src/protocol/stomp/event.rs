@@ -117,9 +117,9 @@ pub struct Subscribe<'a> {
 /// `UNSUBSCRIBE`. Source: STOMP 1.2 "UNSUBSCRIBE".
 #[derive(Debug)]
 pub struct Unsubscribe<'a> {
-    /// The subscription; always there from 1.1 on.
+    /// The subscription; always there from 1.1 on, but where a durable one is named.
     pub id: Option<Value<'a>>,
-    /// In 1.0 the destination may stand for the id; one of the two is there.
+    /// In 1.0 the destination may stand for the id; one of the two is there, or such a name.
     pub destination: Option<Value<'a>>,
     /// The receipt wanted.
     pub receipt: Option<Value<'a>>,

@@ -125,6 +125,18 @@ impl<'a> Headers<'a> {
             .map(|(_, value)| value)
     }
 
+    /// Returns the name of a durable subscription, if the headers have one.
+    ///
+    /// Source: `activemq.subscriptionName` of ActiveMQ, the others of Artemis.
+    pub fn durable_name(&self) -> Option<Value<'a>> {
+        let names = [
+            "activemq.subscriptionName",
+            "durable-subscriber-name",
+            "durable-subscription-name",
+        ];
+        names.into_iter().find_map(|name| self.first(name))
+    }
+
     /// Wraps the text of a line of these headers.
     pub(super) fn value(&self, text: &'a str) -> Value<'a> {
         let may_be_escaped = !self.is_plain && self.rules.escapes != Escapes::None;

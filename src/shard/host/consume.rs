@@ -23,39 +23,44 @@ impl Host {
     pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
         let receipt = subscribe.receipt.map(Text::new);
         match self.try_subscribe(link, subscribe) {
-            Ok(lsn) => self.confirm(link, lsn, receipt),
+            Ok((lsn, existed)) if subscribe.durable_name.is_some() => {
+                self.answer(link, lsn, existed);
+            }
+            Ok((lsn, _)) => self.confirm(link, lsn, receipt),
             Err(refusal) => self.refuse(link, refusal, receipt),
         }
     }
 
+    /// Attaches a consumer; tells what has to be durable, and whether its queue was there before.
     fn try_subscribe(
         &mut self,
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
-    ) -> Result<Lsn, Refusal> {
-        let decided = match subscribe.routing {
-            Routing::Anycast if subscribe.is_temporary => self
+    ) -> Result<(Lsn, bool), Refusal> {
+        let (address, decision) = (subscribe.address, &mut self.decision);
+        let decided = match (subscribe.routing, subscribe.durable_name) {
+            (Routing::Anycast, _) if subscribe.is_temporary => {
+                self.machine.decide_temporary_queue(address, decision)
+            }
+            (Routing::Anycast, _) => self.machine.decide_queue(address, decision),
+            (Routing::Multicast, None) => self.machine.decide_subscription(address, decision),
+            (Routing::Multicast, Some(name)) => self
                 .machine
-                .decide_temporary_queue(subscribe.address, &mut self.decision),
-            Routing::Anycast => self
-                .machine
-                .decide_queue(subscribe.address, &mut self.decision),
-            Routing::Multicast => self
-                .machine
-                .decide_subscription(subscribe.address, &mut self.decision),
+                .decide_durable_subscription(name, address, decision),
         };
         let queue = decided.map_err(Refusal::Queue)?;
+        let existed = self.decision.is_empty();
         let lsn = match self.commit_decision() {
             Ok(lsn) => lsn,
             Err(AppendError::Failed(failure)) => {
                 self.fail(super::Failure::Write(failure));
-                return Ok(Lsn::ZERO.plus(u64::MAX));
+                return Ok((Lsn::ZERO.plus(u64::MAX), existed));
             }
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         };
         if subscribe.is_browser {
             self.begin_browsing(link, subscribe.subscription, queue);
-            return Ok(lsn);
+            return Ok((lsn, existed));
         }
         let attachment = Attachment {
             queue,
@@ -70,13 +75,14 @@ impl Host {
         let link = self.link(link);
         link.consumers.push((subscribe.subscription, consumer));
         link.last_lsn = link.last_lsn.max(lsn);
-        Ok(lsn)
+        Ok((lsn, existed))
     }
 
     pub(super) fn unsubscribe(
         &mut self,
         link: ConnectionId,
         subscription: Subscription,
+        is_for_good: bool,
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
         let Some(consumer) = self
@@ -91,7 +97,7 @@ impl Host {
             }
             return Ok(());
         };
-        let lsn = self.detach_consumer(consumer)?;
+        let lsn = self.detach_consumer(consumer, is_for_good)?;
         let held = self.link(link);
         held.remove(subscription);
         held.last_lsn = held.last_lsn.max(lsn);
@@ -99,13 +105,38 @@ impl Host {
         Ok(())
     }
 
-    /// Gives back what the consumer holds, then takes it away.
-    fn detach_consumer(&mut self, consumer: ConsumerId) -> Result<Lsn, AppendError> {
-        if self
-            .machine
-            .decide_detach(consumer, &mut self.decision)
-            .is_err()
-        {
+    /// Deletes the durable subscription of this name if nobody is attached to it.
+    pub(super) fn forget(
+        &mut self,
+        link: ConnectionId,
+        name: &Text,
+        receipt: Option<&Text>,
+    ) -> Result<(), AppendError> {
+        let decided = self.machine.decide_forget(name.bytes(), &mut self.decision);
+        if let Err(refused) = decided {
+            self.refuse(link, Refusal::Queue(refused), receipt.cloned());
+            return Ok(());
+        }
+        let existed = !self.decision.is_empty();
+        let lsn = self.commit_decision()?;
+        self.answer(link, lsn, existed);
+        Ok(())
+    }
+
+    /// Gives back what the consumer holds, then takes it away; `is_for_good`: with its queue, if
+    /// that is a durable subscription.
+    fn detach_consumer(
+        &mut self,
+        consumer: ConsumerId,
+        is_for_good: bool,
+    ) -> Result<Lsn, AppendError> {
+        let decided = if is_for_good {
+            self.machine
+                .decide_unsubscribe(consumer, &mut self.decision)
+        } else {
+            self.machine.decide_detach(consumer, &mut self.decision)
+        };
+        if decided.is_err() {
             // Its queue was deleted, and it with it.
             return Ok(Lsn::ZERO);
         }
@@ -119,7 +150,7 @@ impl Host {
         let held = self.links.get(&link);
         let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
-            self.detach_consumer(consumer)?;
+            self.detach_consumer(consumer, false)?;
             self.link(link).remove(subscription);
         }
         if let Some(held) = self.links.get_mut(&link) {

@@ -55,6 +55,7 @@ pub(super) trait Replies {
 enum Parked {
     Receipt { link: ConnectionId, receipt: Text },
     Deliver(Delivery),
+    Answered { link: ConnectionId, existed: bool },
     Synced { link: ConnectionId },
     Freed { oldest: SegmentId },
 }
@@ -72,6 +73,12 @@ enum Deferred {
     Unsubscribe {
         link: ConnectionId,
         subscription: Subscription,
+        is_for_good: bool,
+        receipt: Option<Text>,
+    },
+    Forget {
+        link: ConnectionId,
+        name: Text,
         receipt: Option<Text>,
     },
     Sync {
@@ -152,6 +159,7 @@ pub(super) struct Host {
 enum Answer {
     Receipt(Text),
     Refused(Refusal, Option<Text>),
+    Answered { existed: bool },
     Synced,
     Hold,
     Resume,
@@ -234,14 +242,25 @@ impl Host {
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
             Command::Unsubscribe {
                 subscription,
+                is_for_good,
                 receipt,
             } => {
                 let receipt = receipt.map(Text::new);
                 self.run(Deferred::Unsubscribe {
                     link,
                     subscription,
+                    is_for_good,
                     receipt,
                 });
+            }
+            Command::Forget { name, receipt } => {
+                let (name, receipt) = (Text::new(name), receipt.map(Text::new));
+                let forget = Deferred::Forget {
+                    link,
+                    name,
+                    receipt,
+                };
+                self.run(forget);
             }
             Command::Settle {
                 subscription,
@@ -285,8 +304,14 @@ impl Host {
             Deferred::Unsubscribe {
                 link,
                 subscription,
+                is_for_good,
                 receipt,
-            } => self.unsubscribe(*link, *subscription, receipt.as_ref()),
+            } => self.unsubscribe(*link, *subscription, *is_for_good, receipt.as_ref()),
+            Deferred::Forget {
+                link,
+                name,
+                receipt,
+            } => self.forget(*link, name, receipt.as_ref()),
             Deferred::Sync { link } => {
                 self.sync(*link);
                 Ok(())
@@ -323,6 +348,18 @@ impl Host {
             self.answers.push_back((link, Answer::Receipt(receipt)));
         } else {
             self.gate.park(lsn, Parked::Receipt { link, receipt });
+        }
+    }
+
+    /// Answers a command about a durable subscription when everything so far is durable: what it
+    /// found may be another connection's doing of just now.
+    fn answer(&mut self, link: ConnectionId, lsn: Lsn, existed: bool) {
+        let last = Lsn::ZERO.plus(self.writer.next_lsn().get() - 1);
+        let lsn = lsn.max(last);
+        if lsn < self.writer.durable_end() {
+            self.answers.push_back((link, Answer::Answered { existed }));
+        } else {
+            self.gate.park(lsn, Parked::Answered { link, existed });
         }
     }
 
@@ -459,6 +496,9 @@ impl Host {
                         self.wake_link(delivery.link);
                     }
                 }
+                Parked::Answered { link, existed } => {
+                    replies.reply(link, &Reply::Answered { existed }, 0);
+                }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
                 Parked::Freed { oldest } => {
                     self.space.freed(oldest);
@@ -475,6 +515,7 @@ impl Host {
                     refusal: *refusal,
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
+                Answer::Answered { existed } => Reply::Answered { existed: *existed },
                 Answer::Synced => Reply::Synced,
                 Answer::Hold => Reply::Hold,
                 Answer::Resume => Reply::Resume,

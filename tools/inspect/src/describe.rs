@@ -124,13 +124,18 @@ impl Describer {
                 address,
                 name: queue_name,
             } => format!(
-                "queue {} named {} at address {}, {}{}",
+                "queue {} named {} at address {}, {}{}{}",
                 queue.0,
                 name(queue_name),
                 name(address),
                 routing_name(routing),
                 if flags.is_auto_created {
                     ", made itself"
+                } else {
+                    ""
+                },
+                if flags.is_subscription {
+                    ", durable subscription"
                 } else {
                     ""
                 }
@@ -390,6 +395,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "address": text_or_base64(address),
             "routing": routing_name(routing),
             "is_auto_created": flags.is_auto_created,
+            "is_subscription": flags.is_subscription,
         }),
         Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
         _ => return None,

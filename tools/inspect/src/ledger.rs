@@ -16,6 +16,7 @@ pub(crate) struct QueueName {
     pub(crate) name: Vec<u8>,
     pub(crate) routing: Routing,
     pub(crate) is_auto_created: bool,
+    pub(crate) is_subscription: bool,
 }
 
 /// What counts of a message in a queue.
@@ -153,6 +154,7 @@ impl Ledger {
                     name: name.to_vec(),
                     routing,
                     is_auto_created: flags.is_auto_created,
+                    is_subscription: flags.is_subscription,
                 });
             }
             Record::QueueDelete { queue } => {

@@ -245,7 +245,7 @@ fn epoch_start<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
 
 fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let fixed: &raw::QueueDefine = reader.fixed()?;
-    zero("reserved", fixed.reserved.get().into())?;
+    zero("reserved", fixed.reserved.into())?;
     let address = reader.bytes(fixed.address_size.get().into())?;
     let name = reader.bytes(fixed.name_size.get().into())?;
     Ok(Record::QueueDefine {
@@ -262,6 +262,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
         },
         flags: QueueFlags {
             is_auto_created: boolean("is_auto_created", fixed.is_auto_created)?,
+            is_subscription: boolean("is_subscription", fixed.is_subscription)?,
         },
         address,
         name,

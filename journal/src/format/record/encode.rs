@@ -152,7 +152,8 @@ fn encode_queue(record: &Record<'_>, out: &mut Cursor<'_>) {
                 queue: U64::new(queue.0),
                 routing: routing as u8,
                 is_auto_created: flags.is_auto_created.into(),
-                reserved: U16::new(0),
+                is_subscription: flags.is_subscription.into(),
+                reserved: 0,
                 address_size: size_u16(address),
                 name_size: size_u16(name),
             });

@@ -53,7 +53,8 @@ raw!(
         queue: U64,
         routing: u8,
         is_auto_created: u8,
-        reserved: U16,
+        is_subscription: u8,
+        reserved: u8,
         address_size: U16,
         name_size: U16,
     }

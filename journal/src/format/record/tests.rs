@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn other_records_round_trip(
         numbers in proptest::array::uniform6(any::<u64>()), sum in parts(17), messages in ids(),
-        address in parts(300), name in parts(300), pick in 0..5_u8, auto: bool,
+        address in parts(300), name in parts(300), pick in 0..5_u8, auto: bool, durable: bool,
     ) {
         let [a, b, c, d, e, f] = numbers;
         let queue = QueueId(a);
@@ -54,7 +54,7 @@ proptest! {
         let state = [TransactionState::Prepared, TransactionState::Committed,
             TransactionState::RolledBack][usize::from(pick % 3)];
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
-        let flags = QueueFlags { is_auto_created: auto };
+        let flags = QueueFlags { is_auto_created: auto, is_subscription: durable };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {

@@ -301,6 +301,7 @@ fn queue_json(id: u64, queue: &Queue) -> Value {
         object["address"] = text_or_base64(&defined.address);
         object["routing"] = routing_name(defined.routing).into();
         object["is_auto_created"] = defined.is_auto_created.into();
+        object["is_subscription"] = defined.is_subscription.into();
     }
     object
 }

@@ -260,6 +260,7 @@ impl Journal {
             routing: Routing::Anycast,
             flags: QueueFlags {
                 is_auto_created: true,
+                is_subscription: false,
             },
             address: name.as_bytes(),
             name: name.as_bytes(),
