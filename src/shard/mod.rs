@@ -122,6 +122,8 @@ pub struct Shard {
     dirty: VecDeque<ConnectionId>,
     /// Connections whose next command does not fit yet, in the order they began to wait.
     waiting: VecDeque<ConnectionId>,
+    /// Parcels passed on at the end of the last turn: who waited for room may try again.
+    passed_parcels: usize,
     /// Connections whose errand can go on.
     answered: VecDeque<ConnectionId>,
     actions: VecDeque<Action>,
@@ -148,6 +150,7 @@ impl Shard {
             timers: Timers::default(),
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),
+            passed_parcels: 0,
             answered: VecDeque::new(),
             actions: VecDeque::new(),
             stopping: Stopping::No,

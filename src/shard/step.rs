@@ -458,6 +458,7 @@ impl Shard {
 
     /// The mailbox of `to` had no room.
     pub fn give_back(&mut self, to: ShardId, parcel: Parcel) {
+        self.passed_parcels -= 1;
         self.peers.outgoing(to).give_back(parcel);
     }
 
@@ -532,7 +533,8 @@ impl Shard {
     /// When to turn again if nothing happens, in monotonic microseconds.
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
         let has_work = self.host.has_work() && !self.is_stopping();
-        if has_work || !self.dirty.is_empty() || !self.answered.is_empty() {
+        let has_room = self.passed_parcels > 0 && !self.waiting.is_empty();
+        if has_work || has_room || !self.dirty.is_empty() || !self.answered.is_empty() {
             return Some(now.monotonic_us);
         }
         let timers = [
@@ -546,6 +548,7 @@ impl Shard {
 
     /// The end of a turn: all that came in takes effect; take the actions now.
     pub fn finish_turn(&mut self, now: Now) {
+        self.passed_parcels = 0;
         self.peers.begin_turn();
         self.run_timers(now);
         self.host.writer.handle_timeout(now.monotonic_us);
@@ -610,8 +613,8 @@ impl Shard {
         if let Some(oldest) = self.host.poll_free() {
             return Some(Action::Free(oldest));
         }
-        self.peers
-            .poll()
-            .map(|(to, parcel)| Action::Pass(to, parcel))
+        let (to, parcel) = self.peers.poll()?;
+        self.passed_parcels += 1;
+        Some(Action::Pass(to, parcel))
     }
 }
