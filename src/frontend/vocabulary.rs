@@ -34,7 +34,7 @@ pub struct SendCommand<B> {
     pub is_persistent: bool,
     /// 0 to 9.
     pub priority: u8,
-    /// Wall-clock milliseconds after which it is worth nothing; zero for never.
+    /// Wall-clock milliseconds from which on it is expired; zero for never.
     pub expires_unix_ms: u64,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,

@@ -7,7 +7,9 @@ use super::consumer::{ConsumerId, Outstanding, Selection};
 use super::decision::{Decision, Definition, Fact, Refused, Routed, Verb};
 use super::delivered::Holder;
 use super::destination::DestinationId;
+use super::entry::Entry;
 use super::machine::{Machine, NOWHERE};
+use super::state::QueueState;
 
 /// Longest address or queue name: what a record holds.
 const NAME_SIZE_MAX: usize = u16::MAX as usize;
@@ -256,19 +258,29 @@ impl Machine {
         for run in due.chunk_by(|one, next| one.0 == next.0) {
             let queue = self.queues.get(QueueId(run[0].0));
             let queue = queue.expect("a queue that is gone has no messages that expire");
-            for is_journaled in [true, false] {
-                let messages = run.iter().map(|(_, message)| *message).filter(|message| {
-                    let entry = queue.ready.get(*message).expect("due messages are ready");
-                    (entry.is_durable() && queue.is_durable()) == is_journaled
-                });
-                out.messages(
-                    queue.id,
-                    Verb::Settle(Outcome::Expired),
-                    is_journaled,
-                    messages,
-                );
-            }
+            let entries = run.iter().map(|(_, message)| queue.ready.get(*message));
+            drop_entries(queue, entries.flatten(), out);
         }
+    }
+
+    /// Drops what is overdue among the messages that [`Self::decide_dispatch`] would take from
+    /// this queue; nothing decided: they may be handed out. Then more was overdue than
+    /// [`Self::decide_expire`] was asked to drop.
+    ///
+    /// Cost: O(1) unless something in the shard is overdue.
+    pub fn decide_expire_front(&self, queue: QueueId, now_unix_ms: u64, out: &mut Decision) {
+        out.clear();
+        let next = self.next_expiry_unix_ms();
+        let is_any_over = next.is_some_and(|next| next <= now_unix_ms);
+        let Some(queue) = self.queues.get(queue).filter(|_| is_any_over) else {
+            return;
+        };
+        let front = queue.ready.iter().take(self.limits.dispatch_max);
+        let overdue = front.filter(|entry| {
+            let known = self.expiring.of(queue.id.0, entry.message);
+            known.is_some_and(|(unix_ms, _)| unix_ms <= now_unix_ms)
+        });
+        drop_entries(queue, overdue, out);
     }
 
     /// Gives delivered messages back to their queue.
@@ -330,6 +342,20 @@ impl Machine {
             Holder::Consumer { index, tag } if index == id.index => Some(tag),
             Holder::Consumer { .. } | Holder::Gone | Holder::Locked | Holder::Unassigned => None,
         }
+    }
+}
+
+/// Messages of this queue leave it because their time is over.
+fn drop_entries<'a>(
+    queue: &QueueState,
+    entries: impl Iterator<Item = &'a Entry> + Clone,
+    out: &mut Decision,
+) {
+    for is_journaled in [true, false] {
+        let is_kind = |entry: &&Entry| (entry.is_durable() && queue.is_durable()) == is_journaled;
+        let messages = entries.clone().filter(is_kind).map(|entry| entry.message);
+        let verb = Verb::Settle(Outcome::Expired);
+        out.messages(queue.id, verb, is_journaled, messages);
     }
 }
 

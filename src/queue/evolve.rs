@@ -349,14 +349,21 @@ impl Machine {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
+        self.scratch.clear();
         for message in messages {
-            let delivered = take_delivered(queue, &mut self.consumers, message);
-            let Some(entry) = delivered.or_else(|| queue.ready.remove(message)) else {
+            let Some(entry) = take_delivered(queue, &mut self.consumers, message) else {
+                self.scratch.extend(queue.ready.get(message));
                 continue;
             };
             queue.bytes -= u64::from(entry.size_bytes);
             self.expiring.leave(id.0, message);
             self.bodies.leave(&entry, effects);
+        }
+        queue.ready.remove(&mut self.scratch);
+        for entry in &self.scratch {
+            queue.bytes -= u64::from(entry.size_bytes);
+            self.expiring.leave(id.0, entry.message);
+            self.bodies.leave(entry, effects);
         }
         queue.touch(dirty);
     }

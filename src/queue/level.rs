@@ -35,7 +35,7 @@ impl Level {
         self.entries.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + Clone + '_ {
         self.entries.iter()
     }
 
@@ -114,12 +114,24 @@ impl Level {
         self.give_back_memory(priority);
     }
 
-    pub(super) fn remove(&mut self, message: u64) -> Option<Entry> {
-        let index = self
-            .entries
-            .binary_search_by_key(&message, |e| e.message)
-            .ok()?;
-        self.entries.remove(index)
+    /// Removes messages at once.
+    ///
+    /// Shape: `gone` is sorted by message id, and all of it is in the list.
+    /// Cost: O(k + d), d = the messages among what goes and those before or behind it, whichever
+    /// are fewer.
+    pub(super) fn remove(&mut self, priority: u8, gone: &[Entry]) {
+        let Some(first) = gone.first() else { return };
+        let start = self.entries.partition_point(|e| e.message < first.message);
+        let (mut read, mut write) = (start, start);
+        for entry in gone {
+            while self.entries[read].message != entry.message {
+                self.entries[write] = self.entries[read];
+                (read, write) = (read + 1, write + 1);
+            }
+            read += 1;
+        }
+        self.entries.drain(write..read);
+        self.give_back_memory(priority);
     }
 
     pub(super) fn get(&self, message: u64) -> Option<&Entry> {

@@ -223,6 +223,13 @@ impl Machine {
         self.queues.poll_dirty(&mut self.consumers)
     }
 
+    /// Lets the others have their turns before the next queue to dispatch, which is this one.
+    pub fn pass_turn(&mut self, queue: QueueId) {
+        if let Some((queue, dirty)) = self.queues.open(queue) {
+            queue.touch_last(dirty);
+        }
+    }
+
     /// Queues that [`Self::poll_dispatch`] has to look at: the bound of one turn.
     pub fn dirty_count(&self) -> usize {
         self.queues.dirty_count()

@@ -27,7 +27,7 @@ impl Ready {
         self.len == 0
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> + Clone + '_ {
         self.levels().flat_map(Level::iter)
     }
 
@@ -52,7 +52,7 @@ impl Ready {
     }
 
     /// The highest priority first.
-    fn levels(&self) -> impl Iterator<Item = &Level> + '_ {
+    fn levels(&self) -> impl Iterator<Item = &Level> + Clone + '_ {
         let highest_first = (0..=PRIORITY_MAX).rev();
         highest_first.filter_map(|priority| self.level_at(priority))
     }
@@ -85,10 +85,7 @@ impl Ready {
     /// Shape: none of them is in the list.
     /// Cost: as [`Level::merge`] per priority.
     pub(super) fn merge(&mut self, returned: &mut [Entry]) {
-        let place = |entry: &Entry| (entry.priority(), entry.message);
-        if !returned.is_sorted_by_key(place) {
-            returned.sort_unstable_by_key(place);
-        }
+        sort(returned);
         self.len += returned.len();
         for run in returned.chunk_by(|one, next| one.priority() == next.priority()) {
             self.level(run[0].priority()).merge(run);
@@ -102,17 +99,30 @@ impl Ready {
         self.len -= out.len();
     }
 
-    pub(super) fn remove(&mut self, message: u64) -> Option<Entry> {
-        let others = self.others.iter_mut().flat_map(|levels| levels.iter_mut());
-        let mut levels = core::iter::once(&mut self.usual).chain(others);
-        let entry = levels.find_map(|level| level.remove(message))?;
-        self.len -= 1;
-        Some(entry)
+    /// Removes messages, copies of which [`Self::get`] gave; leaves each once, sorted.
+    ///
+    /// Cost: as [`Level::remove`] per priority.
+    pub(super) fn remove(&mut self, gone: &mut Vec<Entry>) {
+        sort(gone);
+        gone.dedup_by_key(|entry| entry.message);
+        self.len -= gone.len();
+        for run in gone.chunk_by(|one, next| one.priority() == next.priority()) {
+            let priority = run[0].priority();
+            self.level(priority).remove(priority, run);
+        }
     }
 
     /// The `count` messages at the front, or those of them with the highest priority.
     pub(super) fn front(&self, count: usize) -> Option<Front> {
         let level = self.levels().find(|level| !level.is_empty())?;
         level.front(count)
+    }
+}
+
+/// By priority, and by name within one.
+fn sort(entries: &mut [Entry]) {
+    let place = |entry: &Entry| (entry.priority(), entry.message);
+    if !entries.is_sorted_by_key(place) {
+        entries.sort_unstable_by_key(place);
     }
 }

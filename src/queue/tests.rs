@@ -81,6 +81,22 @@ impl Shard {
     }
 
     fn send(&mut self, routing: Routing, address: &[u8], is_persistent: bool) -> MessageId {
+        self.send_with(routing, address, is_persistent, 0)
+    }
+
+    /// A durable message to a queue that expires then.
+    fn send_until(&mut self, address: &[u8], expires_unix_ms: u64) -> u64 {
+        self.send_with(Routing::Anycast, address, true, expires_unix_ms)
+            .0
+    }
+
+    fn send_with(
+        &mut self,
+        routing: Routing,
+        address: &[u8],
+        is_persistent: bool,
+        expires_unix_ms: u64,
+    ) -> MessageId {
         let destination = self.machine.resolve(routing, address).expect("defined");
         let mut routed = core::mem::take(&mut self.routed);
         self.machine
@@ -93,6 +109,7 @@ impl Shard {
         };
         let fields = MessageFields {
             body_size: 4,
+            expires_unix_ms,
             ..MessageFields::default()
         };
         let fact = routed.fact(fields, Parts::EMPTY, Parts::One(b"body"));
@@ -726,4 +743,77 @@ fn a_full_shard_refuses_a_durable_subscription_before_it_deletes_one() {
     };
     assert_eq!(durable(&mut shard, b"c.s", b"news"), Err(full));
     assert!(shard.decision.is_empty());
+}
+
+#[test]
+fn messages_leave_the_middle_of_a_list_at_once_and_twice_is_once() {
+    let entry =
+        |id: u64| entry::Entry::new(MessageId(id), Place::Volatile(0), 0, false, (id % 3) as u8);
+    for gone in [
+        vec![],
+        vec![1],
+        vec![18],
+        vec![3, 1, 2],
+        vec![4, 7, 4, 10],
+        vec![17, 2, 5, 9],
+        (1..=18).rev().collect(),
+    ] {
+        let mut ready = ready::Ready::default();
+        (1..=18).for_each(|id| ready.insert(entry(id)));
+        let mut entries = gone.iter().map(|id| entry(*id)).collect::<Vec<_>>();
+        ready.remove(&mut entries);
+        let mut found: Vec<u64> = ready.iter().map(|entry| entry.message).collect();
+        found.sort_unstable();
+        let expected: Vec<u64> = (1..=18).filter(|id| !gone.contains(id)).collect();
+        assert_eq!(found, expected, "without {gone:?}");
+        assert_eq!(ready.len(), expected.len());
+    }
+}
+
+#[test]
+fn what_expires_all_over_a_deep_queue_goes_without_quadratic_work() {
+    const COUNT: u64 = 400_000;
+    let mut shard = Shard::new();
+    shard.machine.limits.dispatch_max = 4096;
+    let queue = shard.queue(b"q");
+    for number in 0..COUNT {
+        // Every other one expires, in an order that has nothing to do with theirs.
+        let at = 1 + number * 7919 % COUNT;
+        shard.send_until(b"q", if number % 2 == 0 { at } else { 0 });
+    }
+    while shard.machine.next_expiry_unix_ms().is_some() {
+        shard.machine.decide_expire(u64::MAX, &mut shard.decision);
+        shard.apply();
+    }
+    assert_eq!(shard.ready(queue).len() as u64, COUNT / 2);
+    assert_eq!(shard.machine.expiring.counts(), (0, 0));
+}
+
+#[test]
+fn nothing_overdue_is_handed_out_though_more_is_overdue_than_was_dropped() {
+    let mut shard = Shard::new();
+    shard.machine.limits.dispatch_max = 4;
+    let (q, r) = (shard.queue(b"q"), shard.queue(b"r"));
+    for queue in [q, r] {
+        shard.attach(queue, 100);
+    }
+    let sent = [0, 10, 10, 90, 10, 10].map(|at| shard.send_until(b"q", at));
+    shard.sends(b"r", 1);
+    let front = |shard: &mut Shard, now_unix_ms| {
+        shard
+            .machine
+            .decide_expire_front(q, now_unix_ms, &mut shard.decision);
+        let dropped = shard.decision.facts().flat_map(ids_of).collect::<Vec<_>>();
+        shard.apply();
+        dropped
+    };
+    assert_eq!(shard.machine.poll_dispatch(), Some(q));
+    assert_eq!(front(&mut shard, 9), [0; 0], "nothing is over");
+    assert_eq!(front(&mut shard, 50), sent[1..3]);
+    shard.machine.pass_turn(q);
+    assert_eq!(shard.machine.poll_dispatch(), Some(r), "the others' turn");
+    assert_eq!(front(&mut shard, 0), [0; 0], "the clock went back");
+    assert_eq!(front(&mut shard, 50), sent[4..]);
+    assert_eq!(front(&mut shard, 50), [0; 0]);
+    assert_eq!(shard.ready(q), [sent[0], sent[3]]);
 }

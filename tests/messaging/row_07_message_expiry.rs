@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::broker::process::wait_until;
+use crate::broker::stomp::Frame;
 use crate::{PATIENCE, connect, next, next_message, send, subscribe, text, with_shards};
 
 const QUEUE: &str = "/queue/expiry";
@@ -113,6 +114,57 @@ fn message_expiry_leaves_alone_what_somebody_holds() {
         }
         send(&mut producer, QUEUE, &[], "next");
         assert_eq!(text(&next_message(&mut holder)), "next");
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn message_expiry_hands_out_nothing_overdue_however_much_comes_at_once() {
+    const PRODUCERS: usize = 24;
+    const MESSAGES: usize = 4_000;
+    with_shards("expiry-flood", |setup| {
+        let running = setup.start();
+        let address = running.address();
+        let mut consumer = connect(address);
+        subscribe(&mut consumer, QUEUE, &[("ack", "auto"), ("receipt", "s")]);
+        assert_eq!(next(&mut consumer).header("receipt-id"), Some("s"));
+        let producers = (0..PRODUCERS).map(|_| {
+            std::thread::spawn(move || {
+                let mut producer = connect(address);
+                let headers = [("destination", QUEUE), ("expires", LONG_AGO)];
+                let late = Frame::new("SEND", &headers, b"");
+                (0..MESSAGES).for_each(|_| producer.queue(&late));
+                producer.flush().unwrap();
+                send(&mut producer, QUEUE, &[], "in time");
+            })
+        });
+        let producers: Vec<_> = producers.collect();
+        for _ in 0..PRODUCERS {
+            assert_eq!(text(&next_message(&mut consumer)), "in time");
+        }
+        producers.into_iter().for_each(|one| one.join().unwrap());
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn message_expiry_makes_room_for_those_who_wait_for_memory() {
+    with_shards("expiry-memory", |setup| {
+        setup.config += "[limits]\nmessage_size_max = \"1MiB\"\nvolatile_size_max = \"1MiB\"\n";
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        let soon = from_now(Duration::from_millis(700));
+        let body = vec![b'x'; 900_000];
+        let headers = [("destination", QUEUE), ("expires", &soon), ("receipt", "1")];
+        producer.send("SEND", &headers, &body).unwrap();
+        assert_eq!(next(&mut producer).header("receipt-id"), Some("1"));
+        // It waits until the other is dropped, and nothing else happens until then.
+        let headers = [("destination", QUEUE), ("receipt", "2")];
+        producer.send("SEND", &headers, &body).unwrap();
+        let answer = producer.receive(Duration::from_secs(5)).unwrap();
+        let answer = answer.expect("nobody but the timer wakes it");
+        assert_eq!(answer.header("receipt-id"), Some("2"));
+        assert!(from_now(Duration::ZERO) >= soon, "there was no room before");
         assert!(running.stop().success());
     });
 }

@@ -60,6 +60,9 @@ enum Op {
     Expire {
         now: u8,
     },
+    SetClock {
+        now: u8,
+    },
     Delete {
         which: u8,
     },
@@ -182,6 +185,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => pick().prop_map(Op::Nack),
         2 => any::<(u8, u8)>().prop_map(|(who, n)| Op::AddCredit { who, messages: n % 4 }),
         2 => (0..=110_u8).prop_map(|now| Op::Expire { now }),
+        2 => (0..=110_u8).prop_map(|now| Op::SetClock { now }),
         3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
         1 => any::<u8>().prop_map(|which| Op::Delete { which }),
         1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
@@ -232,6 +236,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::AddCredit { who, messages } => rig.add_credit(*who, *messages),
         Op::SetBlocked { who, is_blocked } => rig.set_blocked(*who, *is_blocked),
         Op::Expire { now } => rig.expire(*now),
+        Op::SetClock { now } => rig.now = u64::from(*now),
         Op::Delete { which } => rig.delete(*which),
         Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
         Op::SubscribeDurably { name, to, credit } => rig.subscribe_durably(*name, *to, *credit),

@@ -38,6 +38,8 @@ pub(crate) struct Rig {
     /// Queue and message of all that was settled durably.
     pub(crate) settled: BTreeSet<(u64, u64)>,
     pub(crate) restarts: u64,
+    /// What the wall clock shows; it also goes back.
+    pub(crate) now: u64,
 }
 
 /// Which messages an operation is about, as drawn.
@@ -79,6 +81,7 @@ impl Rig {
             next_slot: 0,
             settled: BTreeSet::new(),
             restarts: 0,
+            now: 0,
         };
         rig.start_epoch();
         rig
@@ -545,6 +548,9 @@ impl Rig {
                 Some(queue),
                 "a poll changes nothing"
             );
+            if self.expire_front(queue) {
+                continue;
+            }
             let due = self.model.due(queue.0, LIMITS.dispatch_max);
             let fact = self
                 .machine
@@ -587,6 +593,7 @@ impl Rig {
     /// The clock shows `now`: everything that is due goes, a batch at a time.
     pub(crate) fn expire(&mut self, now: u8) {
         let now = u64::from(now);
+        self.now = now;
         loop {
             let expiring = self.model.expiring();
             let next = expiring.first().map(|(time, ..)| *time);
@@ -594,21 +601,44 @@ impl Rig {
             let due = expiring.into_iter().take_while(|(time, ..)| *time <= now);
             let due: Vec<_> = due.take(LIMITS.dispatch_max).collect();
             self.machine.decide_expire(now, &mut self.decision);
-            assert_eq!(self.decision.message_count(), due.len() as u64);
-            let mut left: BTreeSet<_> = due.iter().map(|(_, queue, id)| (*queue, *id)).collect();
-            let decision = core::mem::take(&mut self.decision);
-            for fact in decision.facts() {
-                self.expect_expired(&fact, &mut left);
-                self.apply(&fact, Place::NONE);
-            }
-            self.decision = decision;
-            assert!(left.is_empty(), "due and not dropped: {left:?}");
+            let due = due.iter().map(|(_, queue, id)| (*queue, *id)).collect();
+            self.drop_expired(&due);
             if due.is_empty() {
                 return;
             }
-            for (_, queue, id) in due {
-                self.model.settle(queue, id);
-            }
+        }
+    }
+
+    /// What is overdue at the front of a queue goes before anything is handed out.
+    fn expire_front(&mut self, queue: QueueId) -> bool {
+        let mut front = self.model.ready(queue.0);
+        front.truncate(LIMITS.dispatch_max);
+        let messages = &self.model.queues[&queue.0].messages;
+        let is_over = |id: &u64| (1..=self.now).contains(&messages[id].expires);
+        let over: BTreeSet<_> = front.into_iter().filter(is_over).collect();
+        let over = over.into_iter().map(|id| (queue.0, id)).collect();
+        self.machine
+            .decide_expire_front(queue, self.now, &mut self.decision);
+        self.drop_expired(&over);
+        if !over.is_empty() {
+            self.machine.pass_turn(queue);
+        }
+        !over.is_empty()
+    }
+
+    /// The facts decided drop these and nothing else.
+    fn drop_expired(&mut self, due: &BTreeSet<(u64, u64)>) {
+        assert_eq!(self.decision.message_count(), due.len() as u64);
+        let mut left = due.clone();
+        let decision = core::mem::take(&mut self.decision);
+        for fact in decision.facts() {
+            self.expect_expired(&fact, &mut left);
+            self.apply(&fact, Place::NONE);
+        }
+        self.decision = decision;
+        assert!(left.is_empty(), "due and not dropped: {left:?}");
+        for (queue, id) in due {
+            self.model.settle(*queue, *id);
         }
     }
 

@@ -126,7 +126,7 @@ pub struct MessageFields {
     pub body_size: u64,
     /// Wall-clock milliseconds of its arrival.
     pub timestamp_unix_ms: u64,
-    /// Wall-clock milliseconds after which it is expired; zero for never.
+    /// Wall-clock milliseconds from which on it is expired; zero for never.
     pub expires_unix_ms: u64,
     /// 0 to 9; 4 is the usual.
     pub priority: u8,

@@ -12,12 +12,6 @@ use crate::shard::link::Text;
 
 /// Batches handed out in one turn; what is left goes on in the next.
 const DISPATCHES_PER_TURN_MAX: usize = 64;
-/// Batches dropped in one turn, likewise.
-const EXPIRIES_PER_TURN_MAX: usize = 16;
-/// How soon messages that are due but found no room are looked at again.
-const EXPIRY_RETRY_MS: u64 = 20;
-/// How often the wall clock is looked at: it may be set while nothing happens.
-const EXPIRY_LOOK_MS: u64 = 1000;
 
 impl Host {
     pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
@@ -277,38 +271,8 @@ impl Host {
         }
     }
 
-    /// Drops messages whose time is over before anybody gets them, as far as records of it fit.
-    pub(super) fn expire(&mut self, now: Now) {
-        self.has_more_to_expire = false;
-        let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.unix_ms);
-        for _ in 0..EXPIRIES_PER_TURN_MAX {
-            if !is_due(self.machine.next_expiry_unix_ms()) || self.failure.is_some() {
-                return;
-            }
-            if self.writer.check(CONTROL_ROOM, Budget::Control).is_err() {
-                return;
-            }
-            self.machine.decide_expire(now.unix_ms, &mut self.decision);
-            self.stats.expired += self.decision.message_count();
-            let committed = self.commit_decision();
-            assert!(committed.is_ok(), "room was there: {committed:?}");
-        }
-        self.has_more_to_expire = is_due(self.machine.next_expiry_unix_ms());
-    }
-
-    /// When the next message expires, in monotonic microseconds.
-    pub(in crate::shard) fn expiry_us(&self, now: Now) -> Option<u64> {
-        let due_unix_ms = self.machine.next_expiry_unix_ms()?;
-        let left_ms = match due_unix_ms.saturating_sub(now.unix_ms) {
-            // It waits for room in the journal.
-            0 => EXPIRY_RETRY_MS,
-            left => left.min(EXPIRY_LOOK_MS),
-        };
-        Some(now.monotonic_us + left_ms * 1000)
-    }
-
     /// Hands ready messages to consumers with credit, as far as records of it fit.
-    pub(super) fn dispatch(&mut self) {
+    pub(super) fn dispatch(&mut self, now: Now) {
         self.has_more_to_dispatch = false;
         for _ in 0..DISPATCHES_PER_TURN_MAX {
             let is_fitting = self.writer.check(CONTROL_ROOM, Budget::Control).is_ok();
@@ -318,6 +282,9 @@ impl Host {
             let Some(queue) = self.machine.poll_dispatch() else {
                 return;
             };
+            if self.expire_front(queue, now) {
+                continue;
+            }
             if let Some(fact) = self.machine.decide_dispatch(queue) {
                 let committed = self.commit(&fact, Place::NONE);
                 assert!(committed.is_ok(), "room was there: {committed:?}");

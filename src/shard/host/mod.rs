@@ -11,6 +11,7 @@
 mod browse;
 mod consume;
 mod deliver;
+mod expire;
 mod produce;
 mod space;
 
@@ -141,6 +142,8 @@ pub(super) struct Host {
     has_more_to_dispatch: bool,
     /// Whether the last turn dropped as much as a turn may.
     has_more_to_expire: bool,
+    /// Whether expiry made room in the last turn, behind those who wait for it.
+    has_freed_memory: bool,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -199,6 +202,7 @@ impl Host {
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
             has_more_to_expire: false,
+            has_freed_memory: false,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -535,7 +539,7 @@ impl Host {
         }
         if !is_stopping {
             self.expire(now);
-            self.dispatch();
+            self.dispatch(now);
         }
         self.release(replies);
         self.pump(replies);
@@ -545,6 +549,7 @@ impl Host {
     pub(super) fn has_work(&self) -> bool {
         self.has_more_to_dispatch
             || self.has_more_to_expire
+            || self.has_freed_memory
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
     }

@@ -1,0 +1,65 @@
+//! Messages whose time is over: dropped before anybody gets them.
+
+use forebay_journal::{Budget, QueueId};
+
+use super::{CONTROL_ROOM, Host};
+use crate::now::Now;
+
+/// Batches dropped in one turn; what is left goes on in the next.
+const EXPIRIES_PER_TURN_MAX: usize = 16;
+/// How soon messages that are due but found no room are looked at again.
+const EXPIRY_RETRY_MS: u64 = 20;
+/// How often the wall clock is looked at: it may be set while nothing happens.
+const EXPIRY_LOOK_MS: u64 = 1000;
+
+impl Host {
+    /// Drops messages whose time is over, as far as records of it fit.
+    pub(super) fn expire(&mut self, now: Now) {
+        (self.has_more_to_expire, self.has_freed_memory) = (false, false);
+        let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.unix_ms);
+        for _ in 0..EXPIRIES_PER_TURN_MAX {
+            if !is_due(self.machine.next_expiry_unix_ms()) || self.failure.is_some() {
+                return;
+            }
+            if self.writer.check(CONTROL_ROOM, Budget::Control).is_err() {
+                return;
+            }
+            self.machine.decide_expire(now.unix_ms, &mut self.decision);
+            self.commit_expired();
+        }
+        self.has_more_to_expire = is_due(self.machine.next_expiry_unix_ms());
+    }
+
+    /// Drops what is overdue at the front of the queue whose turn it is: there can be more of it
+    /// than a turn drops, and none of it is handed out. Whether there was any: then the turn is
+    /// over. There is room for the records.
+    pub(super) fn expire_front(&mut self, queue: QueueId, now: Now) -> bool {
+        self.machine
+            .decide_expire_front(queue, now.unix_ms, &mut self.decision);
+        let is_any = !self.decision.is_empty();
+        if is_any {
+            self.commit_expired();
+            self.machine.pass_turn(queue);
+        }
+        is_any
+    }
+
+    fn commit_expired(&mut self) {
+        self.stats.expired += self.decision.message_count();
+        let used_bytes = self.bodies.used_bytes();
+        let committed = self.commit_decision();
+        assert!(committed.is_ok(), "room was there: {committed:?}");
+        self.has_freed_memory |= self.bodies.used_bytes() < used_bytes;
+    }
+
+    /// When the next message expires, in monotonic microseconds.
+    pub(in crate::shard) fn expiry_us(&self, now: Now) -> Option<u64> {
+        let due_unix_ms = self.machine.next_expiry_unix_ms()?;
+        let left_ms = match due_unix_ms.saturating_sub(now.unix_ms) {
+            // It waits for room in the journal.
+            0 => EXPIRY_RETRY_MS,
+            left => left.min(EXPIRY_LOOK_MS),
+        };
+        Some(now.monotonic_us + left_ms * 1000)
+    }
+}
