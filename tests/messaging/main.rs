@@ -69,3 +69,29 @@ fn subscribe(client: &mut Client, destination: &str, headers: &[(&str, &str)]) {
     let headers = [&own[..], headers].concat();
     client.send("SUBSCRIBE", &headers, b"").unwrap();
 }
+
+/// Everything a browser of this id sees up to its end.
+fn browse(client: &mut Client, queue: &str, id: &str) -> Vec<String> {
+    let headers = [("id", id), ("destination", queue), ("browser", "true")];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let message = next_message(client);
+        assert_eq!(message.header("subscription"), Some(id));
+        assert_eq!(message.header("destination"), Some(queue));
+        assert_eq!(message.header("ack"), None, "nothing to acknowledge");
+        if message.header("browser") == Some("end") {
+            assert_eq!(message.body, b"");
+            return seen;
+        }
+        seen.push(text(&message));
+    }
+}
+
+/// Sends a frame that asks for a receipt, which has to be the next thing that comes.
+fn ask(client: &mut Client, command: &str, headers: &[(&str, &str)]) {
+    let headers = [headers, &[("receipt", command)]].concat();
+    client.send(command, &headers, b"").unwrap();
+    let answer = next(client);
+    assert_eq!(answer.header("receipt-id"), Some(command), "{answer:?}");
+}

@@ -1,11 +1,12 @@
 //! Row 7: messages with a time at which they are worth nothing any more.
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::broker::process::wait_until;
 use crate::broker::stomp::Frame;
-use crate::{PATIENCE, connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{
+    PATIENCE, ask, browse, connect, next, next_message, send, subscribe, text, with_shards,
+};
 
 const QUEUE: &str = "/queue/expiry";
 /// A time that is over.
@@ -19,20 +20,6 @@ const LONG_AGO: &str = "1000000000000";
 fn from_now(ahead: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     (now + ahead).as_millis().to_string()
-}
-
-/// What a browser sees.
-fn browse(address: SocketAddr, queue: &str) -> Vec<String> {
-    let mut client = connect(address);
-    subscribe(&mut client, queue, &[("browser", "true")]);
-    let mut seen = Vec::new();
-    loop {
-        let message = next_message(&mut client);
-        if message.header("browser") == Some("end") {
-            return seen;
-        }
-        seen.push(text(&message));
-    }
 }
 
 #[test]
@@ -53,13 +40,16 @@ fn message_expiry_drops_what_waited_too_long_and_nothing_else() {
         assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
         // They go by themselves: nobody asks for them.
         wait_until(PATIENCE, "both are dropped", || {
-            browse(address, QUEUE) == ["in time", "for ever"]
+            browse(&mut connect(address), QUEUE, "b") == ["in time", "for ever"]
         });
         // Dropped for good; and what is left knows its time after a restart.
         running.kill();
         let running = setup.start();
         let address = running.address();
-        assert_eq!(browse(address, QUEUE), ["in time", "for ever"]);
+        assert_eq!(
+            browse(&mut connect(address), QUEUE, "b"),
+            ["in time", "for ever"]
+        );
         let mut consumer = connect(address);
         subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
         let message = next_message(&mut consumer);
@@ -108,9 +98,7 @@ fn message_expiry_leaves_alone_what_somebody_holds() {
         });
         // Acknowledged late is acknowledged; given back late is over.
         for (command, id) in [("ACK", ids[0]), ("NACK", ids[1])] {
-            let headers = [("id", id), ("receipt", command)];
-            holder.send(command, &headers, b"").unwrap();
-            assert_eq!(next(&mut holder).header("receipt-id"), Some(command));
+            ask(&mut holder, command, &[("id", id)]);
         }
         send(&mut producer, QUEUE, &[], "next");
         assert_eq!(text(&next_message(&mut holder)), "next");

@@ -1,31 +1,8 @@
 //! Row 14: browsing a queue without taking anything from it.
 
-use crate::broker::stomp::Client;
-use crate::{connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{ask, browse, connect, next, next_message, send, subscribe, text, with_shards};
 
 const QUEUE: &str = "/queue/browse";
-
-/// Everything a browser sees up to its end.
-fn browse(client: &mut Client, id: &str) -> Vec<String> {
-    let headers = [("id", id), ("destination", QUEUE), ("browser", "true")];
-    client.send("SUBSCRIBE", &headers, b"").unwrap();
-    let mut seen = Vec::new();
-    loop {
-        let message = next_message(client);
-        assert_eq!(message.header("subscription"), Some(id));
-        assert_eq!(message.header("destination"), Some(QUEUE));
-        assert_eq!(
-            message.header("ack"),
-            None,
-            "a browser has nothing to acknowledge"
-        );
-        if message.header("browser") == Some("end") {
-            assert_eq!(message.body, b"");
-            return seen;
-        }
-        seen.push(text(&message));
-    }
-}
 
 #[test]
 fn browse_sees_all_in_order_and_takes_nothing() {
@@ -34,7 +11,7 @@ fn browse_sees_all_in_order_and_takes_nothing() {
         let address = running.address();
         let mut producer = connect(address);
         let mut browser = connect(address);
-        assert!(browse(&mut browser, "empty").is_empty());
+        assert!(browse(&mut browser, QUEUE, "empty").is_empty());
         // More than a browser looks up at a time, and some of them first.
         let mut expected: Vec<_> = (0..150).map(|number| number.to_string()).collect();
         for body in &expected {
@@ -47,25 +24,23 @@ fn browse_sees_all_in_order_and_takes_nothing() {
         expected.insert(0, "first".to_owned());
         expected.push("last".to_owned());
         for id in ["one", "two"] {
-            assert_eq!(browse(&mut browser, id), expected);
+            assert_eq!(browse(&mut browser, QUEUE, id), expected);
         }
         // From the disk as well; what is in memory only goes with the process.
         running.kill();
         let running = setup.start();
         let address = running.address();
         let mut browser = connect(address);
-        assert_eq!(browse(&mut browser, "again"), expected[..151]);
+        assert_eq!(browse(&mut browser, QUEUE, "again"), expected[..151]);
         // What somebody holds is not there to be looked at; given back it is again.
         let mut consumer = connect(address);
         let credit = ("activemq.prefetchSize", "2");
         subscribe(&mut consumer, QUEUE, &[("ack", "client"), credit]);
         let held = [next_message(&mut consumer), next_message(&mut consumer)];
         assert_eq!(held.map(|message| text(&message)), ["first", "0"]);
-        assert_eq!(browse(&mut browser, "held"), expected[2..151]);
-        let headers = [("id", "0"), ("receipt", "gone")];
-        consumer.send("UNSUBSCRIBE", &headers, b"").unwrap();
-        assert_eq!(next(&mut consumer).header("receipt-id"), Some("gone"));
-        assert_eq!(browse(&mut browser, "back"), expected[..151]);
+        assert_eq!(browse(&mut browser, QUEUE, "held"), expected[2..151]);
+        ask(&mut consumer, "UNSUBSCRIBE", &[("id", "0")]);
+        assert_eq!(browse(&mut browser, QUEUE, "back"), expected[..151]);
         assert!(running.stop().success());
     });
 }
@@ -77,17 +52,11 @@ fn browse_can_end_early_and_is_refused_on_topics() {
         let address = running.address();
         let mut client = connect(address);
         send(&mut client, QUEUE, &[], "seen");
-        assert_eq!(browse(&mut client, "b"), ["seen"]);
-        for receipt in ["left", "unknown"] {
-            let headers = [("id", "b"), ("receipt", receipt)];
-            client.send("UNSUBSCRIBE", &headers, b"").unwrap();
-            let answer = next(&mut client);
-            if receipt == "left" {
-                assert_eq!(answer.header("receipt-id"), Some("left"));
-            } else {
-                assert_eq!(answer.command, "ERROR");
-            }
-        }
+        assert_eq!(browse(&mut client, QUEUE, "b"), ["seen"]);
+        ask(&mut client, "UNSUBSCRIBE", &[("id", "b")]);
+        // It is not there any more.
+        client.send("UNSUBSCRIBE", &[("id", "b")], b"").unwrap();
+        assert_eq!(next(&mut client).command, "ERROR");
         let mut client = connect(address);
         subscribe(&mut client, "/topic/browse", &[("browser", "true")]);
         assert_eq!(
@@ -120,10 +89,7 @@ fn browse_stands_messages_that_go_meanwhile() {
         for _ in 0..40 {
             assert_eq!(text(&next_message(&mut consumer)), body);
         }
-        consumer
-            .send("DISCONNECT", &[("receipt", "bye")], b"")
-            .unwrap();
-        assert_eq!(next(&mut consumer).header("receipt-id"), Some("bye"));
+        ask(&mut consumer, "DISCONNECT", &[]);
         let mut seen = 1;
         loop {
             let message = next_message(&mut browser);
@@ -134,7 +100,7 @@ fn browse_stands_messages_that_go_meanwhile() {
             seen += 1;
         }
         assert!((1..=40).contains(&seen), "{seen}");
-        assert!(browse(&mut browser, "after").is_empty());
+        assert!(browse(&mut browser, QUEUE, "after").is_empty());
         assert!(running.stop().success());
     });
 }

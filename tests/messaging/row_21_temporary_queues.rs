@@ -1,7 +1,7 @@
 //! Row 21: temporary queues and topics, request and reply.
 
 use crate::broker::stomp::Client;
-use crate::{connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{ask, connect, next, next_message, send, subscribe, text, with_shards};
 
 /// Answers one request at `reply-to`, upper case, from a connection of its own.
 fn answer(server: &mut Client, replies: &mut Client) -> String {
@@ -22,8 +22,8 @@ fn temporary_queues_bring_each_reply_to_who_asked() {
         // The same name on two connections: two queues.
         let mut askers = [connect(running.address()), connect(running.address())];
         for (number, asker) in askers.iter_mut().enumerate() {
-            subscribe(asker, "/temp-queue/replies", &[("receipt", "there")]);
-            assert_eq!(next(asker).header("receipt-id"), Some("there"));
+            let headers = [("id", "0"), ("destination", "/temp-queue/replies")];
+            ask(asker, "SUBSCRIBE", &headers);
             let correlation = number.to_string();
             let headers = [
                 ("reply-to", "/temp-queue/replies"),
@@ -74,10 +74,7 @@ fn temporary_queues_end_with_their_connection_and_belong_to_it_alone() {
         assert_eq!(refused.command, "ERROR");
         assert_eq!(refused.header("message"), Some("not your destination"));
         // With its owner gone it is gone: late replies are taken, lead nowhere and make nothing.
-        asker
-            .send("DISCONNECT", &[("receipt", "bye")], b"")
-            .unwrap();
-        assert_eq!(next(&mut asker).header("receipt-id"), Some("bye"));
+        ask(&mut asker, "DISCONNECT", &[]);
         send(&mut replies, &reply_to, &[], "too late");
         running.kill();
         let running = setup.start();
@@ -95,13 +92,8 @@ fn temporary_topics_reach_all_who_listen_on_the_connection() {
         subscribe(&mut server, "/queue/service", &[("ack", "auto")]);
         let mut asker = connect(running.address());
         for id in ["a", "b"] {
-            let headers = [
-                ("id", id),
-                ("destination", "/temp-topic/t"),
-                ("receipt", id),
-            ];
-            asker.send("SUBSCRIBE", &headers, b"").unwrap();
-            assert_eq!(next(&mut asker).header("receipt-id"), Some(id));
+            let headers = [("id", id), ("destination", "/temp-topic/t")];
+            ask(&mut asker, "SUBSCRIBE", &headers);
         }
         let headers = [("reply-to", "/temp-topic/t"), ("correlation-id", "1")];
         send(&mut asker, "/queue/service", &headers, "question");

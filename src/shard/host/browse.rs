@@ -58,14 +58,9 @@ impl Host {
         let seen = self.machine.ready_after(browser.queue, browser.place);
         let seen: Vec<_> = seen.take(BROWSED_AT_ONCE_MAX).collect();
         browser.is_at_end = seen.len() < BROWSED_AT_ONCE_MAX;
-        let durable_end = self.writer.durable_end();
-        let last = self.writer.next_lsn();
-        // The LSN before the next one is the last; zero is durable already.
-        let lsn = if last > durable_end {
-            last.before()
-        } else {
-            Lsn::ZERO
-        };
+        let last = self.last_lsn();
+        let is_durable = last < self.writer.durable_end();
+        let lsn = if is_durable { Lsn::ZERO } else { last };
         for queued in seen {
             let (priority, message) = (queued.priority, queued.message);
             browser.place = BrowsePlace { priority, message };

@@ -355,11 +355,15 @@ impl Host {
         }
     }
 
+    /// The last record appended so far; zero before the first.
+    fn last_lsn(&self) -> Lsn {
+        self.writer.next_lsn().before()
+    }
+
     /// Answers a command about a durable subscription when everything so far is durable: what it
     /// found may be another connection's doing of just now.
     fn answer(&mut self, link: ConnectionId, lsn: Lsn, existed: bool) {
-        let last = Lsn::ZERO.plus(self.writer.next_lsn().get() - 1);
-        let lsn = lsn.max(last);
+        let lsn = lsn.max(self.last_lsn());
         if lsn < self.writer.durable_end() {
             self.answers.push_back((link, Answer::Answered { existed }));
         } else {
