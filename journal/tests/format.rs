@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use forebay_journal::format::layout::LAYOUT;
 use forebay_journal::format::{
-    Block, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record,
-    Routing, SegmentHead, Superblock, TransactionState, checksum,
+    Annotations, Block, Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome,
+    Parts, QueueFlags, Record, Routing, SegmentHead, Superblock, TransactionState, checksum,
 };
 use forebay_journal::reader::{Found, Mode, SegmentReader};
 use forebay_journal::{Epoch, MessageId, QueueId, SegmentId};
@@ -91,6 +91,7 @@ fn append_one_of_each(rig: &mut Rig) {
             is_durable: true,
         },
     };
+    let annotations = golden_annotations();
     let records = [
         Record::QueueDefine {
             queue,
@@ -98,9 +99,12 @@ fn append_one_of_each(rig: &mut Rig) {
             flags: QueueFlags {
                 is_auto_created: true,
                 is_subscription: false,
+                is_shared: false,
+                is_no_local: true,
             },
             address: b"orders",
             name: b"orders",
+            filter: b"size > 3",
         },
         Record::Fragment {
             upload: 6,
@@ -109,6 +113,7 @@ fn append_one_of_each(rig: &mut Rig) {
         },
         Record::Message {
             fields,
+            annotations,
             queues: IdList(&queues),
             head: Parts::One(b"destination:orders\n"),
             body: Parts::One(b"world"),
@@ -120,10 +125,6 @@ fn append_one_of_each(rig: &mut Rig) {
             first: MessageId(7),
             last: MessageId(7),
         },
-        Record::Release {
-            queue,
-            messages: IdList(&ids),
-        },
         Record::Settle {
             queue,
             transaction: 1,
@@ -134,7 +135,46 @@ fn append_one_of_each(rig: &mut Rig) {
             transaction: 1,
             state: TransactionState::Committed,
         },
-        Record::QueueDelete { queue },
+    ];
+    for record in &records {
+        assert!(rig.append(record), "{record:?}");
+    }
+    append_lists(rig, queue, &ids);
+    assert!(rig.append(&Record::QueueDelete { queue }));
+}
+
+fn golden_annotations() -> Annotations<'static> {
+    Annotations {
+        deliver_unix_ms: 1_700_000_001_000,
+        group: 5,
+        is_group_end: true,
+        last_value: b"key",
+        duplicate_id: b"id",
+    }
+}
+
+/// Records that name messages of a queue.
+fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
+    let records = [
+        Record::Release {
+            queue,
+            ready_unix_ms: 1_700_000_002_000,
+            messages: IdList(ids),
+        },
+        Record::Handout {
+            queue,
+            messages: IdList(ids),
+        },
+        Record::Depart {
+            queue,
+            reason: Departure::AttemptsExceeded,
+            messages: IdList(ids),
+        },
+        Record::DuplicateId {
+            message: MessageId(7),
+            address: b"orders",
+            id: b"id",
+        },
     ];
     for record in &records {
         assert!(rig.append(record), "{record:?}");
@@ -214,7 +254,7 @@ fn golden_bytes_are_written_and_read() {
         .iter()
         .map(|(_, _, bytes)| bytes[0])
         .collect();
-    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 11, 10, 12, 5, 3]);
+    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 5, 3]);
     assert!(opened.result.expect("checked").is_clean_shutdown);
 
     let bytes = from_hex(GOLDEN_SUPERBLOCK, 2 * 4096);

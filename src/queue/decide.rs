@@ -80,7 +80,7 @@ impl Machine {
             routing,
             flags: QueueFlags {
                 is_auto_created: true,
-                is_subscription: false,
+                ..QueueFlags::default()
             },
             is_journaled,
         };

@@ -3,7 +3,9 @@
 use core::fmt;
 use core::ops::Range;
 
-use forebay_journal::format::{IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing};
+use forebay_journal::format::{
+    Annotations, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
+};
 use forebay_journal::{MessageId, QueueId};
 use zerocopy::little_endian::U64;
 
@@ -226,6 +228,7 @@ impl Decision {
                     flags: definition.flags,
                     address: &self.names[address.clone()],
                     name: &self.names[name.clone()],
+                    filter: &[],
                 },
                 definition.is_journaled,
             ),
@@ -254,6 +257,7 @@ impl Decision {
             } => (
                 Record::Release {
                     queue: *queue,
+                    ready_unix_ms: 0,
                     messages: ids(range),
                 },
                 *is_journaled,
@@ -356,7 +360,13 @@ impl Routed {
     /// The fact that the message is in its queues.
     ///
     /// Shape: `fields.message` is overwritten, the rest of the message is the caller's.
-    pub fn fact<'a>(&'a self, fields: MessageFields, head: Parts<'a>, body: Parts<'a>) -> Fact<'a> {
+    pub fn fact<'a>(
+        &'a self,
+        fields: MessageFields,
+        annotations: Annotations<'a>,
+        head: Parts<'a>,
+        body: Parts<'a>,
+    ) -> Fact<'a> {
         let split = if self.is_journaled {
             self.durable_count
         } else {
@@ -369,6 +379,7 @@ impl Routed {
                     message: self.message,
                     ..fields
                 },
+                annotations,
                 queues: IdList(named),
                 head,
                 body,

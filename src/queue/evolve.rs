@@ -27,42 +27,17 @@ impl Machine {
     /// Records of an unknown queue or message are ignored: what they were about is gone.
     pub fn evolve(&mut self, fact: &Fact<'_>, at: Place, effects: &mut Vec<Effect>) {
         match fact.record {
-            Record::EpochStart {
-                message_floor,
-                queue_floor,
-                ..
-            } => {
-                self.end_epoch(effects);
-                self.raise_floors(message_floor, queue_floor);
-            }
-            Record::Retained {
-                message_floor,
-                queue_floor,
-                ..
-            } => self.raise_floors(message_floor, queue_floor),
-            Record::CleanShutdown { .. } => {}
-            Record::QueueDefine {
-                queue,
-                routing,
-                flags,
-                address,
-                name,
-            } => self.define(
-                queue,
-                at,
-                &Name {
-                    routing,
-                    flags,
-                    address,
-                    name,
-                },
-            ),
-            Record::QueueDelete { queue } => self.delete(queue, effects),
+            Record::EpochStart { .. }
+            | Record::Retained { .. }
+            | Record::CleanShutdown { .. }
+            | Record::QueueDefine { .. }
+            | Record::QueueDelete { .. } => self.evolve_frame(&fact.record, at, effects),
             Record::Message {
                 fields,
                 queues,
                 head,
                 body,
+                ..
             } => {
                 let sizes = RecordSizes::of(&head, &body);
                 self.enter(&fields, sizes, [queues, fact.volatile_queues], at, effects);
@@ -87,12 +62,62 @@ impl Machine {
                 messages,
                 ..
             } => self.stage_settle(transaction, queue, messages, at),
-            Record::Release { queue, messages } => {
-                self.release(queue, messages.messages().map(|id| id.0));
-            }
             Record::Transaction { transaction, state } => {
                 self.transact(transaction, state, at, effects);
             }
+            Record::Release { .. }
+            | Record::Handout { .. }
+            | Record::Depart { .. }
+            | Record::DuplicateId { .. } => self.move_messages(&fact.record),
+        }
+    }
+
+    /// Facts about the journal itself and about which queues there are.
+    #[cold]
+    fn evolve_frame(&mut self, record: &Record<'_>, at: Place, effects: &mut Vec<Effect>) {
+        match *record {
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            } => {
+                self.end_epoch(effects);
+                self.raise_floors(message_floor, queue_floor);
+            }
+            Record::Retained {
+                message_floor: message,
+                queue_floor: queue,
+                ..
+            } => self.raise_floors(message, queue),
+            Record::CleanShutdown { .. } => {}
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name,
+                ..
+            } => {
+                let name = Name {
+                    routing,
+                    flags,
+                    address,
+                    name,
+                };
+                self.define(queue, at, &name);
+            }
+            Record::QueueDelete { queue } => self.delete(queue, effects),
+            _ => unreachable!("the caller picks the kinds"),
+        }
+    }
+
+    /// Facts about messages that stay in their queue.
+    fn move_messages(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Release {
+                queue, messages, ..
+            } => self.release(queue, messages.messages().map(|id| id.0)),
+            _ => unreachable!("no decision makes {:?} yet", record.kind()),
         }
     }
 
@@ -407,6 +432,9 @@ impl Machine {
         at: Place,
         effects: &mut Vec<Effect>,
     ) {
+        if state == TransactionState::Ended {
+            return;
+        }
         if state == TransactionState::Prepared {
             self.transactions.open(transaction).is_prepared = true;
             self.pin(transaction, at);

@@ -72,8 +72,8 @@ impl Machine {
             queue: self.queue_floor(),
             routing: Routing::Multicast,
             flags: QueueFlags {
-                is_auto_created: false,
                 is_subscription: true,
+                ..QueueFlags::default()
             },
             is_journaled: true,
         };

@@ -1,6 +1,8 @@
 //! Edge cases by hand. The whole is held by `tests/queue_model`.
 
-use forebay_journal::format::{IdList, MessageFields, Outcome, Parts, Record, Routing};
+use forebay_journal::format::{
+    Annotations, IdList, MessageFields, Outcome, Parts, Record, Routing,
+};
 use forebay_journal::{Location, MessageId, QueueId, SegmentId};
 use zerocopy::little_endian::U64;
 
@@ -112,7 +114,12 @@ impl Shard {
             expires_unix_ms,
             ..MessageFields::default()
         };
-        let fact = routed.fact(fields, Parts::EMPTY, Parts::One(b"body"));
+        let fact = routed.fact(
+            fields,
+            Annotations::default(),
+            Parts::EMPTY,
+            Parts::One(b"body"),
+        );
         self.machine.evolve(&fact, at, &mut self.effects);
         let message = routed.message();
         self.routed = routed;
@@ -613,6 +620,7 @@ fn a_replay_with_holes_is_damage() {
                 body_size,
                 ..MessageFields::default()
             },
+            annotations: Annotations::default(),
             queues: IdList(&queues),
             head: Parts::EMPTY,
             body: Parts::One(b"body"),
@@ -633,6 +641,7 @@ fn a_replay_with_holes_is_damage() {
         flags: forebay_journal::format::QueueFlags::default(),
         address: b"q",
         name: b"q",
+        filter: b"",
     });
     for fact in [message(8, 100), definition] {
         let at = incomplete.place();

@@ -7,7 +7,7 @@ use forebay::queue::{
     Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
-    IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
+    Annotations, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
     TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
@@ -218,10 +218,11 @@ impl Rig {
             routing: Routing::Multicast,
             flags: QueueFlags {
                 is_auto_created: false,
-                is_subscription: false,
+                ..QueueFlags::default()
             },
             address: address.as_bytes(),
             name: b"durable.0",
+            filter: b"",
         });
         if self.model.queues.len() < LIMITS.queues_max {
             let (place, _) = self.apply(&fact, Place::NONE);
@@ -299,7 +300,8 @@ impl Rig {
             },
             ..MessageFields::default()
         };
-        let fact = routed.fact(fields, Parts::One(head), Parts::One(&body));
+        let annotations = Annotations::default();
+        let fact = routed.fact(fields, annotations, Parts::One(head), Parts::One(&body));
         if !is_journaled {
             self.next_slot += 1;
             self.slots.insert(self.next_slot, routed.queue_count());
@@ -870,6 +872,9 @@ impl Rig {
         let is_committed = match state {
             TransactionState::Committed => true,
             TransactionState::RolledBack => false,
+            TransactionState::Decided | TransactionState::Ended => {
+                panic!("a coordinator's states")
+            }
             TransactionState::Prepared => {
                 let staged = self.model.transactions.entry(transaction).or_default();
                 staged.is_prepared = true;

@@ -15,9 +15,9 @@ mod superblock;
 pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, seal_block};
 pub use checksum::{Checksum, checksum};
 pub use record::{
-    IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, Parts,
-    QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState, encode_record,
-    encoded_size,
+    Annotations, Departure, IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT,
+    PRIORITY_MAX, Parts, QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState,
+    encode_record, encoded_size,
 };
 pub use segment::{SEGMENT_HEAD_SIZE, SegmentHead};
 pub use superblock::{SUPERBLOCK_FILE_SIZE, Superblock};

@@ -54,6 +54,12 @@ pub enum Kind {
     Release = 11,
     /// [`Record::Transaction`]
     Transaction = 12,
+    /// [`Record::Handout`]
+    Handout = 13,
+    /// [`Record::Depart`]
+    Depart = 14,
+    /// [`Record::DuplicateId`]
+    DuplicateId = 15,
 }
 
 /// How an address spreads its messages.
@@ -74,6 +80,10 @@ pub struct QueueFlags {
     /// The queue is a durable subscription to its address: its name finds it, and it stays until
     /// somebody unsubscribes.
     pub is_subscription: bool,
+    /// Any number of consumers may attach to the subscription, not one alone.
+    pub is_shared: bool,
+    /// Nothing that its own client sends goes to the subscription.
+    pub is_no_local: bool,
 }
 
 /// How a delivery ended for good.
@@ -90,6 +100,22 @@ pub enum Outcome {
     DeadLettered = 4,
     /// An operator or a limit removed it.
     Dropped = 5,
+    /// A later message with the same last-value key took its place.
+    Replaced = 6,
+    /// It went to another address, as a message of its own.
+    Diverted = 7,
+}
+
+/// Why a message leaves its queue for another address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Departure {
+    /// It was delivered as often as it may.
+    AttemptsExceeded = 1,
+    /// A consumer refused it for good.
+    Rejected = 2,
+    /// Its time was over.
+    Expired = 3,
 }
 
 /// What became of a transaction.
@@ -102,6 +128,11 @@ pub enum TransactionState {
     Committed = 2,
     /// Its records never were.
     RolledBack = 3,
+    /// Its coordinator decided that it commits; other shards are still to hear it. In the
+    /// coordinator's journal only, whose own records count from here on.
+    Decided = 4,
+    /// All other shards have it durable that it committed. Follows `Decided`.
+    Ended = 5,
 }
 
 /// Properties of a message that a queue reads, one bit each.
@@ -111,6 +142,32 @@ pub struct MessageFlags {
     pub has_content_length: bool,
     /// Journaled before it is acknowledged.
     pub is_durable: bool,
+}
+
+/// What a queue needs to know of some messages and not of most: absent where all is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Annotations<'a> {
+    /// Wall-clock milliseconds before which it is not delivered; zero for at once.
+    pub deliver_unix_ms: u64,
+    /// Number of its group, the same for the same name everywhere; zero for none.
+    pub group: u64,
+    /// Whether its group ends with it: the next message of the name begins a new one.
+    pub is_group_end: bool,
+    /// Key of which a last-value queue keeps the last message alone; empty for none.
+    pub last_value: &'a [u8],
+    /// Id by which its sender, sending again, is recognized; empty for none.
+    pub duplicate_id: &'a [u8],
+}
+
+impl Annotations<'_> {
+    /// Whether there is nothing to say.
+    pub const fn is_empty(&self) -> bool {
+        self.deliver_unix_ms == 0
+            && self.group == 0
+            && !self.is_group_end
+            && self.last_value.is_empty()
+            && self.duplicate_id.is_empty()
+    }
 }
 
 /// Fixed fields of a message.
@@ -248,6 +305,8 @@ pub enum Record<'a> {
         address: &'a [u8],
         /// Its name for people and clients, UTF-8.
         name: &'a [u8],
+        /// Selector that its messages meet, UTF-8; empty for all messages.
+        filter: &'a [u8],
     },
     /// A queue and what was in it are gone.
     QueueDelete {
@@ -258,6 +317,8 @@ pub enum Record<'a> {
     Message {
         /// Fixed fields.
         fields: MessageFields,
+        /// What most messages do not have.
+        annotations: Annotations<'a>,
         /// Queues it is in.
         queues: IdList<'a>,
         /// Head in the message's encoding.
@@ -302,10 +363,13 @@ pub enum Record<'a> {
         /// Which.
         messages: IdList<'a>,
     },
-    /// Delivered messages are ready again.
+    /// Messages, delivered or waiting for their time, are ready again: at once, or from a time on.
     Release {
         /// The queue.
         queue: QueueId,
+        /// Wall-clock milliseconds before which they are not delivered; zero for at once. What
+        /// waits for its time gets ready by another such record.
+        ready_unix_ms: u64,
         /// Which.
         messages: IdList<'a>,
     },
@@ -315,6 +379,34 @@ pub enum Record<'a> {
         transaction: u64,
         /// Its state.
         state: TransactionState,
+    },
+    /// These ready messages of the queue are being delivered once more: what `Delivery` says of a
+    /// range.
+    Handout {
+        /// The queue.
+        queue: QueueId,
+        /// Which.
+        messages: IdList<'a>,
+    },
+    /// Messages of the queue are on their way to another address: nobody gets them here any more.
+    /// A settlement follows when they are there.
+    Depart {
+        /// The queue.
+        queue: QueueId,
+        /// Why.
+        reason: Departure,
+        /// Which.
+        messages: IdList<'a>,
+    },
+    /// The address has seen a message with this id. Written for a message that says so only in a
+    /// segment about to be freed, or that went nowhere.
+    DuplicateId {
+        /// The message that had it first.
+        message: MessageId,
+        /// The address, UTF-8.
+        address: &'a [u8],
+        /// The id.
+        id: &'a [u8],
     },
 }
 
@@ -334,6 +426,9 @@ impl Record<'_> {
             Self::Settle { .. } => Kind::Settle,
             Self::Release { .. } => Kind::Release,
             Self::Transaction { .. } => Kind::Transaction,
+            Self::Handout { .. } => Kind::Handout,
+            Self::Depart { .. } => Kind::Depart,
+            Self::DuplicateId { .. } => Kind::DuplicateId,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Records of every kind that a writer is given, with contents drawn by seed.
 
 use forebay_journal::format::{
-    IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
-    TransactionState,
+    Annotations, Departure, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags,
+    Record, Routing, TransactionState,
 };
 use forebay_journal::storage::memory::Random;
 use forebay_journal::{MessageId, QueueId};
@@ -47,20 +47,27 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
     let ids: Vec<U64> = (0..count).map(|_| U64::new(random.draw())).collect();
     let (number, queue) = (random.draw(), QueueId(random.draw()));
     let messages = IdList(&ids);
-    let record = match random.below(11) {
+    if random.below(4) == 0 {
+        return take(&list(random, queue, messages, (head, body)));
+    }
+    let record = match random.below(10) {
         0 => Record::QueueDefine {
             queue,
             routing: pick(random, &[Routing::Anycast, Routing::Multicast]),
             flags: QueueFlags {
                 is_auto_created: random.below(2) == 0,
                 is_subscription: random.below(2) == 0,
+                is_shared: random.below(2) == 0,
+                is_no_local: random.below(2) == 0,
             },
             address: head,
             name: body,
+            filter: &head[..head.len() / 2],
         },
         1 => Record::QueueDelete { queue },
         2..=4 => Record::Message {
             fields: fields(random, body.len()),
+            annotations: annotations(random, head),
             queues: IdList(&ids[..1 + random.below(count.min(3)) as usize]),
             head: Parts::One(head),
             body: Parts::One(body),
@@ -80,19 +87,9 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
         8 => Record::Settle {
             queue,
             transaction: random.below(2),
-            outcome: pick(
-                random,
-                &[
-                    Outcome::Accepted,
-                    Outcome::Rejected,
-                    Outcome::Expired,
-                    Outcome::DeadLettered,
-                    Outcome::Dropped,
-                ],
-            ),
+            outcome: pick(random, &OUTCOMES),
             messages,
         },
-        9 => Record::Release { queue, messages },
         _ => Record::Transaction {
             transaction: number,
             state: pick(
@@ -101,9 +98,62 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
                     TransactionState::Prepared,
                     TransactionState::Committed,
                     TransactionState::RolledBack,
+                    TransactionState::Decided,
+                    TransactionState::Ended,
                 ],
             ),
         },
     };
     take(&record)
+}
+
+const OUTCOMES: [Outcome; 7] = [
+    Outcome::Accepted,
+    Outcome::Rejected,
+    Outcome::Expired,
+    Outcome::DeadLettered,
+    Outcome::Dropped,
+    Outcome::Replaced,
+    Outcome::Diverted,
+];
+
+/// Of the kinds that name messages of a queue.
+fn list<'a>(
+    random: &mut Random,
+    queue: QueueId,
+    messages: IdList<'a>,
+    (address, id): (&'a [u8], &'a [u8]),
+) -> Record<'a> {
+    let number = random.draw();
+    match random.below(4) {
+        0 => Record::Release {
+            queue,
+            ready_unix_ms: random.below(2) * number,
+            messages,
+        },
+        1 => Record::Handout { queue, messages },
+        2 => Record::Depart {
+            queue,
+            reason: pick(random, &[Departure::Rejected, Departure::Expired]),
+            messages,
+        },
+        _ => Record::DuplicateId {
+            message: MessageId(number),
+            address,
+            id,
+        },
+    }
+}
+
+fn annotations<'a>(random: &mut Random, name: &'a [u8]) -> Annotations<'a> {
+    if random.below(2) == 0 {
+        return Annotations::default();
+    }
+    Annotations {
+        deliver_unix_ms: random.below(2),
+        group: random.draw(),
+        is_group_end: random.below(2) == 0,
+        last_value: &name[..name.len().min(3)],
+        duplicate_id: name,
+    }
 }

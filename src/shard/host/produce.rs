@@ -1,6 +1,6 @@
 //! Messages coming in: whole, or piece by piece.
 
-use forebay_journal::format::{MessageFields, Parts, Record, Routing};
+use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn};
 
 use super::{Host, Lane, Taken, flags};
@@ -136,7 +136,9 @@ impl Host {
         };
         let routed = std::mem::take(&mut self.routed);
         let head = Parts::One(incoming.head);
-        let fact = routed.fact(incoming.fields, head, Parts::One(incoming.body));
+        let annotations = Annotations::default();
+        let body = Parts::One(incoming.body);
+        let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use forebay::runtime::reactor::{Completion, Ring, RingSize};
 use forebay_journal::format::{
-    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, IdList, MessageFields, Parts, Record, SegmentHead,
-    encoded_size,
+    Annotations, BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, IdList, MessageFields, Parts, Record,
+    SegmentHead, encoded_size,
 };
 use forebay_journal::storage::buffer::Arena;
 use forebay_journal::storage::{BlockWrite, WriteTicket};
@@ -263,6 +263,7 @@ fn message(body: &[u8]) -> Record<'_> {
             body_size: body.len() as u64,
             ..MessageFields::default()
         },
+        annotations: Annotations::default(),
         queues: IdList(&[]),
         head: Parts::EMPTY,
         body: Parts::One(body),

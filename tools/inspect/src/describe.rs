@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use forebay_journal::QueueId;
 use forebay_journal::format::{
-    IdList, Kind, MessageFields, Outcome, Parts, Record, Routing, TransactionState,
+    Annotations, Departure, IdList, Kind, MessageFields, Outcome, Parts, QueueFlags, Record,
+    Routing, TransactionState,
 };
 use serde_json::{Map, Value, json};
 
@@ -37,6 +38,9 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Settle => "settle",
         Kind::Release => "release",
         Kind::Transaction => "transaction",
+        Kind::Handout => "handout",
+        Kind::Depart => "depart",
+        Kind::DuplicateId => "duplicate_id",
     }
 }
 
@@ -54,6 +58,8 @@ fn outcome_name(outcome: Outcome) -> &'static str {
         Outcome::Expired => "expired",
         Outcome::DeadLettered => "dead_lettered",
         Outcome::Dropped => "dropped",
+        Outcome::Replaced => "replaced",
+        Outcome::Diverted => "diverted",
     }
 }
 
@@ -62,6 +68,8 @@ fn state_name(state: TransactionState) -> &'static str {
         TransactionState::Prepared => "prepared",
         TransactionState::Committed => "committed",
         TransactionState::RolledBack => "rolled_back",
+        TransactionState::Decided => "decided",
+        TransactionState::Ended => "ended",
     }
 }
 
@@ -123,22 +131,15 @@ impl Describer {
                 flags,
                 address,
                 name: queue_name,
+                filter,
             } => format!(
                 "queue {} named {} at address {}, {}{}{}",
                 queue.0,
                 name(queue_name),
                 name(address),
                 routing_name(routing),
-                if flags.is_auto_created {
-                    ", made itself"
-                } else {
-                    ""
-                },
-                if flags.is_subscription {
-                    ", durable subscription"
-                } else {
-                    ""
-                }
+                flag_names(flags),
+                filter_text(filter)
             ),
             Record::QueueDelete { queue } => format!("queue {}", self.queue(queue)),
             _ => return None,
@@ -150,10 +151,11 @@ impl Describer {
         Some(match *record {
             Record::Message {
                 fields,
+                annotations,
                 queues,
                 head,
                 body,
-            } => self.message(&fields, queues, &head, &body),
+            } => self.message(&fields, &annotations, queues, [&head, &body]),
             Record::Fragment {
                 upload,
                 offset,
@@ -187,16 +189,53 @@ impl Describer {
                 self.ids("message", messages),
                 of_transaction(transaction)
             ),
-            Record::Release { queue, messages } => {
+            Record::Transaction { transaction, state } => {
+                format!("transaction {transaction} {}", state_name(state))
+            }
+            _ => return self.list_text(record),
+        })
+    }
+
+    /// Of a record that names messages of a queue.
+    fn list_text(&self, record: &Record<'_>) -> Option<String> {
+        Some(match *record {
+            Record::Release {
+                queue,
+                ready_unix_ms,
+                messages,
+            } => format!(
+                "queue {}, {}{}",
+                self.queue(queue),
+                self.ids("message", messages),
+                from_time(ready_unix_ms)
+            ),
+            Record::Handout { queue, messages } => {
                 format!(
                     "queue {}, {}",
                     self.queue(queue),
                     self.ids("message", messages)
                 )
             }
-            Record::Transaction { transaction, state } => {
-                format!("transaction {transaction} {}", state_name(state))
-            }
+            Record::Depart {
+                queue,
+                reason,
+                messages,
+            } => format!(
+                "queue {}, {} {}",
+                self.queue(queue),
+                departure_name(reason),
+                self.ids("message", messages)
+            ),
+            Record::DuplicateId {
+                message,
+                address,
+                id,
+            } => format!(
+                "message {} at address {}, id {}",
+                message.0,
+                name(address),
+                quoted(id, self.is_whole)
+            ),
             _ => return None,
         })
     }
@@ -204,9 +243,9 @@ impl Describer {
     fn message(
         &self,
         fields: &MessageFields,
+        annotations: &Annotations<'_>,
         queues: IdList<'_>,
-        head: &Parts<'_>,
-        body: &Parts<'_>,
+        [head, body]: [&Parts<'_>; 2],
     ) -> String {
         let queues: Vec<_> = queues.queues().map(|queue| self.queue(queue)).collect();
         let mut text = format!(
@@ -232,10 +271,34 @@ impl Describer {
             text += &format!(", expires {}", time(fields.expires_unix_ms));
         }
         text += &of_transaction(fields.transaction);
+        text += &self.annotations(annotations);
         if head.size() > 0 {
             text += &format!(" head {}", quoted(&bytes_of(head), self.is_whole));
         }
         text + &format!(" body {}", quoted(&bytes_of(body), self.is_whole))
+    }
+
+    fn annotations(&self, annotations: &Annotations<'_>) -> String {
+        let mut text = from_time(annotations.deliver_unix_ms);
+        if annotations.group != 0 {
+            text += &format!(", group {:016x}", annotations.group);
+        }
+        if annotations.is_group_end {
+            text += ", ends its group";
+        }
+        if !annotations.last_value.is_empty() {
+            text += &format!(
+                ", last-value key {}",
+                quoted(annotations.last_value, self.is_whole)
+            );
+        }
+        if !annotations.duplicate_id.is_empty() {
+            text += &format!(
+                ", duplicate id {}",
+                quoted(annotations.duplicate_id, self.is_whole)
+            );
+        }
+        text
     }
 
     fn ids(&self, noun: &str, ids: IdList<'_>) -> String {
@@ -268,10 +331,11 @@ impl Describer {
         Some(match *record {
             Record::Message {
                 fields,
+                annotations,
                 queues,
                 head,
                 body,
-            } => self.message_json(&fields, queues, &head, &body),
+            } => self.message_json(&fields, &annotations, queues, [&head, &body]),
             Record::Fragment {
                 upload,
                 offset,
@@ -304,22 +368,19 @@ impl Describer {
                 "outcome": outcome_name(outcome),
                 "messages": list(messages),
             }),
-            Record::Release { queue, messages } => {
-                json!({ "queue": queue.0, "messages": list(messages) })
-            }
             Record::Transaction { transaction, state } => {
                 json!({ "transaction": transaction, "state": state_name(state) })
             }
-            _ => return None,
+            _ => return list_json(record),
         })
     }
 
     fn message_json(
         &self,
         fields: &MessageFields,
+        annotations: &Annotations<'_>,
         queues: IdList<'_>,
-        head: &Parts<'_>,
-        body: &Parts<'_>,
+        [head, body]: [&Parts<'_>; 2],
     ) -> Value {
         let mut object = json!({
             "message": fields.message.0,
@@ -334,6 +395,13 @@ impl Describer {
             "has_content_length": fields.flags.has_content_length,
             "is_durable": fields.flags.is_durable,
         });
+        if !annotations.is_empty() {
+            object["deliver_unix_ms"] = annotations.deliver_unix_ms.into();
+            object["group"] = annotations.group.into();
+            object["is_group_end"] = annotations.is_group_end.into();
+            object["last_value"] = text_or_base64(annotations.last_value);
+            object["duplicate_id"] = text_or_base64(annotations.duplicate_id);
+        }
         self.put_bytes("head", &bytes_of(head), &mut object);
         self.put_bytes("body", &bytes_of(body), &mut object);
         object
@@ -389,6 +457,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             flags,
             address,
             name,
+            filter,
         } => json!({
             "queue": queue.0,
             "queue_name": text_or_base64(name),
@@ -396,10 +465,84 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "routing": routing_name(routing),
             "is_auto_created": flags.is_auto_created,
             "is_subscription": flags.is_subscription,
+            "is_shared": flags.is_shared,
+            "is_no_local": flags.is_no_local,
+            "filter": text_or_base64(filter),
         }),
         Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
         _ => return None,
     })
+}
+
+/// Of a record that names messages of a queue.
+fn list_json(record: &Record<'_>) -> Option<Value> {
+    Some(match *record {
+        Record::Release {
+            queue,
+            ready_unix_ms,
+            messages,
+        } => json!({
+            "queue": queue.0,
+            "ready_unix_ms": ready_unix_ms,
+            "messages": list(messages),
+        }),
+        Record::Handout { queue, messages } => {
+            json!({ "queue": queue.0, "messages": list(messages) })
+        }
+        Record::Depart {
+            queue,
+            reason,
+            messages,
+        } => json!({
+            "queue": queue.0,
+            "reason": departure_name(reason),
+            "messages": list(messages),
+        }),
+        Record::DuplicateId {
+            message,
+            address,
+            id,
+        } => json!({
+            "message": message.0,
+            "address": text_or_base64(address),
+            "id": text_or_base64(id),
+        }),
+        _ => return None,
+    })
+}
+
+fn flag_names(flags: QueueFlags) -> String {
+    [
+        (flags.is_auto_created, ", made itself"),
+        (flags.is_subscription, ", durable subscription"),
+        (flags.is_shared, ", shared"),
+        (flags.is_no_local, ", not what its client sends"),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, name)| is_set.then_some(name))
+    .collect()
+}
+
+fn filter_text(filter: &[u8]) -> String {
+    if filter.is_empty() {
+        return String::new();
+    }
+    format!(", selector {}", quoted(filter, true))
+}
+
+fn from_time(unix_ms: u64) -> String {
+    if unix_ms == 0 {
+        return String::new();
+    }
+    format!(", from {}", time(unix_ms))
+}
+
+fn departure_name(reason: Departure) -> &'static str {
+    match reason {
+        Departure::AttemptsExceeded => "attempts exceeded",
+        Departure::Rejected => "rejected",
+        Departure::Expired => "expired",
+    }
 }
 
 fn of_transaction(transaction: u64) -> String {

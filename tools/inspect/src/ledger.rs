@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay_journal::format::{Kind, MessageFields, Record, Routing, TransactionState};
+use forebay_journal::format::{
+    IdList, Kind, MessageFields, QueueFlags, Record, Routing, TransactionState,
+};
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn};
 
@@ -17,6 +19,18 @@ pub(crate) struct QueueName {
     pub(crate) routing: Routing,
     pub(crate) is_auto_created: bool,
     pub(crate) is_subscription: bool,
+}
+
+impl QueueName {
+    fn new(routing: Routing, flags: QueueFlags, address: &[u8], name: &[u8]) -> Self {
+        Self {
+            address: address.to_vec(),
+            name: name.to_vec(),
+            routing,
+            is_auto_created: flags.is_auto_created,
+            is_subscription: flags.is_subscription,
+        }
+    }
 }
 
 /// What counts of a message in a queue.
@@ -33,16 +47,60 @@ pub(crate) struct Queue {
     pub(crate) ready: BTreeMap<u64, Held>,
     /// Delivered and neither settled nor released.
     pub(crate) unsettled: BTreeMap<u64, Held>,
+    /// Not delivered before their time.
+    pub(crate) delayed: BTreeMap<u64, Held>,
+    /// On their way to another address.
+    pub(crate) leaving: BTreeMap<u64, Held>,
 }
 
 impl Queue {
     pub(crate) fn bytes(&self) -> u64 {
-        let all = self.ready.values().chain(self.unsettled.values());
+        let all = self.sides().into_iter().flat_map(BTreeMap::values);
         all.map(|held| held.bytes).sum()
     }
 
+    fn sides(&self) -> [&BTreeMap<u64, Held>; 4] {
+        [&self.ready, &self.unsettled, &self.delayed, &self.leaving]
+    }
+
     fn holds(&self, message: u64) -> bool {
-        self.ready.contains_key(&message) || self.unsettled.contains_key(&message)
+        self.sides().iter().any(|side| side.contains_key(&message))
+    }
+
+    fn take(&mut self, message: u64) -> Option<Held> {
+        let sides = [
+            &mut self.ready,
+            &mut self.unsettled,
+            &mut self.delayed,
+            &mut self.leaving,
+        ];
+        sides.into_iter().find_map(|side| side.remove(&message))
+    }
+
+    fn hand_out(&mut self, messages: IdList<'_>) {
+        let named = messages.messages().map(|message| message.0);
+        let named = named.filter_map(|one| self.ready.remove_entry(&one));
+        self.unsettled.extend(named);
+    }
+
+    fn depart(&mut self, messages: IdList<'_>) {
+        for message in messages.messages().map(|message| message.0) {
+            let held = self.take(message);
+            self.leaving.extend(held.map(|held| (message, held)));
+        }
+    }
+
+    fn release(&mut self, is_delayed: bool, messages: IdList<'_>) {
+        for message in messages.messages().map(|message| message.0) {
+            let held = self.unsettled.remove(&message);
+            let held = held.or_else(|| self.delayed.remove(&message));
+            let side = if is_delayed {
+                &mut self.delayed
+            } else {
+                &mut self.ready
+            };
+            side.extend(held.map(|held| (message, held)));
+        }
     }
 }
 
@@ -50,6 +108,7 @@ enum Step {
     Enter {
         message: u64,
         held: Held,
+        is_delayed: bool,
         queues: Vec<u64>,
     },
     Settle {
@@ -148,33 +207,27 @@ impl Ledger {
                 flags,
                 address,
                 name,
+                ..
             } => {
-                self.queues.entry(queue.0).or_default().defined = Some(QueueName {
-                    address: address.to_vec(),
-                    name: name.to_vec(),
-                    routing,
-                    is_auto_created: flags.is_auto_created,
-                    is_subscription: flags.is_subscription,
-                });
+                let defined = QueueName::new(routing, flags, address, name);
+                self.queues.entry(queue.0).or_default().defined = Some(defined);
             }
-            Record::QueueDelete { queue } => {
-                self.queues.remove(&queue.0);
-            }
+            Record::QueueDelete { queue } => drop(self.queues.remove(&queue.0)),
             Record::Message {
                 fields,
+                annotations,
                 queues,
                 head,
                 body,
             } => {
                 let queues = queues.queues().map(|queue| queue.0).collect();
-                self.enter(&fields, head.size(), body.size(), queues);
+                let is_delayed = annotations.deliver_unix_ms != 0;
+                self.enter(&fields, is_delayed, [head.size(), body.size()], queues);
             }
             Record::Fragment { upload, body, .. } => {
                 *self.uploads.entry(upload).or_default() += body.size() as u64;
             }
-            Record::UploadAbandoned { upload } => {
-                self.uploads.remove(&upload);
-            }
+            Record::UploadAbandoned { upload } => drop(self.uploads.remove(&upload)),
             Record::Delivery {
                 queue,
                 priority,
@@ -191,18 +244,49 @@ impl Ledger {
                 let queue = queue.0;
                 self.stage(transaction, Step::Settle { queue, messages });
             }
-            Record::Release { queue, messages } => {
-                if let Some(queue) = self.queues.get_mut(&queue.0) {
-                    let returned = messages.messages().map(|message| message.0);
-                    let returned = returned.filter_map(|one| queue.unsettled.remove_entry(&one));
-                    queue.ready.extend(returned);
-                }
+            Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
+                self.move_messages(record);
             }
+            Record::DuplicateId { .. } => {}
             Record::Transaction { transaction, state } => self.transact(transaction, state),
         }
     }
 
-    fn enter(&mut self, fields: &MessageFields, head: usize, body: usize, queues: Vec<u64>) {
+    /// Of records about messages that stay in their queue.
+    fn move_messages(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::Release {
+                queue,
+                ready_unix_ms,
+                messages,
+            } => {
+                if let Some(queue) = self.queues.get_mut(&queue.0) {
+                    queue.release(ready_unix_ms != 0, messages);
+                }
+            }
+            Record::Handout { queue, messages } => {
+                if let Some(queue) = self.queues.get_mut(&queue.0) {
+                    queue.hand_out(messages);
+                }
+            }
+            Record::Depart {
+                queue, messages, ..
+            } => {
+                if let Some(queue) = self.queues.get_mut(&queue.0) {
+                    queue.depart(messages);
+                }
+            }
+            _ => unreachable!("the caller picks the kinds"),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        fields: &MessageFields,
+        is_delayed: bool,
+        [head, body]: [usize; 2],
+        queues: Vec<u64>,
+    ) {
         let message = fields.message.0;
         let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
         if uploaded + body as u64 != fields.body_size && !queues.is_empty() {
@@ -221,6 +305,7 @@ impl Ledger {
             Step::Enter {
                 message,
                 held,
+                is_delayed,
                 queues,
             },
         );
@@ -244,19 +329,24 @@ impl Ledger {
             Step::Enter {
                 message,
                 held,
+                is_delayed,
                 queues,
             } => {
                 for queue in queues {
                     if let Some(queue) = self.queues.get_mut(&queue) {
-                        queue.ready.insert(message, held);
+                        let side = if is_delayed {
+                            &mut queue.delayed
+                        } else {
+                            &mut queue.ready
+                        };
+                        side.insert(message, held);
                     }
                 }
             }
             Step::Settle { queue, messages } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
                     for message in messages {
-                        queue.unsettled.remove(&message);
-                        queue.ready.remove(&message);
+                        queue.take(message);
                     }
                 }
             }
@@ -286,7 +376,8 @@ impl Ledger {
                     .or_default()
                     .is_prepared = true;
             }
-            TransactionState::Committed => {
+            TransactionState::Ended => {}
+            TransactionState::Committed | TransactionState::Decided => {
                 let staged = self.transactions.remove(&transaction).unwrap_or_default();
                 staged
                     .steps

@@ -61,8 +61,8 @@ fn stat_counts_queues_and_says_how_it_ended() {
     assert_eq!(
         queues[..2],
         [
-            "  QUEUE  NAME    ADDRESS  ROUTING  READY  UNSETTLED     BYTES",
-            "      1  orders  orders   anycast     19          0  53.0 KiB",
+            "  QUEUE  NAME    ADDRESS  ROUTING  READY  UNSETTLED  DELAYED  LEAVING     BYTES",
+            "      1  orders  orders   anycast     19          0        0        0  53.0 KiB",
         ]
     );
 }

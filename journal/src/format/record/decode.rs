@@ -4,9 +4,9 @@ use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 use super::layouts as raw;
 use super::{
-    BlockNumber, Epoch, FormatError, IdList, Kind, Lsn, MessageFields, MessageFlags, MessageId,
-    Outcome, PRIORITY_MAX, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE, Record, RecordHead,
-    Routing, SegmentId, TransactionState, U64,
+    Annotations, BlockNumber, Departure, Epoch, FormatError, IdList, Kind, Lsn, MessageFields,
+    MessageFlags, MessageId, Outcome, PRIORITY_MAX, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE,
+    Record, RecordHead, Routing, SegmentId, TransactionState, U64,
 };
 
 /// Kind and size of a record, read without its content: for tools that skip.
@@ -97,6 +97,9 @@ fn kind_of(number: u16) -> Result<Kind, FormatError> {
         10 => Kind::Settle,
         11 => Kind::Release,
         12 => Kind::Transaction,
+        13 => Kind::Handout,
+        14 => Kind::Depart,
+        15 => Kind::DuplicateId,
         found => return Err(FormatError::Kind { found }),
     })
 }
@@ -217,15 +220,42 @@ fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Fo
             }
         }
         Kind::Settle => settle(reader)?,
+        Kind::Transaction => transaction(reader)?,
+        Kind::Depart => depart(reader)?,
+        Kind::Release | Kind::Handout | Kind::DuplicateId => messages(kind, reader)?,
+    })
+}
+
+/// Records of messages by name that have little else to say.
+fn messages<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    Ok(match kind {
         Kind::Release => {
             let fixed: &raw::Release = reader.fixed()?;
             zero("reserved", fixed.reserved.get().into())?;
             Record::Release {
                 queue: QueueId(fixed.queue.get()),
+                ready_unix_ms: fixed.ready_unix_ms.get(),
                 messages: reader.ids(fixed.message_count.get())?,
             }
         }
-        Kind::Transaction => transaction(reader)?,
+        Kind::Handout => {
+            let fixed: &raw::Handout = reader.fixed()?;
+            zero("reserved", fixed.reserved.get().into())?;
+            Record::Handout {
+                queue: QueueId(fixed.queue.get()),
+                messages: reader.ids(fixed.message_count.get())?,
+            }
+        }
+        Kind::DuplicateId => {
+            let fixed: &raw::DuplicateId = reader.fixed()?;
+            zero("reserved", fixed.reserved.get().into())?;
+            Record::DuplicateId {
+                message: MessageId(fixed.message.get()),
+                address: reader.bytes(fixed.address_size.get().into())?,
+                id: reader.bytes(fixed.id_size.get().into())?,
+            }
+        }
+        _ => unreachable!("the caller picks the kinds"),
     })
 }
 
@@ -245,9 +275,17 @@ fn epoch_start<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
 
 fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let fixed: &raw::QueueDefine = reader.fixed()?;
-    zero("reserved", fixed.reserved.into())?;
+    let reserved = u64::from(fixed.reserved) | u64::from(fixed.reserved_2.get());
+    zero("reserved", reserved)?;
+    let bits = fixed.queue_flags.get();
+    let known = raw::QUEUE_IS_AUTO_CREATED
+        | raw::QUEUE_IS_SUBSCRIPTION
+        | raw::QUEUE_IS_SHARED
+        | raw::QUEUE_IS_NO_LOCAL;
+    zero("queue_flags", (bits & !known).into())?;
     let address = reader.bytes(fixed.address_size.get().into())?;
     let name = reader.bytes(fixed.name_size.get().into())?;
+    let filter = reader.bytes(fixed.filter_size.get().into())?;
     Ok(Record::QueueDefine {
         queue: QueueId(fixed.queue.get()),
         routing: match fixed.routing {
@@ -261,34 +299,78 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
             }
         },
         flags: QueueFlags {
-            is_auto_created: boolean("is_auto_created", fixed.is_auto_created)?,
-            is_subscription: boolean("is_subscription", fixed.is_subscription)?,
+            is_auto_created: bits & raw::QUEUE_IS_AUTO_CREATED != 0,
+            is_subscription: bits & raw::QUEUE_IS_SUBSCRIPTION != 0,
+            is_shared: bits & raw::QUEUE_IS_SHARED != 0,
+            is_no_local: bits & raw::QUEUE_IS_NO_LOCAL != 0,
         },
         address,
         name,
+        filter,
     })
 }
 
-fn boolean(name: &'static str, value: u8) -> Result<bool, FormatError> {
-    match value {
-        0 => Ok(false),
-        1 => Ok(true),
-        other => Err(FormatError::Field {
-            name,
-            value: other.into(),
-        }),
+const MESSAGE_FLAGS: u16 =
+    raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE | raw::MESSAGE_HAS_ANNOTATIONS;
+
+#[cold]
+fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatError> {
+    let fixed: &raw::Annotations = reader.fixed()?;
+    zero("reserved", fixed.reserved.get().into())?;
+    let bits = fixed.annotation_flags.get();
+    let unknown = bits & !raw::ANNOTATION_IS_GROUP_END;
+    zero("annotation_flags", unknown.into())?;
+    let annotations = Annotations {
+        deliver_unix_ms: fixed.deliver_unix_ms.get(),
+        group: fixed.group.get(),
+        is_group_end: bits & raw::ANNOTATION_IS_GROUP_END != 0,
+        last_value: reader.bytes(fixed.last_value_size.get().into())?,
+        duplicate_id: reader.bytes(fixed.duplicate_id_size.get().into())?,
+    };
+    // One way to write each message: nothing to say is not said.
+    if annotations.is_empty() {
+        return Err(FormatError::Field {
+            name: "annotations",
+            value: 0,
+        });
     }
+    Ok(annotations)
+}
+
+fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::Depart = reader.fixed()?;
+    zero(
+        "reserved",
+        fixed.reserved.iter().any(|byte| *byte != 0).into(),
+    )?;
+    Ok(Record::Depart {
+        queue: QueueId(fixed.queue.get()),
+        reason: match fixed.reason {
+            1 => Departure::AttemptsExceeded,
+            2 => Departure::Rejected,
+            3 => Departure::Expired,
+            other => {
+                return Err(FormatError::Field {
+                    name: "reason",
+                    value: other.into(),
+                });
+            }
+        },
+        messages: reader.ids(fixed.message_count.get())?,
+    })
 }
 
 fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let fixed: &raw::Message = reader.fixed()?;
     zero("reserved", fixed.reserved.get().into())?;
     let bits = fixed.message_flags.get();
-    zero(
-        "message_flags",
-        (bits & !(raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE)).into(),
-    )?;
+    zero("message_flags", (bits & !MESSAGE_FLAGS).into())?;
     let priority = priority(fixed.priority)?;
+    let annotations = if bits & raw::MESSAGE_HAS_ANNOTATIONS == 0 {
+        Annotations::default()
+    } else {
+        annotations(reader)?
+    };
     let queues = reader.ids(fixed.queue_count.get())?;
     let head = reader.bytes(fixed.head_size.get() as usize)?;
     let body = reader.remaining();
@@ -314,6 +396,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
                 is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
             },
         },
+        annotations,
         queues,
         head: Parts::One(head),
         body: Parts::One(body),
@@ -335,6 +418,8 @@ fn settle<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             3 => Outcome::Expired,
             4 => Outcome::DeadLettered,
             5 => Outcome::Dropped,
+            6 => Outcome::Replaced,
+            7 => Outcome::Diverted,
             other => {
                 return Err(FormatError::Field {
                     name: "outcome",
@@ -358,6 +443,8 @@ fn transaction<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             1 => TransactionState::Prepared,
             2 => TransactionState::Committed,
             3 => TransactionState::RolledBack,
+            4 => TransactionState::Decided,
+            5 => TransactionState::Ended,
             other => {
                 return Err(FormatError::Field {
                     name: "state",

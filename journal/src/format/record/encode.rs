@@ -4,8 +4,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::layouts as raw;
 use super::{
-    IdList, MessageFields, Parts, RECORD_HEAD_SIZE, RECORD_SIZE_MAX, Record, RecordHead, U16, U32,
-    U64,
+    Annotations, IdList, MessageFields, Parts, QueueFlags, RECORD_HEAD_SIZE, RECORD_SIZE_MAX,
+    Record, RecordHead, U16, U32, U64,
 };
 
 /// Bytes the record takes in a block, head included, padded to 8.
@@ -18,20 +18,43 @@ fn body_size(record: &Record<'_>) -> usize {
         Record::EpochStart { .. } => size_of::<raw::EpochStart>(),
         Record::Retained { .. } => size_of::<raw::Retained>(),
         Record::CleanShutdown { .. } => size_of::<raw::CleanShutdown>(),
-        Record::QueueDefine { address, name, .. } => {
-            size_of::<raw::QueueDefine>() + address.len() + name.len()
-        }
+        Record::QueueDefine {
+            address,
+            name,
+            filter,
+            ..
+        } => size_of::<raw::QueueDefine>() + address.len() + name.len() + filter.len(),
         Record::QueueDelete { .. } => size_of::<raw::QueueDelete>(),
         Record::Message {
-            queues, head, body, ..
-        } => size_of::<raw::Message>() + queues.len() * 8 + head.size() + body.size(),
+            annotations,
+            queues,
+            head,
+            body,
+            ..
+        } => {
+            let fixed = size_of::<raw::Message>() + annotations_size(annotations);
+            fixed + queues.len() * 8 + head.size() + body.size()
+        }
         Record::Fragment { body, .. } => size_of::<raw::Fragment>() + body.size(),
         Record::UploadAbandoned { .. } => size_of::<raw::UploadAbandoned>(),
         Record::Delivery { .. } => size_of::<raw::Delivery>(),
         Record::Settle { messages, .. } => size_of::<raw::Settle>() + messages.len() * 8,
         Record::Release { messages, .. } => size_of::<raw::Release>() + messages.len() * 8,
         Record::Transaction { .. } => size_of::<raw::Transaction>(),
+        Record::Handout { messages, .. } => size_of::<raw::Handout>() + messages.len() * 8,
+        Record::Depart { messages, .. } => size_of::<raw::Depart>() + messages.len() * 8,
+        Record::DuplicateId { address, id, .. } => {
+            size_of::<raw::DuplicateId>() + address.len() + id.len()
+        }
     }
+}
+
+fn annotations_size(annotations: &Annotations<'_>) -> usize {
+    if annotations.is_empty() {
+        return 0;
+    }
+    let names = annotations.last_value.len() + annotations.duplicate_id.len();
+    size_of::<raw::Annotations>() + names
 }
 
 /// Writes bytes forward; the caller made room for all of them.
@@ -93,11 +116,12 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         Record::QueueDefine { .. } | Record::QueueDelete { .. } => encode_queue(record, out),
         Record::Message {
             ref fields,
+            ref annotations,
             queues,
             head,
             body,
         } => {
-            encode_message(fields, queues, head.size(), out);
+            encode_message(fields, annotations, queues, head.size(), out);
             out.parts(&head);
             out.parts(&body);
         }
@@ -129,7 +153,24 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
             priority,
             reserved: [0; 7],
         }),
-        Record::Settle { .. } | Record::Release { .. } => encode_ids(record, out),
+        Record::Settle { .. }
+        | Record::Release { .. }
+        | Record::Handout { .. }
+        | Record::Depart { .. } => encode_ids(record, out),
+        Record::DuplicateId {
+            message,
+            address,
+            id,
+        } => {
+            out.fixed(&raw::DuplicateId {
+                message: U64::new(message.0),
+                address_size: size_u16(address),
+                id_size: size_u16(id),
+                reserved: U32::new(0),
+            });
+            out.bytes(address);
+            out.bytes(id);
+        }
         Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
             transaction: U64::new(transaction),
             state: state as u8,
@@ -147,24 +188,41 @@ fn encode_queue(record: &Record<'_>, out: &mut Cursor<'_>) {
             flags,
             address,
             name,
+            filter,
         } => {
             out.fixed(&raw::QueueDefine {
                 queue: U64::new(queue.0),
                 routing: routing as u8,
-                is_auto_created: flags.is_auto_created.into(),
-                is_subscription: flags.is_subscription.into(),
                 reserved: 0,
+                queue_flags: U16::new(queue_bits(flags)),
                 address_size: size_u16(address),
                 name_size: size_u16(name),
+                filter_size: size_u16(filter),
+                reserved_2: U16::new(0),
             });
             out.bytes(address);
             out.bytes(name);
+            out.bytes(filter);
         }
         Record::QueueDelete { queue } => out.fixed(&raw::QueueDelete {
             queue: U64::new(queue.0),
         }),
         _ => unreachable!("the caller picks the kinds"),
     }
+}
+
+fn queue_bits(flags: QueueFlags) -> u16 {
+    [
+        (flags.is_auto_created, raw::QUEUE_IS_AUTO_CREATED),
+        (flags.is_subscription, raw::QUEUE_IS_SUBSCRIPTION),
+        (flags.is_shared, raw::QUEUE_IS_SHARED),
+        (flags.is_no_local, raw::QUEUE_IS_NO_LOCAL),
+    ]
+    .into_iter()
+    .fold(
+        0,
+        |bits, (is_set, bit)| if is_set { bits | bit } else { bits },
+    )
 }
 
 /// Records that are a list of messages of a queue.
@@ -185,11 +243,37 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
             });
             out.bytes(messages.0.as_bytes());
         }
-        Record::Release { queue, messages } => {
+        Record::Release {
+            queue,
+            ready_unix_ms,
+            messages,
+        } => {
             out.fixed(&raw::Release {
+                queue: U64::new(queue.0),
+                ready_unix_ms: U64::new(ready_unix_ms),
+                message_count: U32::new(messages.len() as u32),
+                reserved: U32::new(0),
+            });
+            out.bytes(messages.0.as_bytes());
+        }
+        Record::Handout { queue, messages } => {
+            out.fixed(&raw::Handout {
                 queue: U64::new(queue.0),
                 message_count: U32::new(messages.len() as u32),
                 reserved: U32::new(0),
+            });
+            out.bytes(messages.0.as_bytes());
+        }
+        Record::Depart {
+            queue,
+            reason,
+            messages,
+        } => {
+            out.fixed(&raw::Depart {
+                queue: U64::new(queue.0),
+                message_count: U32::new(messages.len() as u32),
+                reason: reason as u8,
+                reserved: [0; 3],
             });
             out.bytes(messages.0.as_bytes());
         }
@@ -241,6 +325,7 @@ fn encode_journal_record(record: &Record<'_>, out: &mut Cursor<'_>) {
 
 fn encode_message(
     fields: &MessageFields,
+    annotations: &Annotations<'_>,
     queues: IdList<'_>,
     head_size: usize,
     out: &mut Cursor<'_>,
@@ -251,6 +336,9 @@ fn encode_message(
     }
     if fields.flags.is_durable {
         bits |= raw::MESSAGE_IS_DURABLE;
+    }
+    if !annotations.is_empty() {
+        bits |= raw::MESSAGE_HAS_ANNOTATIONS;
     }
     out.fixed(&raw::Message {
         message: U64::new(fields.message.0),
@@ -266,7 +354,29 @@ fn encode_message(
         message_flags: U16::new(bits),
         reserved: U32::new(0),
     });
+    if !annotations.is_empty() {
+        encode_annotations(annotations, out);
+    }
     out.bytes(queues.0.as_bytes());
+}
+
+#[cold]
+fn encode_annotations(annotations: &Annotations<'_>, out: &mut Cursor<'_>) {
+    let flags = if annotations.is_group_end {
+        raw::ANNOTATION_IS_GROUP_END
+    } else {
+        0
+    };
+    out.fixed(&raw::Annotations {
+        deliver_unix_ms: U64::new(annotations.deliver_unix_ms),
+        group: U64::new(annotations.group),
+        annotation_flags: U16::new(flags),
+        last_value_size: size_u16(annotations.last_value),
+        duplicate_id_size: size_u16(annotations.duplicate_id),
+        reserved: U16::new(0),
+    });
+    out.bytes(annotations.last_value);
+    out.bytes(annotations.duplicate_id);
 }
 
 fn size_u16(bytes: &[u8]) -> U16 {

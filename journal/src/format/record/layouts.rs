@@ -52,11 +52,12 @@ raw!(
     QueueDefine {
         queue: U64,
         routing: u8,
-        is_auto_created: u8,
-        is_subscription: u8,
         reserved: u8,
+        queue_flags: U16,
         address_size: U16,
         name_size: U16,
+        filter_size: U16,
+        reserved_2: U16,
     }
 );
 raw!(
@@ -80,6 +81,18 @@ raw!(
         encoding: u8,
         message_flags: U16,
         reserved: U32,
+    }
+);
+raw!(
+    ANNOTATIONS,
+    "Annotations of a message",
+    Annotations {
+        deliver_unix_ms: U64,
+        group: U64,
+        annotation_flags: U16,
+        last_value_size: U16,
+        duplicate_id_size: U16,
+        reserved: U16,
     }
 );
 raw!(
@@ -122,6 +135,7 @@ raw!(
     "Record 11: release",
     Release {
         queue: U64,
+        ready_unix_ms: U64,
         message_count: U32,
         reserved: U32
     }
@@ -136,7 +150,46 @@ raw!(
     }
 );
 
+raw!(
+    HANDOUT,
+    "Record 13: handout",
+    Handout {
+        queue: U64,
+        message_count: U32,
+        reserved: U32
+    }
+);
+raw!(
+    DEPART,
+    "Record 14: depart",
+    Depart {
+        queue: U64,
+        message_count: U32,
+        reason: u8,
+        reserved: [u8; 3],
+    }
+);
+raw!(
+    DUPLICATE_ID,
+    "Record 15: duplicate id",
+    DuplicateId {
+        message: U64,
+        address_size: U16,
+        id_size: U16,
+        reserved: U32,
+    }
+);
+
 /// Bit of `message_flags`: the sender named the body's length.
 pub(super) const MESSAGE_HAS_CONTENT_LENGTH: u16 = 1;
 /// Bit of `message_flags`: journaled before it is acknowledged.
 pub(super) const MESSAGE_IS_DURABLE: u16 = 2;
+/// Bit of `message_flags`: annotations follow the fixed part.
+pub(super) const MESSAGE_HAS_ANNOTATIONS: u16 = 4;
+/// Bit of `annotation_flags`: the group ends with the message.
+pub(super) const ANNOTATION_IS_GROUP_END: u16 = 1;
+/// Bits of `queue_flags`.
+pub(super) const QUEUE_IS_AUTO_CREATED: u16 = 1;
+pub(super) const QUEUE_IS_SUBSCRIPTION: u16 = 2;
+pub(super) const QUEUE_IS_SHARED: u16 = 4;
+pub(super) const QUEUE_IS_NO_LOCAL: u16 = 8;

@@ -27,7 +27,13 @@ proptest! {
     fn messages_round_trip(
         numbers in proptest::array::uniform6(any::<u64>()), priority in 0..=9_u8, encoding: u8,
         flags: (bool, bool), queues in ids(), head in parts(99), body in parts(999), cut: u16,
+        last_value in parts(9), duplicate_id in parts(9), is_group_end: bool, is_plain: bool,
     ) {
+        let annotations = Annotations {
+            deliver_unix_ms: numbers[3], group: numbers[4] % 2, is_group_end,
+            last_value: &last_value, duplicate_id: &duplicate_id,
+        };
+        let annotations = if is_plain { Annotations::default() } else { annotations };
         let at = usize::from(cut) % (body.len() + 1);
         let pieces = [&body[..at], &body[at..]];
         let upload = if flags.0 { numbers[2] } else { 0 };
@@ -38,23 +44,29 @@ proptest! {
                 timestamp_unix_ms: numbers[4], expires_unix_ms: numbers[5], priority, encoding,
                 flags: MessageFlags { has_content_length: flags.0, is_durable: flags.1 },
             },
-            queues: IdList(&queues), head: Parts::One(&head), body: Parts::Many(&pieces),
+            annotations, queues: IdList(&queues),
+            head: Parts::One(&head), body: Parts::Many(&pieces),
         });
     }
 
     #[test]
     fn other_records_round_trip(
         numbers in proptest::array::uniform6(any::<u64>()), sum in parts(17), messages in ids(),
-        address in parts(300), name in parts(300), pick in 0..5_u8, auto: bool, durable: bool,
+        address in parts(300), name in parts(300), pick in 0..15_u8, auto: bool, durable: bool,
     ) {
         let [a, b, c, d, e, f] = numbers;
         let queue = QueueId(a);
         let outcome = [Outcome::Accepted, Outcome::Rejected, Outcome::Expired,
-            Outcome::DeadLettered, Outcome::Dropped][usize::from(pick)];
+            Outcome::DeadLettered, Outcome::Dropped, Outcome::Replaced,
+            Outcome::Diverted][usize::from(pick % 7)];
         let state = [TransactionState::Prepared, TransactionState::Committed,
-            TransactionState::RolledBack][usize::from(pick % 3)];
+            TransactionState::RolledBack, TransactionState::Decided,
+            TransactionState::Ended][usize::from(pick % 5)];
+        let reason = [Departure::AttemptsExceeded, Departure::Rejected,
+            Departure::Expired][usize::from(pick % 3)];
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
-        let flags = QueueFlags { is_auto_created: auto, is_subscription: durable };
+        let flags = QueueFlags { is_auto_created: auto, is_subscription: durable,
+            is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0 };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {
@@ -69,7 +81,8 @@ proptest! {
                 message_floor: MessageId(b), queue_floor: QueueId(c),
             },
             Record::CleanShutdown { unix_ms: a },
-            Record::QueueDefine { queue, routing, flags, address: &address, name: &name },
+            Record::QueueDefine { queue, routing, flags, address: &address, name: &name,
+                filter: &sum },
             Record::QueueDelete { queue },
             Record::Fragment { upload: a, offset: b, body: Parts::One(&address) },
             Record::UploadAbandoned { upload: a },
@@ -77,7 +90,10 @@ proptest! {
                 queue, priority: (a % 10) as u8, first: MessageId(b), last: MessageId(c),
             },
             Record::Settle { queue, transaction: b, outcome, messages },
-            Record::Release { queue, messages },
+            Record::Release { queue, ready_unix_ms: b, messages },
+            Record::Handout { queue, messages },
+            Record::Depart { queue, reason, messages },
+            Record::DuplicateId { message: MessageId(b), address: &address, id: &name },
             Record::Transaction { transaction: a, state },
         ] {
             round_trip(&record);
@@ -85,7 +101,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..14_u16, size in 0..260_u32) {
+    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..17_u16, size in 0..260_u32) {
         let mut bytes = bytes;
         let _ = record_at(&bytes);
         if bytes.len() >= RECORD_HEAD_SIZE {

@@ -200,6 +200,8 @@ impl Printer<'_> {
             | Record::QueueDelete { queue }
             | Record::Delivery { queue, .. }
             | Record::Settle { queue, .. }
+            | Record::Handout { queue, .. }
+            | Record::Depart { queue, .. }
             | Record::Release { queue, .. } => wanted.contains(&queue.0),
             Record::Message { queues, .. } => {
                 queues.queues().any(|queue| wanted.contains(&queue.0))
@@ -209,6 +211,7 @@ impl Printer<'_> {
             | Record::CleanShutdown { .. }
             | Record::Fragment { .. }
             | Record::UploadAbandoned { .. }
+            | Record::DuplicateId { .. }
             | Record::Transaction { .. } => false,
         }
     }

@@ -186,6 +186,8 @@ fn print_queues(out: &mut dyn Write, ledger: &Ledger) -> std::io::Result<()> {
         ("ROUTING", Side::Left),
         ("READY", Side::Right),
         ("UNSETTLED", Side::Right),
+        ("DELAYED", Side::Right),
+        ("LEAVING", Side::Right),
         ("BYTES", Side::Right),
     ]);
     for (id, queue) in &ledger.queues {
@@ -198,6 +200,8 @@ fn print_queues(out: &mut dyn Write, ledger: &Ledger) -> std::io::Result<()> {
             or_dash(defined.map(|defined| routing_name(defined.routing).to_owned())),
             queue.ready.len().to_string(),
             queue.unsettled.len().to_string(),
+            queue.delayed.len().to_string(),
+            queue.leaving.len().to_string(),
             size(queue.bytes()),
         ]);
     }
@@ -294,6 +298,8 @@ fn queue_json(id: u64, queue: &Queue) -> Value {
         "is_defined": queue.defined.is_some(),
         "ready": queue.ready.len(),
         "unsettled": queue.unsettled.len(),
+        "delayed": queue.delayed.len(),
+        "leaving": queue.leaving.len(),
         "bytes": queue.bytes(),
     });
     if let Some(defined) = &queue.defined {

@@ -11,8 +11,8 @@ use std::process::Command;
 
 use forebay_journal::format::IdList;
 use forebay_journal::format::{
-    MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing, SECTOR_SIZE,
-    SEGMENT_HEAD_SIZE, SegmentHead, Superblock, checksum,
+    Annotations, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
+    SECTOR_SIZE, SEGMENT_HEAD_SIZE, SegmentHead, Superblock, checksum,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -260,10 +260,11 @@ impl Journal {
             routing: Routing::Anycast,
             flags: QueueFlags {
                 is_auto_created: true,
-                is_subscription: false,
+                ..QueueFlags::default()
             },
             address: name.as_bytes(),
             name: name.as_bytes(),
+            filter: b"",
         });
     }
 
@@ -285,6 +286,7 @@ impl Journal {
                 },
                 ..MessageFields::default()
             },
+            annotations: Annotations::default(),
             queues: IdList(&queues),
             head: Parts::One(b"persistent:true\n"),
             body: Parts::One(body),
