@@ -11,7 +11,7 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
-use crate::queue::{Damaged, Fact, Limits, Machine, Place, Replayed};
+use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed};
 
 /// What a shard's journal holds.
 pub struct Scanned {
@@ -88,10 +88,14 @@ pub fn scan(
     journal: JournalId,
     shard: ShardId,
     limits: Limits,
+    policies: Policies,
 ) -> Result<Scanned, ScanError> {
     let folder = folder.clone();
+    let machine = Machine::new(limits, policies);
     let thread = executor("forebay-scan")
-        .spawn(move || with_pulse(async move { scan_files(&folder, journal, shard, limits).await }))
+        .spawn(move || {
+            with_pulse(async move { scan_files(&folder, journal, shard, machine).await })
+        })
         .map_err(|error| ScanError::Executor(error.to_string()))?;
     match thread.join() {
         Ok(result) => result,
@@ -103,7 +107,7 @@ async fn scan_files(
     folder: &Folder,
     journal: JournalId,
     shard: ShardId,
-    limits: Limits,
+    mut machine: Machine,
 ) -> Result<Scanned, ScanError> {
     let names: Vec<_> = folder
         .segments()
@@ -126,7 +130,6 @@ async fn scan_files(
     });
     let input = RecoveryInput::new(journal, shard, segments.collect());
     let mut recovery = Recovery::new(&input);
-    let mut machine = Machine::new(limits);
     let mut effects = Vec::new();
     let mut sink = |_: Lsn, location: Location, record: &forebay_journal::format::Record<'_>| {
         machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);

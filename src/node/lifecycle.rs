@@ -19,7 +19,7 @@ use crate::runtime::clock;
 use crate::runtime::listener::listen;
 use crate::runtime::placement::{self, Device};
 use crate::runtime::reactor::{Ring, RingSize};
-use crate::shard::QueueLimits;
+use crate::shard::{Policies, QueueLimits};
 
 /// Runs a node until it is told to stop.
 ///
@@ -111,7 +111,8 @@ fn queue_limits() -> QueueLimits {
 fn scan_all(folder: &Folder, superblock: &Superblock) -> Result<Vec<Scanned>, NodeError> {
     (0..superblock.shard_count)
         .map(|shard| {
-            scan(folder, superblock.journal, ShardId(shard), queue_limits())
+            let (limits, policies) = (queue_limits(), Policies::default());
+            scan(folder, superblock.journal, ShardId(shard), limits, policies)
                 .map_err(NodeError::Scan)
         })
         .collect()

@@ -196,7 +196,7 @@ impl Machine {
         };
         self.next_queue = self.next_queue.max(id.0 + 1);
         if self.queues.get(id).is_none() {
-            self.queues.create(id);
+            self.queues.create(id, self.policies.defaults());
         }
         let queue = self
             .queues
@@ -224,6 +224,7 @@ impl Machine {
         if name.flags.is_subscription {
             self.subscriptions.insert(name.name, id);
         }
+        queue.policy = self.policies.keep(name.address);
         queue.defined = Some(Defined {
             destination,
             name: name.name.into(),
@@ -303,7 +304,7 @@ impl Machine {
         for id in queues.queues() {
             if self.queues.get(id).is_none() {
                 self.next_queue = self.next_queue.max(id.0 + 1);
-                self.queues.create(id);
+                self.queues.create(id, self.policies.defaults());
             }
         }
     }

@@ -11,6 +11,7 @@ use super::decision::Refused;
 use super::destination::{DestinationId, Destinations};
 use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
+use super::policy::{Policies, Policy};
 use super::segments::SegmentUse;
 use super::state::Queues;
 use super::subscription::Subscriptions;
@@ -96,6 +97,7 @@ impl core::error::Error for Damaged {}
 #[derive(Debug)]
 pub struct Machine {
     pub(super) limits: Limits,
+    pub(super) policies: Policies,
     pub(super) queues: Queues,
     pub(super) subscriptions: Subscriptions,
     pub(super) destinations: Destinations,
@@ -115,9 +117,10 @@ pub(super) const MESSAGE_ID_SKIP: u64 = 1 << 32;
 
 impl Machine {
     /// An empty shard, before its replay if it has one.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, policies: Policies) -> Self {
         Self {
             limits,
+            policies,
             queues: Queues::default(),
             subscriptions: Subscriptions::default(),
             destinations: Destinations::default(),
@@ -264,6 +267,11 @@ impl Machine {
     /// Name of a queue for people and clients, UTF-8.
     pub fn name(&self, queue: QueueId) -> Option<&[u8]> {
         Some(&self.queues.get(queue)?.defined.as_ref()?.name)
+    }
+
+    /// What the operator wants of a queue.
+    pub fn policy(&self, queue: QueueId) -> Option<&Policy> {
+        Some(&self.queues.get(queue)?.policy)
     }
 
     /// Ids of all queues, in no order that means anything, but the same after the same facts.

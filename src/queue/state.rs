@@ -1,6 +1,7 @@
 //! One queue, and the set of all queues of the shard.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use forebay_journal::format::QueueFlags;
 use forebay_journal::{QueueId, SegmentId};
@@ -8,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::consumer::Consumers;
 use super::delivered::Delivered;
+use super::policy::Policy;
 use super::ready::Ready;
 
 /// What the definition of a queue says.
@@ -26,6 +28,9 @@ pub(super) struct QueueState {
     /// None only in a replay whose first segments were freed, until the definition, which was
     /// repeated further on, comes by.
     pub(super) defined: Option<Defined>,
+    /// What the operator wants of it; the defaults until it is defined. Decisions ask it, facts
+    /// never do.
+    pub(super) policy: Arc<Policy>,
     pub(super) ready: Ready,
     pub(super) delivered: Delivered,
     /// Bytes of ready and delivered messages.
@@ -42,10 +47,11 @@ pub(super) struct QueueState {
 }
 
 impl QueueState {
-    fn new(id: QueueId) -> Self {
+    fn new(id: QueueId, policy: Arc<Policy>) -> Self {
         Self {
             id,
             defined: None,
+            policy,
             ready: Ready::default(),
             delivered: Delivered::default(),
             bytes: 0,
@@ -189,12 +195,12 @@ impl Queues {
     }
 
     #[cold]
-    pub(super) fn create(&mut self, id: QueueId) {
+    pub(super) fn create(&mut self, id: QueueId, policy: Arc<Policy>) {
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             (self.places.len() - 1) as u32
         });
-        self.places[index as usize] = Some(QueueState::new(id));
+        self.places[index as usize] = Some(QueueState::new(id, policy));
         let former = self.by_id.insert(id.0, index);
         assert!(former.is_none(), "queue {} exists", id.0);
     }

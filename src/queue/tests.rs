@@ -27,7 +27,7 @@ struct Shard {
 impl Shard {
     fn new() -> Self {
         Self {
-            machine: Machine::new(LIMITS),
+            machine: Machine::new(LIMITS, Policies::default()),
             decision: Decision::new(),
             routed: Routed::new(),
             effects: Vec::new(),

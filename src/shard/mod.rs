@@ -24,7 +24,7 @@ pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane};
 pub use mailbox::{Parcel, ParcelLane};
 
-pub use crate::queue::Limits as QueueLimits;
+pub use crate::queue::{Limits as QueueLimits, Policies, PolicySettings};
 
 use std::collections::VecDeque;
 use std::rc::Rc;

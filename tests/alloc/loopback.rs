@@ -4,7 +4,7 @@
 use forebay::frontend::{Users, stomp};
 use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
-use forebay::queue::{Limits as QueueLimits, Machine};
+use forebay::queue::{Limits as QueueLimits, Machine, Policies};
 use forebay::shard::{Action, ConnectionId, HostLimits, Shard, ShardConfig};
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
@@ -62,7 +62,7 @@ impl Loopback {
             next_segment: oldest_segment,
         };
         let mut this = Self {
-            shard: Shard::new(config, Machine::new(limits), writer),
+            shard: Shard::new(config, Machine::new(limits, Policies::default()), writer),
             now: Now {
                 monotonic_us: 1,
                 unix_ms: 1_700_000_000_000,

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued};
+use forebay::queue::{BrowsePlace, Fact, Machine, Place, Policies, Queued};
 use forebay_journal::format::{Checksum, Record};
 use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
@@ -61,7 +61,7 @@ impl Rig {
 
     fn replayed(&mut self) -> Machine {
         self.journal.seal();
-        let mut machine = Machine::new(LIMITS);
+        let mut machine = Machine::new(LIMITS, Policies::default());
         let mut effects = Vec::new();
         self.journal.replay(|record, location| {
             machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);

@@ -1,7 +1,7 @@
 //! A simulated data folder: segment files of all epochs and shards on one disk, and the start of a
 //! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
 
-use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place};
+use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place, Policies};
 use forebay_journal::format::{Record, SECTOR_SIZE};
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -116,7 +116,7 @@ impl Store {
             head: head.as_deref().map_err(|error| *error),
         });
         let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
-        let mut machine = Machine::new(limits);
+        let mut machine = Machine::new(limits, Policies::default());
         let mut witness = Witness::default();
         let mut effects = Vec::new();
         let last_message = (mutant == Mutant::ForgottenMessage)

@@ -1,6 +1,6 @@
-//! Who may import whom. Floors, ground first: F0 `now`, `limits`, `message`, the journal crate;
-//! F1 protocol, queue, routing, selector, auth, replication; F2 frontend; F3 shard; F4 runtime,
-//! housekeeping; F5 node and the binary. Siblings on F1 never meet.
+//! Who may import whom. Floors, ground first: F0 `now`, `limits`, `pattern`, `message`, the
+//! journal crate; F1 protocol, queue, routing, selector, auth, replication; F2 frontend; F3 shard;
+//! F4 runtime, housekeeping; F5 node and the binary. Siblings on F1 never meet.
 
 use std::collections::BTreeMap;
 
@@ -32,11 +32,12 @@ const WORDS: [&str; 11] = [
     "ids",
 ];
 
-/// Module of the broker, what it may name of the broker, what of the journal crate. `now` and
-/// `limits` may be read by everybody above them.
+/// Module of the broker, what it may name of the broker, what of the journal crate. `now`,
+/// `limits` and `pattern` may be read by everybody above them.
 const BROKER: &[(&str, &[&str], Journal)] = &[
     ("now", &[], Journal::No),
     ("limits", &[], Journal::No),
+    ("pattern", &[], Journal::No),
     ("message", &[], Journal::Words),
     ("protocol", &["message"], Journal::No),
     ("queue", &["message"], Journal::Words),
@@ -109,7 +110,7 @@ const JOURNAL: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that everybody above may read.
-const OPEN: [&str; 2] = ["now", "limits"];
+const OPEN: [&str; 3] = ["now", "limits", "pattern"];
 
 /// Checks every `crate::` and `super::` path, and every naming of the journal crate.
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
