@@ -172,6 +172,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
         },
         Record::DuplicateId {
             message: MessageId(7),
+            routing: Routing::Anycast,
             address: b"orders",
             id: b"id",
         },

@@ -4,11 +4,13 @@
 //! vocabulary here ([`Command`], [`Reply`]) is all that passes between a connection and the shard
 //! that hosts its queues, on the same core or another.
 
+mod forward;
 pub mod stomp;
 mod vocabulary;
 
+pub use forward::{Departs, Forwarder};
 pub use vocabulary::{
-    Command, Deliver, Refusal, Reply, SendCommand, SubscribeCommand, Subscription, Verdict,
+    Command, Deliver, Extras, Refusal, Reply, SendCommand, SubscribeCommand, Subscription, Verdict,
 };
 
 use crate::now::Now;
@@ -78,13 +80,21 @@ pub enum Timeout {
 pub enum Frontend {
     /// STOMP 1.0, 1.1 and 1.2.
     Stomp(Box<stomp::Session>),
+    /// The shard's own: no client is behind it.
+    Forwarder(Box<Forwarder>),
 }
 
 impl Frontend {
+    /// Whether what it says comes back to it instead of going to a client.
+    pub const fn is_looped_back(&self) -> bool {
+        matches!(self, Self::Forwarder(_))
+    }
+
     /// Whether the next command in `input` is (part of) a message, which waits for space first.
     pub fn is_message_next(&self, input: &[u8]) -> bool {
         match self {
             Self::Stomp(session) => session.is_message_next(input),
+            Self::Forwarder(forwarder) => forwarder.is_message_next(),
         }
     }
 
@@ -97,6 +107,7 @@ impl Frontend {
     ) -> Step<'a> {
         match self {
             Self::Stomp(session) => session.handle_input(input, now, out),
+            Self::Forwarder(forwarder) => forwarder.handle_input(),
         }
     }
 
@@ -104,6 +115,7 @@ impl Frontend {
     pub fn is_amid_body(&self) -> bool {
         match self {
             Self::Stomp(session) => session.is_amid_body(),
+            Self::Forwarder(_) => false,
         }
     }
 
@@ -111,6 +123,7 @@ impl Frontend {
     pub fn held_len(&self) -> usize {
         match self {
             Self::Stomp(session) => session.held_len(),
+            Self::Forwarder(_) => 0,
         }
     }
 
@@ -118,6 +131,7 @@ impl Frontend {
     pub fn holds(&self, shard: u16) -> bool {
         match self {
             Self::Stomp(session) => session.holds(shard),
+            Self::Forwarder(_) => false,
         }
     }
 
@@ -125,6 +139,10 @@ impl Frontend {
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Stomp(session) => session.handle_reply(reply, out),
+            Self::Forwarder(forwarder) => {
+                forwarder.handle_reply(reply, out);
+                true
+            }
         }
     }
 
@@ -132,6 +150,7 @@ impl Frontend {
     pub fn note_received(&mut self, now: Now) {
         match self {
             Self::Stomp(session) => session.note_received(now),
+            Self::Forwarder(_) => {}
         }
     }
 
@@ -139,6 +158,7 @@ impl Frontend {
     pub fn note_sent(&mut self, now: Now) {
         match self {
             Self::Stomp(session) => session.note_sent(now),
+            Self::Forwarder(_) => {}
         }
     }
 
@@ -146,6 +166,7 @@ impl Frontend {
     pub fn set_reading(&mut self, is_reading: bool, now: Now) {
         match self {
             Self::Stomp(session) => session.set_reading(is_reading, now),
+            Self::Forwarder(_) => {}
         }
     }
 
@@ -153,6 +174,7 @@ impl Frontend {
     pub fn poll_timeout(&self) -> Option<u64> {
         match self {
             Self::Stomp(session) => session.poll_timeout(),
+            Self::Forwarder(_) => None,
         }
     }
 
@@ -160,6 +182,7 @@ impl Frontend {
     pub fn handle_timeout(&mut self, now: Now, out: &mut Vec<u8>) -> Timeout {
         match self {
             Self::Stomp(session) => session.handle_timeout(now, out),
+            Self::Forwarder(_) => Timeout::None,
         }
     }
 
@@ -167,6 +190,7 @@ impl Frontend {
     pub fn say_error(&mut self, message: &str, details: &str, out: &mut Vec<u8>) {
         match self {
             Self::Stomp(session) => session.say_error(message, details, None, out),
+            Self::Forwarder(_) => {}
         }
     }
 }

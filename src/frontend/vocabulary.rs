@@ -6,7 +6,8 @@ use core::fmt;
 use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 
-use crate::queue::{Credit, Rank, Refused, Selection, Settlement};
+use super::forward::Departs;
+use crate::queue::{Credit, Rank, Refused, Return, Selection, Settlement};
 
 /// A connection's name of one of its subscriptions: rises, never reused on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +20,33 @@ pub enum Verdict {
     Accept,
     /// Not consumed: a failed delivery.
     Release,
+    /// Not to be consumed by anybody: a dead letter.
+    Refuse,
+}
+
+/// What a sender asks of few messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extras<B> {
+    /// Wall-clock milliseconds before which it is not delivered; zero for at once.
+    pub deliver_unix_ms: u64,
+    /// Number of its group (`docs/format.md` 6, annotations); zero for none.
+    pub group: u64,
+    /// Whether its group ends with it.
+    pub is_group_end: bool,
+    /// Id by which the sender, sending again, is recognized.
+    pub duplicate_id: Option<B>,
+}
+
+impl<B> Extras<B> {
+    /// The same with its bytes held otherwise.
+    pub fn map<C>(self, hold: impl FnOnce(B) -> C) -> Extras<C> {
+        Extras {
+            deliver_unix_ms: self.deliver_unix_ms,
+            group: self.group,
+            is_group_end: self.is_group_end,
+            duplicate_id: self.duplicate_id.map(hold),
+        }
+    }
 }
 
 /// A message, or its beginning.
@@ -30,12 +58,17 @@ pub struct SendCommand<B> {
     pub address: B,
     /// Whether the address is one that goes with its owner: it is not made when it is not there.
     pub is_temporary: bool,
+    /// Whether it comes from another queue of the node: it has its place there until it has one
+    /// here, so that no bound holds it up.
+    pub is_forwarded: bool,
     /// Whether the sender wants it durable.
     pub is_persistent: bool,
     /// 0 to 9.
     pub priority: u8,
     /// Wall-clock milliseconds from which on it is expired; zero for never.
     pub expires_unix_ms: u64,
+    /// What few messages have.
+    pub extras: Extras<B>,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,
     /// Encoding of head and body (`docs/format.md` 6, message).
@@ -133,6 +166,17 @@ pub enum Command<B> {
     Detach {
         /// Whether the connection is gone; [`Command::Hangup`] comes beside it.
         is_last: bool,
+        /// What that means for the messages they hold.
+        given_back: Return,
+    },
+    /// Forget the message begun last on this connection: its rest does not come.
+    AbandonSend,
+    /// What [`Reply::Departs`] announced under this tag was sent on. Of the shard's forwarder.
+    Departed {
+        /// The tag.
+        tag: u64,
+        /// Whether it is there and durable, else it was refused.
+        is_taken: bool,
     },
     /// The connection is gone: forget its unfinished message. Travels behind its messages, which
     /// may have to wait; what its consumers hold must not.
@@ -156,6 +200,8 @@ pub struct Deliver<B> {
     pub is_redelivered: bool,
     /// Whether the sender wanted it durable.
     pub is_persistent: bool,
+    /// 0 to 9.
+    pub priority: u8,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,
     /// Encoding of head and body.
@@ -189,6 +235,8 @@ pub enum Reply<B> {
         /// Whether the message is whole now.
         is_last: bool,
     },
+    /// What the next delivery is about: a message on its way. For the shard's forwarder.
+    Departs(Departs<B>),
     /// A browser has seen all that was there.
     BrowseEnd {
         /// The shard it comes from.
@@ -254,42 +302,56 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl<B> SendCommand<B> {
+    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SendCommand<C> {
+        SendCommand {
+            routing: self.routing,
+            address: hold(self.address),
+            is_temporary: self.is_temporary,
+            is_forwarded: self.is_forwarded,
+            is_persistent: self.is_persistent,
+            priority: self.priority,
+            expires_unix_ms: self.expires_unix_ms,
+            extras: self.extras.map(&mut *hold),
+            has_content_length: self.has_content_length,
+            encoding: self.encoding,
+            head: hold(self.head),
+            body: hold(self.body),
+            body_total: self.body_total,
+            is_complete: self.is_complete,
+            receipt: self.receipt.map(hold),
+        }
+    }
+}
+
+impl<B> SubscribeCommand<B> {
+    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
+        SubscribeCommand {
+            subscription: self.subscription,
+            routing: self.routing,
+            address: hold(self.address),
+            is_temporary: self.is_temporary,
+            is_browser: self.is_browser,
+            durable_name: self.durable_name.map(&mut *hold),
+            credit: self.credit,
+            credit_bytes: self.credit_bytes,
+            settlement: self.settlement,
+            rank: self.rank,
+            receipt: self.receipt.map(hold),
+        }
+    }
+}
+
 impl<B> Command<B> {
     /// The same command with its bytes held otherwise.
     pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Command<C> {
         match self {
-            Self::Send(send) => Command::Send(SendCommand {
-                routing: send.routing,
-                address: hold(send.address),
-                is_temporary: send.is_temporary,
-                is_persistent: send.is_persistent,
-                priority: send.priority,
-                expires_unix_ms: send.expires_unix_ms,
-                has_content_length: send.has_content_length,
-                encoding: send.encoding,
-                head: hold(send.head),
-                body: hold(send.body),
-                body_total: send.body_total,
-                is_complete: send.is_complete,
-                receipt: send.receipt.map(hold),
-            }),
+            Self::Send(send) => Command::Send(send.map(hold)),
             Self::SendPart { bytes, is_last } => Command::SendPart {
                 bytes: hold(bytes),
                 is_last,
             },
-            Self::Subscribe(subscribe) => Command::Subscribe(SubscribeCommand {
-                subscription: subscribe.subscription,
-                routing: subscribe.routing,
-                address: hold(subscribe.address),
-                is_temporary: subscribe.is_temporary,
-                is_browser: subscribe.is_browser,
-                durable_name: subscribe.durable_name.map(&mut *hold),
-                credit: subscribe.credit,
-                credit_bytes: subscribe.credit_bytes,
-                settlement: subscribe.settlement,
-                rank: subscribe.rank,
-                receipt: subscribe.receipt.map(hold),
-            }),
+            Self::Subscribe(subscribe) => Command::Subscribe(subscribe.map(hold)),
             Self::Unsubscribe {
                 subscription,
                 is_for_good,
@@ -316,14 +378,25 @@ impl<B> Command<B> {
             },
             Self::Drained { bytes } => Command::Drained { bytes },
             Self::Sync => Command::Sync,
-            Self::Detach { is_last } => Command::Detach { is_last },
+            Self::Detach {
+                is_last,
+                given_back,
+            } => Command::Detach {
+                is_last,
+                given_back,
+            },
+            Self::AbandonSend => Command::AbandonSend,
+            Self::Departed { tag, is_taken } => Command::Departed { tag, is_taken },
             Self::Hangup => Command::Hangup,
         }
     }
 
     /// Whether it brings (part of) a message, which waits for space before anything else does.
     pub const fn is_message(&self) -> bool {
-        matches!(self, Self::Send(_) | Self::SendPart { .. })
+        matches!(
+            self,
+            Self::Send(_) | Self::SendPart { .. } | Self::AbandonSend
+        )
     }
 }
 
@@ -342,6 +415,7 @@ impl<B> Reply<B> {
                 attempts: deliver.attempts,
                 is_redelivered: deliver.is_redelivered,
                 is_persistent: deliver.is_persistent,
+                priority: deliver.priority,
                 has_content_length: deliver.has_content_length,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
@@ -358,6 +432,7 @@ impl<B> Reply<B> {
                 bytes: hold(bytes),
                 is_last,
             },
+            Self::Departs(departs) => Reply::Departs(departs.map(hold)),
             Self::BrowseEnd {
                 shard,
                 subscription,

@@ -1,13 +1,15 @@
 //! Commands to facts. Nothing here changes anything.
 
-use forebay_journal::format::{Outcome, QueueFlags, Record, Routing};
+use forebay_journal::format::{Departure, Outcome, QueueFlags, Record, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
+use super::aside::Why;
 use super::consumer::{ConsumerId, Outstanding, Selection};
 use super::decision::{Decision, Definition, Fact, Refused, Routed, Verb};
 use super::delivered::Holder;
 use super::destination::DestinationId;
 use super::entry::Entry;
+use super::fate::Return;
 use super::machine::{Machine, NOWHERE};
 use super::state::QueueState;
 
@@ -117,7 +119,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Repeats the definitions that lie in segment `upto` or before, so that it can be freed.
+    /// Repeats the definitions and the ids of messages that lie in segment `upto` or before, so
+    /// that it can be freed.
     ///
     /// Returns whether there are more: ask again after these came true.
     #[cold]
@@ -149,6 +152,19 @@ impl Machine {
                 out.define(definition, &destination.address, &defined.name);
                 left -= 1;
                 room -= 1;
+            }
+        }
+        // Behind the definitions, so that a replay knows the addresses.
+        for (_, destination) in self.destinations.iter() {
+            for seen in destination.ids() {
+                if left == 0 || room == 0 {
+                    return left > 0;
+                }
+                if seen.segment.is_some_and(|segment| segment <= upto) {
+                    out.repeat_id(destination, seen.message, seen.id);
+                    left -= 1;
+                    room -= 1;
+                }
             }
         }
         left > 0
@@ -225,7 +241,10 @@ impl Machine {
         outcome: Outcome,
         out: &mut Decision,
     ) -> Result<(), Refused> {
-        self.decide_messages(consumer, selection, Verb::Settle(outcome), out)
+        out.clear();
+        let (queue, selected) = self.select(consumer, selection)?;
+        add_messages(queue.id, selected, Verb::Settle(outcome), out);
+        Ok(())
     }
 
     /// Settles what has been handed to the socket, for a consumer with
@@ -258,8 +277,42 @@ impl Machine {
         for run in due.chunk_by(|one, next| one.0 == next.0) {
             let queue = self.queues.get(QueueId(run[0].0));
             let queue = queue.expect("a queue that is gone has no messages that expire");
-            let entries = run.iter().map(|(_, message)| queue.ready.get(*message));
-            drop_entries(queue, entries.flatten(), out);
+            let entries = run.iter().map(|(_, message)| queue.waiting(*message));
+            add_entries(queue, entries.flatten(), self.expired(queue), out);
+        }
+    }
+
+    /// Makes messages ready whose time has come, no more than `dispatch_max` at once.
+    ///
+    /// Nothing is decided before [`Self::next_due_unix_ms`]; there may be more afterwards.
+    pub fn decide_due(&self, now_unix_ms: u64, out: &mut Decision) {
+        out.clear();
+        let due = self.waits.due(now_unix_ms);
+        let mut due: Vec<_> = due.take(self.limits.dispatch_max).collect();
+        due.sort_unstable();
+        for run in due.chunk_by(|one, next| one.0 == next.0) {
+            let queue = self.queues.get(QueueId(run[0].0));
+            let queue = queue.expect("a queue that is gone has no messages that wait");
+            let entries = run.iter().map(|(_, message)| queue.waiting(*message));
+            let verb = Verb::Release { ready_unix_ms: 0 };
+            add_entries(queue, entries.flatten(), verb, out);
+        }
+    }
+
+    /// A message on its way to another address is there, or goes nowhere: it leaves its queue.
+    /// Nothing decided: it left already.
+    pub fn decide_departed(&self, queue: QueueId, message: MessageId, out: &mut Decision) {
+        out.clear();
+        let Some(queue) = self.queues.get(queue) else {
+            return;
+        };
+        if let Some((entry, Why::Leaving(reason))) = queue.aside.get(message.0) {
+            let outcome = match reason {
+                Departure::AttemptsExceeded | Departure::Rejected => Outcome::DeadLettered,
+                Departure::Expired => Outcome::Expired,
+            };
+            let entries = core::iter::once(entry);
+            add_entries(queue, entries, Verb::Settle(outcome), out);
         }
     }
 
@@ -280,26 +333,37 @@ impl Machine {
             let known = self.expiring.of(queue.id.0, entry.message);
             known.is_some_and(|(unix_ms, _)| unix_ms <= now_unix_ms)
         });
-        drop_entries(queue, overdue, out);
+        add_entries(queue, overdue, self.expired(queue), out);
     }
 
-    /// Gives delivered messages back to their queue.
+    /// Gives delivered messages back to their queue, or sends them on if that was often enough.
     ///
     /// Errors: see [`Self::decide_settle`].
     pub fn decide_release(
         &self,
         consumer: ConsumerId,
         selection: Selection,
+        given_back: Return,
+        now_unix_ms: u64,
         out: &mut Decision,
     ) -> Result<(), Refused> {
-        self.decide_messages(consumer, selection, Verb::Release, out)
+        out.clear();
+        let (queue, selected) = self.select(consumer, selection)?;
+        self.add_returned(queue, selected, given_back, now_unix_ms, out);
+        Ok(())
     }
 
     /// Gives back all that a consumer holds, and deletes its queue if that was a plain
     /// subscription; [`Self::detach`] follows.
     ///
     /// Errors: `UnknownConsumer`.
-    pub fn decide_detach(&self, id: ConsumerId, out: &mut Decision) -> Result<(), Refused> {
+    pub fn decide_detach(
+        &self,
+        id: ConsumerId,
+        given_back: Return,
+        now_unix_ms: u64,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
         out.clear();
         let consumer = self.consumers.resolve(id).ok_or(Refused::UnknownConsumer)?;
         let queue = self
@@ -309,19 +373,17 @@ impl Machine {
         if !queue.is_durable() && queue.consumers.len() == 1 {
             out.delete(queue.id, false);
         } else {
-            add_messages(queue.id, consumer.outstanding(), Verb::Release, out);
+            self.add_returned(queue, consumer.outstanding(), given_back, now_unix_ms, out);
         }
         Ok(())
     }
 
-    fn decide_messages(
+    /// The queue of a consumer and what is meant of the consumer's deliveries.
+    fn select(
         &self,
         id: ConsumerId,
         selection: Selection,
-        verb: Verb,
-        out: &mut Decision,
-    ) -> Result<(), Refused> {
-        out.clear();
+    ) -> Result<(&QueueState, impl Iterator<Item = &Outstanding> + Clone + '_), Refused> {
         let consumer = self.consumers.resolve(id).ok_or(Refused::UnknownConsumer)?;
         let (tag, is_cumulative) = match selection {
             Selection::One(tag) => (Some(tag), false),
@@ -331,8 +393,32 @@ impl Machine {
         };
         let selected = tag.and_then(|tag| consumer.select(tag, is_cumulative));
         let selected = selected.ok_or(Refused::UnknownDelivery)?;
-        add_messages(consumer.queue, selected, verb, out);
-        Ok(())
+        let queue = self.queues.get(consumer.queue);
+        Ok((queue.ok_or(Refused::UnknownQueue)?, selected))
+    }
+
+    /// Messages that are given back, each as its attempts say. Those that fare alike share a
+    /// record.
+    fn add_returned<'a>(
+        &self,
+        queue: &QueueState,
+        selected: impl Iterator<Item = &'a Outstanding>,
+        given_back: Return,
+        now_unix_ms: u64,
+        out: &mut Decision,
+    ) {
+        let fates = selected.filter_map(|one| {
+            let slot = queue.delivered.find(one.message)?;
+            let verb = self.fate(queue, &slot.entry, given_back, now_unix_ms);
+            Some((verb, !one.is_journaled, one.message))
+        });
+        let mut fates: Vec<_> = fates.collect();
+        fates.sort_unstable();
+        for run in fates.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+            let (verb, is_volatile, _) = run[0];
+            let messages = run.iter().map(|(.., message)| *message);
+            out.messages(queue.id, verb, !is_volatile, messages);
+        }
     }
 
     /// The tag under which this consumer holds the message.
@@ -345,16 +431,16 @@ impl Machine {
     }
 }
 
-/// Messages of this queue leave it because their time is over.
-fn drop_entries<'a>(
+/// Messages of a queue that nobody has.
+fn add_entries<'a>(
     queue: &QueueState,
     entries: impl Iterator<Item = &'a Entry> + Clone,
+    verb: Verb,
     out: &mut Decision,
 ) {
     for is_journaled in [true, false] {
         let is_kind = |entry: &&Entry| (entry.is_durable() && queue.is_durable()) == is_journaled;
         let messages = entries.clone().filter(is_kind).map(|entry| entry.message);
-        let verb = Verb::Settle(Outcome::Expired);
         out.messages(queue.id, verb, is_journaled, messages);
     }
 }

@@ -4,12 +4,13 @@ use core::fmt;
 use core::ops::Range;
 
 use forebay_journal::format::{
-    Annotations, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
+    Annotations, Departure, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
 };
 use forebay_journal::{MessageId, QueueId};
 use zerocopy::little_endian::U64;
 
 use super::consumer::{ConsumerId, Settlement};
+use super::destination::Destination;
 use super::entry::Place;
 
 /// One thing that was decided, ready for [`super::Machine::evolve`].
@@ -161,14 +162,15 @@ enum Step {
         queue: QueueId,
         is_journaled: bool,
     },
-    Settle {
-        queue: QueueId,
-        outcome: Outcome,
-        ids: Range<usize>,
-        is_journaled: bool,
+    RepeatId {
+        message: MessageId,
+        routing: Routing,
+        address: Range<usize>,
+        id: Range<usize>,
     },
-    Release {
+    Messages {
         queue: QueueId,
+        verb: Verb,
         ids: Range<usize>,
         is_journaled: bool,
     },
@@ -183,11 +185,35 @@ pub(super) struct Definition {
     pub(super) is_journaled: bool,
 }
 
-/// What happens to a set of delivered messages.
-#[derive(Clone, Copy, Debug)]
+/// What happens to a set of messages of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verb {
     Settle(Outcome),
-    Release,
+    Release { ready_unix_ms: u64 },
+    Depart(Departure),
+}
+
+impl Verb {
+    fn record<'a>(self, queue: QueueId, messages: IdList<'a>) -> Record<'a> {
+        match self {
+            Self::Settle(outcome) => Record::Settle {
+                queue,
+                transaction: 0,
+                outcome,
+                messages,
+            },
+            Self::Release { ready_unix_ms } => Record::Release {
+                queue,
+                ready_unix_ms,
+                messages,
+            },
+            Self::Depart(reason) => Record::Depart {
+                queue,
+                reason,
+                messages,
+            },
+        }
+    }
 }
 
 /// Most ids in one record: 32 KiB, so that it fits the block under way more often than not.
@@ -204,7 +230,7 @@ impl Decision {
         self.steps.is_empty()
     }
 
-    /// Messages that the facts settle or release.
+    /// Messages that the facts settle, release or send on.
     pub fn message_count(&self) -> u64 {
         self.ids.len() as u64
     }
@@ -236,32 +262,26 @@ impl Decision {
                 queue,
                 is_journaled,
             } => (Record::QueueDelete { queue }, is_journaled),
-            Step::Settle {
+            Step::RepeatId {
+                message,
+                routing,
+                address,
+                id,
+            } => (
+                Record::DuplicateId {
+                    message: *message,
+                    routing: *routing,
+                    address: &self.names[address.clone()],
+                    id: &self.names[id.clone()],
+                },
+                true,
+            ),
+            Step::Messages {
                 queue,
-                outcome,
+                verb,
                 ids: range,
                 is_journaled,
-            } => (
-                Record::Settle {
-                    queue: *queue,
-                    transaction: 0,
-                    outcome: *outcome,
-                    messages: ids(range),
-                },
-                *is_journaled,
-            ),
-            Step::Release {
-                queue,
-                ids: range,
-                is_journaled,
-            } => (
-                Record::Release {
-                    queue: *queue,
-                    ready_unix_ms: 0,
-                    messages: ids(range),
-                },
-                *is_journaled,
-            ),
+            } => (verb.record(*queue, ids(range)), *is_journaled),
         };
         Fact {
             record,
@@ -288,6 +308,19 @@ impl Decision {
         });
     }
 
+    pub(super) fn repeat_id(&mut self, destination: &Destination, message: MessageId, id: &[u8]) {
+        let start = self.names.len();
+        self.names.extend_from_slice(&destination.address);
+        let middle = self.names.len();
+        self.names.extend_from_slice(id);
+        self.steps.push(Step::RepeatId {
+            message,
+            routing: destination.routing,
+            address: start..middle,
+            id: middle..self.names.len(),
+        });
+    }
+
     pub(super) fn delete(&mut self, queue: QueueId, is_journaled: bool) {
         self.steps.push(Step::Delete {
             queue,
@@ -308,18 +341,11 @@ impl Decision {
         while start < self.ids.len() {
             let end = self.ids.len().min(start + IDS_PER_RECORD_MAX);
             let ids = start..end;
-            self.steps.push(match verb {
-                Verb::Settle(outcome) => Step::Settle {
-                    queue,
-                    outcome,
-                    ids,
-                    is_journaled,
-                },
-                Verb::Release => Step::Release {
-                    queue,
-                    ids,
-                    is_journaled,
-                },
+            self.steps.push(Step::Messages {
+                queue,
+                verb,
+                ids,
+                is_journaled,
             });
             start = end;
         }

@@ -1,10 +1,16 @@
 //! Address to queues. Filled by the facts that define and delete queues, so it lies beside them
 //! and not in `routing`, which knows only what an address is and which shard has it.
 
+use std::sync::Arc;
+
 use forebay_journal::QueueId;
 use forebay_journal::format::Routing;
 use rustc_hash::FxHashMap;
 use zerocopy::little_endian::U64;
+
+use super::duplicates::Window;
+use super::policy::Policy;
+use super::segments::SegmentRing;
 
 /// Names an address with at least one queue, so that a connection hashes the address once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +28,9 @@ pub(super) struct Destination {
     pub(super) durable: Vec<U64>,
     /// Sorted.
     pub(super) volatile: Vec<U64>,
+    pub(super) policy: Arc<Policy>,
+    /// Ids of messages it has seen; made with the first.
+    pub(super) seen: Option<Box<Window>>,
 }
 
 impl Destination {
@@ -68,17 +77,32 @@ impl Destinations {
         destination.as_ref().expect("queues name live destinations")
     }
 
-    /// Adds a queue to an address and returns the destination's index.
-    pub(super) fn bind(
+    /// Panics: see [`Self::at`].
+    pub(super) fn at_mut(&mut self, index: u32) -> &mut Destination {
+        let (_, destination) = &mut self.places[index as usize];
+        destination.as_mut().expect("queues name live destinations")
+    }
+
+    pub(super) fn find_mut(
         &mut self,
         routing: Routing,
         address: &[u8],
+    ) -> Option<&mut Destination> {
+        let id = self.resolve(routing, address)?;
+        Some(self.at_mut(id.index))
+    }
+
+    /// Adds a queue to an address and returns the destination's index.
+    pub(super) fn bind(
+        &mut self,
+        (routing, address): (Routing, &[u8]),
         queue: QueueId,
         is_durable: bool,
+        policy: &Arc<Policy>,
     ) -> u32 {
         let index = match self.resolve(routing, address) {
             Some(id) => id.index,
-            None => self.create(routing, address),
+            None => self.create(routing, address, policy.clone()),
         };
         let place = &mut self.places[index as usize].1;
         let destination = place.as_mut().expect("resolved or created just now");
@@ -88,8 +112,15 @@ impl Destinations {
         index
     }
 
-    /// Takes a queue from its address; the address goes with its last queue.
-    pub(super) fn unbind(&mut self, index: u32, queue: QueueId, is_durable: bool) {
+    /// Takes a queue from its address; the address goes with its last queue, and with it what it
+    /// has seen.
+    pub(super) fn unbind(
+        &mut self,
+        index: u32,
+        queue: QueueId,
+        is_durable: bool,
+        segments: &mut SegmentRing,
+    ) {
         let place = &mut self.places[index as usize];
         let destination = place.1.as_mut().expect("queues name live destinations");
         let list = destination.list(is_durable);
@@ -100,7 +131,10 @@ impl Destinations {
             return;
         }
         place.0 = place.0.wrapping_add(1);
-        let gone = place.1.take().expect("looked at just now");
+        let mut gone = place.1.take().expect("looked at just now");
+        if let Some(window) = &mut gone.seen {
+            window.clear(segments);
+        }
         self.free.push(index);
         match gone.routing {
             Routing::Anycast => self.anycast.remove(&gone.address),
@@ -115,12 +149,14 @@ impl Destinations {
     }
 
     #[cold]
-    fn create(&mut self, routing: Routing, address: &[u8]) -> u32 {
+    fn create(&mut self, routing: Routing, address: &[u8], policy: Arc<Policy>) -> u32 {
         let destination = Destination {
             routing,
             address: address.into(),
             durable: Vec::new(),
             volatile: Vec::new(),
+            policy,
+            seen: None,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));

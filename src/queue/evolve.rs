@@ -3,14 +3,17 @@
 use std::collections::VecDeque;
 
 use forebay_journal::format::{
-    IdList, MessageFields, QueueFlags, Record, Routing, TransactionState,
+    Annotations, Departure, IdList, MessageFields, QueueFlags, Record, Routing, TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
 
+use super::arrival::{Arrival, StagedArrival};
+use super::aside::Why;
 use super::bodies::{FragmentPlace, RecordSizes, saturate};
 use super::consumer::Consumers;
 use super::decision::{Effect, Fact};
 use super::delivered::Holder;
+use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
 use super::state::{Defined, QueueState};
@@ -34,13 +37,14 @@ impl Machine {
             | Record::QueueDelete { .. } => self.evolve_frame(&fact.record, at, effects),
             Record::Message {
                 fields,
+                annotations,
                 queues,
                 head,
                 body,
-                ..
             } => {
                 let sizes = RecordSizes::of(&head, &body);
-                self.enter(&fields, sizes, [queues, fact.volatile_queues], at, effects);
+                let queues = [queues, fact.volatile_queues];
+                self.enter(&fields, annotations, sizes, queues, at, effects);
             }
             Record::Fragment { upload, body, .. } => self.stage_fragment(upload, body.size(), at),
             Record::UploadAbandoned { upload } => self.bodies.abandon(upload),
@@ -65,10 +69,15 @@ impl Machine {
             Record::Transaction { transaction, state } => {
                 self.transact(transaction, state, at, effects);
             }
-            Record::Release { .. }
-            | Record::Handout { .. }
-            | Record::Depart { .. }
-            | Record::DuplicateId { .. } => self.move_messages(&fact.record),
+            Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
+                self.move_messages(&fact.record)
+            }
+            Record::DuplicateId {
+                message,
+                routing,
+                address,
+                id,
+            } => self.repeat_id((routing, address), message, id, at),
         }
     }
 
@@ -115,8 +124,15 @@ impl Machine {
     fn move_messages(&mut self, record: &Record<'_>) {
         match *record {
             Record::Release {
-                queue, messages, ..
-            } => self.release(queue, messages.messages().map(|id| id.0)),
+                queue,
+                ready_unix_ms,
+                messages,
+            } => self.release(queue, ready_unix_ms, messages),
+            Record::Depart {
+                queue,
+                reason,
+                messages,
+            } => self.depart(queue, reason, messages),
             _ => unreachable!("no decision makes {:?} yet", record.kind()),
         }
     }
@@ -128,6 +144,7 @@ impl Machine {
     pub fn finish_replay(&mut self) -> Result<Replayed, Damaged> {
         let mut effects = Vec::new();
         self.end_epoch(&mut effects);
+        self.unplaced.clear(&mut self.bodies.segments);
         assert!(effects.is_empty(), "a replay has nothing to do");
         self.next_message = (self.next_message + MESSAGE_ID_SKIP).next_multiple_of(MESSAGE_ID_SKIP);
         let undefined = self.queues.iter().filter(|queue| queue.defined.is_none());
@@ -138,10 +155,7 @@ impl Machine {
         if damaged.undefined_queues > 0 || damaged.incomplete_messages > 0 {
             return Err(damaged);
         }
-        let sizes = self
-            .queues
-            .iter()
-            .map(|q| q.ready.len() + q.delivered.len());
+        let sizes = self.queues.iter().map(QueueState::message_count);
         Ok(Replayed {
             queues: self.queues.len() as u64,
             messages: sizes.sum::<usize>() as u64,
@@ -172,6 +186,8 @@ impl Machine {
             self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
         }
+        let leaving = self.queues.iter().flat_map(QueueState::leaving);
+        self.waits.restart(leaving);
     }
 
     fn raise_floors(&mut self, message_floor: MessageId, queue_floor: QueueId) {
@@ -218,13 +234,15 @@ impl Machine {
                 .for_each(|former| self.bodies.segments.undefine(former));
             return;
         }
-        let destination = self
-            .destinations
-            .bind(name.routing, name.address, id, segment.is_some());
+        let policy = self.policies.keep(name.address);
+        let key = (name.routing, name.address);
+        let destination = self.destinations.bind(key, id, segment.is_some(), &policy);
+        let bound = self.destinations.at_mut(destination);
+        self.unplaced.place(id.0, bound, &mut self.bodies.segments);
         if name.flags.is_subscription {
             self.subscriptions.insert(name.name, id);
         }
-        queue.policy = self.policies.keep(name.address);
+        queue.policy = policy;
         queue.defined = Some(Defined {
             destination,
             name: name.name.into(),
@@ -249,7 +267,9 @@ impl Machine {
             });
         }
         let delivered = queue.delivered.iter().map(|slot| &slot.entry);
-        for entry in queue.ready.iter().chain(delivered) {
+        let aside = queue.aside.iter().map(|(entry, _)| entry);
+        self.waits.forget(id, &queue.aside);
+        for entry in queue.ready.iter().chain(delivered).chain(aside) {
             self.expiring.leave(id.0, entry.message);
             self.bodies.leave(entry, effects);
         }
@@ -257,8 +277,9 @@ impl Machine {
             self.subscriptions.remove(name);
         }
         if let Some(defined) = queue.defined {
+            let segments = &mut self.bodies.segments;
             self.destinations
-                .unbind(defined.destination, id, defined.segment.is_some());
+                .unbind(defined.destination, id, defined.segment.is_some(), segments);
             if let Some(segment) = defined.segment {
                 self.bodies.segments.undefine(segment);
             }
@@ -268,6 +289,7 @@ impl Machine {
     fn enter(
         &mut self,
         fields: &MessageFields,
+        annotations: Annotations<'_>,
         sizes: RecordSizes,
         queues: [IdList<'_>; 2],
         at: Place,
@@ -282,19 +304,78 @@ impl Machine {
         if let Place::Journal(_) = at {
             self.await_definitions(queues[0]);
         }
-        let entry = self.bodies.enter(fields, sizes, at, references);
-        let expires_unix_ms = fields.expires_unix_ms;
+        let arrival = Arrival {
+            entry: self.bodies.enter(fields, sizes, at, references),
+            expires_unix_ms: fields.expires_unix_ms,
+            annotations,
+        };
         let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
+        if !annotations.duplicate_id.is_empty() {
+            let queue = queues.iter().flat_map(|list| list.queues()).next();
+            self.note_id(queue, fields.message, annotations.duplicate_id, at);
+        }
         if fields.transaction == 0 {
-            ids.for_each(|id| self.insert(entry, expires_unix_ms, id, effects));
+            ids.for_each(|id| self.insert(&arrival, id, effects));
         } else {
             let queues = ids.collect();
             let staged = self.transactions.add(fields.transaction);
-            staged.steps.push(Step::Enter {
-                entry,
-                expires_unix_ms,
-                queues,
-            });
+            let arrival = StagedArrival::of(&arrival);
+            staged.steps.push(Step::Enter { arrival, queues });
+        }
+    }
+
+    /// The address of this queue has seen the message.
+    #[cold]
+    fn note_id(&mut self, queue: Option<QueueId>, message: MessageId, id: &[u8], at: Place) {
+        let segment = match at {
+            Place::Journal(location) => Some(location.segment()),
+            Place::Volatile(_) => None,
+        };
+        let seen = Seen {
+            message,
+            id,
+            segment,
+        };
+        let segments = &mut self.bodies.segments;
+        let Some(queue) = queue.and_then(|queue| self.queues.get(queue)) else {
+            return;
+        };
+        match &queue.defined {
+            Some(defined) => {
+                let destination = self.destinations.at_mut(defined.destination);
+                destination.note_id(&seen, segments);
+            }
+            None => self.unplaced.note_of_queue(queue.id.0, &seen, segments),
+        }
+    }
+
+    /// The record that says an id was about to be freed, or is none: this one says it.
+    #[cold]
+    fn repeat_id(&mut self, key: (Routing, &[u8]), message: MessageId, id: &[u8], at: Place) {
+        let Place::Journal(location) = at else {
+            panic!("ids are repeated in the journal");
+        };
+        let seen = Seen {
+            message,
+            id,
+            segment: Some(location.segment()),
+        };
+        let segments = &mut self.bodies.segments;
+        match self.destinations.find_mut(key.0, key.1) {
+            Some(destination) => destination.note_id(&seen, segments),
+            None => self.unplaced.note_of_address(key, &seen, segments),
+        }
+    }
+
+    /// The message of a transaction that was rolled back never was.
+    fn forget_id(&mut self, queues: &[u64], arrival: &StagedArrival) {
+        let queue = queues.first().map(|queue| QueueId(*queue));
+        let queue = queue.and_then(|queue| self.queues.get(queue));
+        if let Some(defined) = queue.and_then(|queue| queue.defined.as_ref())
+            && arrival.has_duplicate_id()
+        {
+            let destination = self.destinations.at_mut(defined.destination);
+            destination.forget_id(arrival.entry.message, &mut self.bodies.segments);
         }
     }
 
@@ -309,22 +390,23 @@ impl Machine {
         }
     }
 
-    fn insert(
-        &mut self,
-        entry: Entry,
-        expires_unix_ms: u64,
-        queue: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn insert(&mut self, arrival: &Arrival<'_>, queue: u64, effects: &mut Vec<Effect>) {
+        let entry = arrival.entry;
         let Some((queue, dirty)) = self.queues.open(QueueId(queue)) else {
             self.bodies.leave(&entry, effects);
             return;
         };
         queue.bytes += u64::from(entry.size_bytes);
         self.expiring
-            .enter(queue.id.0, entry.message, expires_unix_ms);
-        queue.ready.insert(entry);
-        queue.touch(dirty);
+            .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
+        let ready_unix_ms = arrival.annotations.deliver_unix_ms;
+        if ready_unix_ms == 0 {
+            queue.ready.insert(entry);
+            queue.touch(dirty);
+        } else {
+            let why = Why::Delayed { ready_unix_ms };
+            self.waits.insert(queue.id, &mut queue.aside, entry, why);
+        }
     }
 
     /// Panics: if the fragment is not in the journal (our own mistake).
@@ -377,7 +459,9 @@ impl Machine {
         };
         self.scratch.clear();
         for message in messages {
-            let Some(entry) = take_delivered(queue, &mut self.consumers, message) else {
+            let taken = take_delivered(queue, &mut self.consumers, message)
+                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            let Some(entry) = taken else {
                 self.scratch.extend(queue.ready.get(message));
                 continue;
             };
@@ -394,15 +478,51 @@ impl Machine {
         queue.touch(dirty);
     }
 
-    fn release(&mut self, id: QueueId, messages: impl Iterator<Item = u64>) {
+    /// Delivered, or waiting for their time, the messages are ready again, or wait for this time.
+    fn release(&mut self, id: QueueId, ready_unix_ms: u64, messages: IdList<'_>) {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
         self.scratch.clear();
-        self.scratch
-            .extend(messages.filter_map(|one| take_delivered(queue, &mut self.consumers, one)));
+        for message in messages.messages().map(|message| message.0) {
+            let taken = take_delivered(queue, &mut self.consumers, message)
+                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            self.scratch.extend(taken);
+        }
         self.expiring.give_back(id.0, &self.scratch);
-        return_to_ready(queue, dirty, &mut self.scratch);
+        if ready_unix_ms == 0 {
+            return return_to_ready(queue, dirty, &mut self.scratch);
+        }
+        let why = Why::Delayed { ready_unix_ms };
+        for entry in &self.scratch {
+            self.waits.insert(id, &mut queue.aside, *entry, why);
+        }
+        // Who held them may take others.
+        queue.touch(dirty);
+    }
+
+    /// Wherever they are in their queue, the messages are on their way to another address.
+    fn depart(&mut self, id: QueueId, reason: Departure, messages: IdList<'_>) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        self.scratch.clear();
+        let mut leaving = Vec::new();
+        for message in messages.messages().map(|message| message.0) {
+            let taken = take_delivered(queue, &mut self.consumers, message)
+                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            match taken {
+                Some(entry) => leaving.push(entry),
+                None => self.scratch.extend(queue.ready.get(message)),
+            }
+        }
+        queue.ready.remove(&mut self.scratch);
+        for entry in leaving.iter().chain(&self.scratch) {
+            self.expiring.leave(id.0, entry.message);
+            let why = Why::Leaving(reason);
+            self.waits.insert(id, &mut queue.aside, *entry, why);
+        }
+        queue.touch(dirty);
     }
 
     fn stage_settle(&mut self, transaction: u64, queue: QueueId, messages: IdList<'_>, at: Place) {
@@ -449,22 +569,16 @@ impl Machine {
         }
         for step in steps {
             match (step, state == TransactionState::Committed) {
-                (
-                    Step::Enter {
-                        entry,
-                        expires_unix_ms,
-                        queues,
-                    },
-                    true,
-                ) => {
+                (Step::Enter { arrival, queues }, true) => {
                     queues
                         .iter()
-                        .for_each(|queue| self.insert(entry, expires_unix_ms, *queue, effects));
+                        .for_each(|queue| self.insert(&arrival.arrival(), *queue, effects));
                 }
-                (Step::Enter { entry, queues, .. }, false) => {
+                (Step::Enter { arrival, queues }, false) => {
+                    self.forget_id(&queues, &arrival);
                     queues
                         .iter()
-                        .for_each(|_| self.bodies.leave(&entry, effects));
+                        .for_each(|_| self.bodies.leave(&arrival.entry, effects));
                 }
                 (Step::Settle { queue, messages }, true) => {
                     self.settle(QueueId(queue), messages.into_iter(), effects);

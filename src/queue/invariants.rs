@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::{QueueId, SegmentId};
 
+use super::aside::Why;
 use super::delivered::Holder;
 use super::entry::Entry;
 use super::machine::Machine;
@@ -24,6 +25,7 @@ impl Machine {
         self.check_subscriptions();
         self.check_messages();
         self.check_expiring();
+        self.check_waits();
         let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
         for queue in self.queues.iter() {
             let is_listed = listed.contains(&queue.id);
@@ -48,7 +50,8 @@ impl Machine {
             delivered.is_sorted_by_key(|e| e.message),
             "delivered of queue {id} out of order"
         );
-        for list in [&ready, &delivered] {
+        let aside: Vec<_> = queue.aside.iter().map(|(entry, _)| entry).collect();
+        for list in [&ready, &delivered, &aside] {
             for entry in list.iter() {
                 assert!(
                     seen.insert(entry.message),
@@ -66,6 +69,7 @@ impl Machine {
         let bytes: u64 = ready
             .iter()
             .chain(&delivered)
+            .chain(&aside)
             .map(|e| u64::from(e.size_bytes))
             .sum();
         assert_eq!(bytes, queue.bytes, "bytes of queue {id}");
@@ -86,7 +90,13 @@ impl Machine {
         for queue in self.queues.iter() {
             let ready = queue.ready.iter().map(|entry| (entry, true));
             let held = queue.delivered.iter().map(|slot| (&slot.entry, false));
-            for (entry, is_ready) in ready.chain(held) {
+            let aside = queue.aside.iter().map(|(entry, why)| {
+                let is_leaving = matches!(why, Why::Leaving(_));
+                let known = self.expiring.of(queue.id.0, entry.message);
+                assert!(!is_leaving || known.is_none(), "{} leaves", entry.message);
+                (entry, true)
+            });
+            for (entry, is_ready) in ready.chain(held).chain(aside) {
                 if let Some((_, known)) = self.expiring.of(queue.id.0, entry.message) {
                     assert_eq!(known, is_ready, "{} expires", entry.message);
                     counts.0 += 1;
@@ -95,6 +105,22 @@ impl Machine {
             }
         }
         assert_eq!(counts, self.expiring.counts(), "messages that expire");
+    }
+
+    fn check_waits(&self) {
+        let mut due_count = 0;
+        for queue in self.queues.iter() {
+            for (entry, why) in queue.aside.iter() {
+                if let Why::Delayed { ready_unix_ms } = *why {
+                    due_count += 1;
+                    let is_known =
+                        self.waits
+                            .is_due_known(ready_unix_ms, queue.id.0, entry.message);
+                    assert!(is_known, "nobody wakes {}", entry.message);
+                }
+            }
+        }
+        assert_eq!(due_count, self.waits.due_count(), "messages that wait");
     }
 
     fn check_turns(&self, queue: &QueueState) {
@@ -234,12 +260,20 @@ impl Machine {
         let mut segments: BTreeMap<SegmentId, SegmentUse> = BTreeMap::new();
         for queue in self.queues.iter() {
             let delivered = queue.delivered.iter().map(|slot| &slot.entry);
+            let aside = queue.aside.iter().map(|(entry, _)| entry);
             queue
                 .ready
                 .iter()
                 .chain(delivered)
+                .chain(aside)
                 .for_each(|entry| note(entry, 1));
             if let Some(segment) = queue.defined.as_ref().and_then(|d| d.segment) {
+                segments.entry(segment).or_default().definitions += 1;
+            }
+        }
+        let destinations = self.destinations.iter();
+        for seen in destinations.flat_map(|(_, destination)| destination.ids()) {
+            if let Some(segment) = seen.segment {
                 segments.entry(segment).or_default().definitions += 1;
             }
         }
@@ -247,9 +281,9 @@ impl Machine {
         for staged in self.transactions.iter() {
             records.extend(staged.pins.iter().map(|segment| (*segment, 0)));
             for step in &staged.steps {
-                if let Step::Enter { entry, queues, .. } = step {
-                    self.check_staged(entry, queues);
-                    note(entry, queues.len() as u32);
+                if let Step::Enter { arrival, queues } = step {
+                    self.check_staged(&arrival.entry, queues);
+                    note(&arrival.entry, queues.len() as u32);
                 }
             }
         }
@@ -284,7 +318,8 @@ impl Machine {
                 .ready
                 .iter()
                 .any(|other| other.message == entry.message);
-            let is_there = is_ready || queue.delivered.find(entry.message).is_some();
+            let is_aside = queue.aside.get(entry.message).is_some();
+            let is_there = is_aside || is_ready || queue.delivered.find(entry.message).is_some();
             assert!(!is_there, "{} staged and in its queue", entry.message);
         }
     }

@@ -2,13 +2,15 @@
 
 use core::fmt;
 
-use forebay_journal::format::{IdList, PRIORITY_MAX, Routing};
+use forebay_journal::format::{Departure, IdList, PRIORITY_MAX, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
+use super::aside::{Departing, Waits, Why};
 use super::bodies::{Bodies, FragmentPlace};
 use super::consumer::{Attachment, ConsumerId, Consumers, Credit};
 use super::decision::Refused;
 use super::destination::{DestinationId, Destinations};
+use super::duplicates::Unplaced;
 use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
 use super::policy::{Policies, Policy};
@@ -54,6 +56,8 @@ pub struct QueueCounts {
     pub ready: u64,
     /// Messages delivered and not settled.
     pub unsettled: u64,
+    /// Messages that wait for their time, or are on their way to another address.
+    pub aside: u64,
     /// Bytes of both, heads and whole bodies.
     pub bytes: u64,
     /// Consumers attached.
@@ -105,6 +109,8 @@ pub struct Machine {
     pub(super) bodies: Bodies,
     pub(super) transactions: Transactions,
     pub(super) expiring: Expiring,
+    pub(super) waits: Waits,
+    pub(super) unplaced: Unplaced,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -128,6 +134,8 @@ impl Machine {
             bodies: Bodies::default(),
             transactions: Transactions::default(),
             expiring: Expiring::default(),
+            waits: Waits::default(),
+            unplaced: Unplaced::default(),
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,
@@ -243,9 +251,74 @@ impl Machine {
         self.destinations.resolve(routing, address)
     }
 
+    /// Whether the address has seen a message with this id: then the message sent now is the same.
+    pub fn is_duplicate(&self, destination: DestinationId, id: &[u8]) -> bool {
+        let destination = self.destinations.get(destination);
+        destination.is_some_and(|destination| destination.knows_id(id))
+    }
+
+    /// The policy of an address.
+    pub fn policy_of(&self, destination: DestinationId) -> Option<&Policy> {
+        Some(&self.destinations.get(destination)?.policy)
+    }
+
     /// The wall-clock milliseconds from which on [`Self::decide_expire`] has something to do.
     pub fn next_expiry_unix_ms(&self) -> Option<u64> {
         self.expiring.next_unix_ms()
+    }
+
+    /// The wall-clock milliseconds from which on [`Self::decide_due`] has something to do.
+    pub fn next_due_unix_ms(&self) -> Option<u64> {
+        self.waits.next_unix_ms()
+    }
+
+    /// The next message to be sent to another address: once each, until the process ends or
+    /// [`Self::put_off_departure`].
+    pub fn poll_departure(&mut self) -> Option<Departing> {
+        loop {
+            let (queue, message) = self.waits.pop_departure()?;
+            if let Some(departing) = self.departing(queue, message) {
+                return Some(departing);
+            }
+        }
+    }
+
+    /// Whether [`Self::poll_departure`] may have something.
+    pub fn has_departures(&self) -> bool {
+        self.waits.has_departures()
+    }
+
+    /// The message could not be sent on; it comes again.
+    pub fn put_off_departure(&mut self, queue: QueueId, message: MessageId) {
+        self.waits.push_departure(queue, message);
+    }
+
+    fn departing(&self, id: QueueId, message: MessageId) -> Option<Departing> {
+        let queue = self.queues.get(id)?;
+        let (entry, Why::Leaving(reason)) = queue.aside.get(message.0)? else {
+            return None;
+        };
+        let policy = &queue.policy;
+        let address = match reason {
+            Departure::AttemptsExceeded | Departure::Rejected => &policy.dead_letter_address,
+            Departure::Expired => &policy.expiry_address,
+        };
+        Some(Departing {
+            queue: id,
+            queued: self.queued(entry),
+            reason: *reason,
+            address: address.clone(),
+        })
+    }
+
+    /// Whether the message is in the queue, on its way to another address.
+    pub fn is_leaving(&self, queue: QueueId, message: MessageId) -> bool {
+        self.departing(queue, message).is_some()
+    }
+
+    /// Address of a queue, UTF-8.
+    pub fn address(&self, queue: QueueId) -> Option<&[u8]> {
+        self.address_of(self.queues.get(queue)?)
     }
 
     /// Whether the consumer is still attached.
@@ -285,6 +358,7 @@ impl Machine {
         Some(QueueCounts {
             ready: queue.ready.len() as u64,
             unsettled: queue.delivered.len() as u64,
+            aside: queue.aside.len() as u64,
             bytes: queue.bytes,
             consumers: queue.consumers.len() as u64,
         })

@@ -7,22 +7,26 @@
 //! [`Machine::finish_replay`] (or the record of the next epoch) makes it ready again.
 //!
 //! Invariants ([`Machine::check_invariants`]): a message of a queue is in exactly one of ready,
-//! delivered and staged; both lists are sorted by message id; credit is never exceeded; counts of
-//! queues, consumers and segments equal a recount.
+//! delivered, aside and staged; both lists are sorted by message id; credit is never exceeded;
+//! counts of queues, consumers and segments equal a recount.
 //!
 //! It knows no protocol, disk, clock or gate. A record that names a queue or message it does not
 //! know is no error: segments are freed oldest first, so a settlement outlives its message.
 #![forbid(unsafe_code)]
 
+mod arrival;
+mod aside;
 mod bodies;
 mod consumer;
 mod decide;
 mod decision;
 mod delivered;
 mod destination;
+mod duplicates;
 mod entry;
 mod evolve;
 mod expiring;
+mod fate;
 mod invariants;
 mod level;
 mod machine;
@@ -35,11 +39,13 @@ mod subscription;
 mod tests;
 mod transaction;
 
+pub use aside::Departing;
 pub use bodies::FragmentPlace;
 pub use consumer::{Attachment, ConsumerId, Credit, Rank, Selection, Settlement};
 pub use decision::{Decision, Effect, Fact, Refused, Routed};
 pub use destination::DestinationId;
 pub use entry::{Place, Queued};
+pub use fate::Return;
 pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use policy::{Full, Policies, Policy, PolicySettings, SlowConsumer};
 pub use segments::SegmentUse;

@@ -12,7 +12,8 @@ pub struct SegmentUse {
     pub references: u64,
     /// Bytes of the heads and bodies of those records.
     pub bytes: u64,
-    /// Queues whose latest definition lies in it; these can be repeated elsewhere.
+    /// Queues whose latest definition lies in it, and ids of messages that no later record says;
+    /// these can be repeated elsewhere.
     pub definitions: u32,
 }
 

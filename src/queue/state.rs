@@ -7,8 +7,10 @@ use forebay_journal::format::QueueFlags;
 use forebay_journal::{QueueId, SegmentId};
 use rustc_hash::FxHashMap;
 
+use super::aside::{Aside, Why};
 use super::consumer::Consumers;
 use super::delivered::Delivered;
+use super::entry::Entry;
 use super::policy::Policy;
 use super::ready::Ready;
 
@@ -33,7 +35,8 @@ pub(super) struct QueueState {
     pub(super) policy: Arc<Policy>,
     pub(super) ready: Ready,
     pub(super) delivered: Delivered,
-    /// Bytes of ready and delivered messages.
+    pub(super) aside: Aside,
+    /// Bytes of ready and delivered messages, and of those aside.
     pub(super) bytes: u64,
     /// Indexes of attached consumers, in the order in which they came.
     pub(super) consumers: Vec<u32>,
@@ -54,12 +57,35 @@ impl QueueState {
             policy,
             ready: Ready::default(),
             delivered: Delivered::default(),
+            aside: Aside::default(),
             bytes: 0,
             consumers: Vec::new(),
             exclusive: None,
             willing: VecDeque::new(),
             is_dirty: false,
         }
+    }
+
+    /// A message that nobody has: ready, or waiting for its time.
+    pub(super) fn waiting(&self, message: u64) -> Option<&Entry> {
+        let delayed = self.aside.get(message);
+        let delayed = delayed.filter(|(_, why)| matches!(why, Why::Delayed { .. }));
+        delayed
+            .map(|(entry, _)| entry)
+            .or_else(|| self.ready.get(message))
+    }
+
+    /// Itself and the name of each message on its way to another address.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let leaving = self.aside.iter();
+        leaving
+            .filter(|(_, why)| matches!(why, Why::Leaving(_)))
+            .map(|(entry, _)| (self.id.0, entry.message))
+    }
+
+    /// Messages in it.
+    pub(super) fn message_count(&self) -> usize {
+        self.ready.len() + self.delivered.len() + self.aside.len()
     }
 
     /// Whether it survives the process.

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::consumer::ConsumerId;
 use super::decision::{Decision, Definition, Refused};
+use super::fate::Return;
 use super::machine::Machine;
 use super::state::QueueState;
 
@@ -98,7 +99,7 @@ impl Machine {
     ///
     /// Errors: `UnknownConsumer`.
     pub fn decide_unsubscribe(&self, id: ConsumerId, out: &mut Decision) -> Result<(), Refused> {
-        self.decide_detach(id, out)?;
+        self.decide_detach(id, Return::Unused, 0, out)?;
         let consumer = self.consumers.resolve(id).ok_or(Refused::UnknownConsumer)?;
         let queue = self.queues.get(consumer.queue);
         if let Some(queue) = queue.filter(|queue| queue.subscription_name().is_some()) {
@@ -117,7 +118,7 @@ impl Machine {
         }
     }
 
-    fn address_of(&self, queue: &QueueState) -> Option<&[u8]> {
+    pub(super) fn address_of(&self, queue: &QueueState) -> Option<&[u8]> {
         let defined = queue.defined.as_ref()?;
         Some(&self.destinations.at(defined.destination).address)
     }

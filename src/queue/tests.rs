@@ -161,14 +161,14 @@ impl Shard {
 
     fn release(&mut self, consumer: ConsumerId, selection: Selection) -> Result<(), Refused> {
         self.machine
-            .decide_release(consumer, selection, &mut self.decision)?;
+            .decide_release(consumer, selection, Return::Unused, 0, &mut self.decision)?;
         self.apply();
         Ok(())
     }
 
     fn detach(&mut self, consumer: ConsumerId) {
         self.machine
-            .decide_detach(consumer, &mut self.decision)
+            .decide_detach(consumer, Return::Unused, 0, &mut self.decision)
             .expect("attached");
         self.apply();
         self.machine.detach(consumer);
@@ -571,7 +571,7 @@ fn long_lists_make_several_records() {
     shard.dispatch();
     shard
         .machine
-        .decide_detach(consumer, &mut shard.decision)
+        .decide_detach(consumer, Return::Unused, 0, &mut shard.decision)
         .expect("attached");
     let sizes: Vec<usize> = shard
         .decision
@@ -675,7 +675,7 @@ fn a_durable_subscription_takes_one_consumer_and_keeps_what_came_meanwhile() {
     assert_eq!(shard.dispatch(), kept);
     shard
         .machine
-        .decide_detach(consumer, &mut shard.decision)
+        .decide_detach(consumer, Return::Unused, 0, &mut shard.decision)
         .expect("attached");
     shard.apply();
     shard.machine.detach(consumer);

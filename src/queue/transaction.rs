@@ -3,15 +3,14 @@
 use forebay_journal::SegmentId;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::entry::Entry;
+use super::arrival::StagedArrival;
 
 /// One staged record.
 #[derive(Debug)]
 pub(super) enum Step {
     /// A message that goes to these queues when the transaction commits.
     Enter {
-        entry: Entry,
-        expires_unix_ms: u64,
+        arrival: StagedArrival,
         queues: Box<[u64]>,
     },
     /// Messages that leave their queue when it commits.

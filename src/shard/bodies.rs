@@ -46,8 +46,9 @@ impl VolatileBodies {
 
     /// Promises room for a message that waits or arrives in parts, whole or not at all: of two
     /// that are half here none would ever end.
-    pub(super) fn reserve(&mut self, bytes: u64) -> bool {
-        let is_fitting = self.has_room(bytes);
+    /// `is_forced`: it has its room elsewhere in the node until it has it here.
+    pub(super) fn reserve(&mut self, bytes: u64, is_forced: bool) -> bool {
+        let is_fitting = is_forced || self.has_room(bytes);
         if is_fitting {
             self.reserved_bytes += bytes;
         }

@@ -208,9 +208,12 @@ impl Routing {
             Command::Settle { subscription, .. } => {
                 self.subscriptions.get(subscription).copied().unwrap_or(own)
             }
-            Command::Drained { .. } | Command::Sync | Command::Detach { .. } | Command::Hangup => {
-                own
-            }
+            Command::AbandonSend => self.upload_to.take().unwrap_or(own),
+            Command::Drained { .. }
+            | Command::Sync
+            | Command::Detach { .. }
+            | Command::Departed { .. }
+            | Command::Hangup => own,
         };
         self.knows(shard);
         shard

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::ConnectionId;
-use crate::frontend::{SendCommand, Subscription};
+use crate::frontend::{Extras, SendCommand, Subscription};
 use crate::queue::{BrowsePlace, ConsumerId, Place, Settlement};
 
 /// A delivery that was decided.
@@ -30,6 +30,8 @@ pub(super) enum Taker {
     Browser(QueueId),
     /// The same: it has seen all.
     BrowserAtEnd,
+    /// The forwarder, which sends it on.
+    Departing,
 }
 
 /// A subscription that looks at what is ready in a queue and takes nothing.
@@ -56,10 +58,12 @@ pub(super) struct Upload {
     pub(super) routing: forebay_journal::format::Routing,
     pub(super) address: Vec<u8>,
     pub(super) is_temporary: bool,
+    pub(super) is_forwarded: bool,
     pub(super) head: Vec<u8>,
     pub(super) receipt: Option<Text>,
     pub(super) priority: u8,
     pub(super) expires_unix_ms: u64,
+    pub(super) extras: Extras<Text>,
     pub(super) has_content_length: bool,
     pub(super) encoding: u8,
     pub(super) body_size: u64,
@@ -90,15 +94,29 @@ impl Upload {
             routing: send.routing,
             address: send.address.to_vec(),
             is_temporary: send.is_temporary,
+            is_forwarded: send.is_forwarded,
             head: send.head.to_vec(),
             receipt: send.receipt.map(Text::new),
             priority: send.priority,
             expires_unix_ms: send.expires_unix_ms,
+            extras: send.extras.map(Text::new),
             has_content_length: send.has_content_length,
             encoding: send.encoding,
             body_size: 0,
             to,
             is_whole: false,
+        }
+    }
+}
+
+impl Extras<Text> {
+    /// The same, borrowed.
+    pub(super) fn as_ref(&self) -> Extras<&[u8]> {
+        Extras {
+            deliver_unix_ms: self.deliver_unix_ms,
+            group: self.group,
+            is_group_end: self.is_group_end,
+            duplicate_id: self.duplicate_id.as_ref().map(Text::bytes),
         }
     }
 }

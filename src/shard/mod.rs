@@ -12,6 +12,7 @@ mod errand;
 mod gate;
 mod host;
 mod link;
+mod loopback;
 mod mailbox;
 mod peers;
 mod step;
@@ -112,6 +113,8 @@ pub struct Shard {
     shard_count: u16,
     host: Host,
     connections: FxHashMap<ConnectionId, Connection>,
+    /// The connection that sends messages on: number 0.
+    forwarder: ConnectionId,
     next_connection: u64,
     node: String,
     stomp: Rc<stomp::Settings>,
@@ -137,12 +140,21 @@ impl Shard {
             oldest: config.oldest_segment,
             next: config.next_segment,
         };
-        Self {
+        let forwarder = ConnectionId::new(config.shard, 0);
+        let mut shard = Self {
             id: config.shard,
             shard_count: config.shard_count,
-            host: Host::new(config.shard.0, machine, writer, segments, config.limits),
+            host: Host::new(
+                config.shard.0,
+                machine,
+                writer,
+                segments,
+                config.limits,
+                forwarder,
+            ),
             connections: FxHashMap::default(),
-            next_connection: 0,
+            forwarder,
+            next_connection: 1,
             node: config.node,
             stomp: Rc::new(config.stomp),
             window_bytes: config.limits.window_bytes as usize,
@@ -154,7 +166,9 @@ impl Shard {
             answered: VecDeque::new(),
             actions: VecDeque::new(),
             stopping: Stopping::No,
-        }
+        };
+        shard.connect_forwarder();
+        shard
     }
 
     /// The memory blocks live in, for registration with a ring.
@@ -192,7 +206,11 @@ impl Shard {
         ShardStats {
             host: self.host.stats(),
             writer: self.host.writer.stats(),
-            connections: self.connections.len(),
+            connections: self
+                .connections
+                .keys()
+                .filter(|id| !self.is_forwarder(**id))
+                .count(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::frontend::stomp::Session;
 use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
 use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
+use crate::queue::Return;
 
 /// Passes replies to connections of this shard, or into a peer's parcel.
 struct Outbox<'a> {
@@ -197,7 +198,7 @@ impl Shard {
                     break;
                 }
                 Progress::Goodbye(receipt) => {
-                    self.leave(id, receipt, now);
+                    self.leave(id, receipt, Return::Unused, now);
                     return input.len();
                 }
                 Progress::Broken => {
@@ -284,7 +285,7 @@ impl Shard {
 
     /// Asks every shard that knows the connection whether all is durable; the receipt and the
     /// close follow when all have answered.
-    fn leave(&mut self, id: ConnectionId, receipt: Vec<u8>, now: Now) {
+    fn leave(&mut self, id: ConnectionId, receipt: Vec<u8>, given_back: Return, now: Now) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -299,7 +300,11 @@ impl Shard {
         connection.phase = Phase::Leaving { syncs };
         connection.goodbye = receipt;
         for shard in known {
-            let detach = Command::Detach { is_last: false };
+            let is_last = false;
+            let detach = Command::Detach {
+                is_last,
+                given_back,
+            };
             if shard == self.id {
                 self.host.handle(id, &detach, now);
                 self.host.handle(id, &Command::Sync, now);
@@ -322,7 +327,8 @@ impl Shard {
             connection.is_waiting = true;
             self.waiting.push_back(id);
         }
-        if !connection.is_reading_stopped {
+        let is_read = !connection.frontend.is_looped_back();
+        if is_read && !connection.is_reading_stopped {
             connection.is_reading_stopped = true;
             connection.frontend.set_reading(false, now);
             self.actions.push_back(Action::StopReading(id));
@@ -357,12 +363,13 @@ impl Shard {
             if let Some(connection) = self.connections.get_mut(&id)
                 && connection.pause.is_none()
                 && connection.is_reading_stopped
+                && !connection.frontend.is_looped_back()
             {
                 connection.is_reading_stopped = false;
                 connection.frontend.set_reading(true, now);
                 self.actions.push_back(Action::Read(id));
                 if connection.is_ended && connection.phase == Phase::Open {
-                    self.leave(id, Vec::new(), now);
+                    self.leave(id, Vec::new(), Return::Failed, now);
                 }
             }
         }
@@ -406,16 +413,26 @@ impl Shard {
         let Some(connection) = self.connections.remove(&id) else {
             return;
         };
+        // Whom the broker sends away did not fail.
+        let given_back = if self.is_stopping() {
+            Return::Unused
+        } else {
+            Return::Failed
+        };
         for &peer in connection.routing.known() {
+            let is_last = true;
+            let detach = Command::Detach {
+                is_last,
+                given_back,
+            };
             if peer == self.id {
-                self.host
-                    .handle(id, &Command::Detach { is_last: true }, now);
+                self.host.handle(id, &detach, now);
                 self.host.handle(id, &Command::Hangup, now);
             } else {
                 let outgoing = self.peers.outgoing(peer);
                 // What its consumers hold is given back though messages have to wait: they may
                 // wait for that very memory.
-                outgoing.push_command(Lane::Control, id, Command::Detach { is_last: true });
+                outgoing.push_command(Lane::Control, id, detach);
                 outgoing.push_command(Lane::Message, id, Command::Hangup);
             }
         }
@@ -428,7 +445,7 @@ impl Shard {
         };
         connection.is_ended = true;
         if connection.pause.is_none() && connection.phase == Phase::Open {
-            self.leave(id, Vec::new(), now);
+            self.leave(id, Vec::new(), Return::Failed, now);
         }
     }
 
@@ -534,6 +551,7 @@ impl Shard {
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
         let has_work = self.host.has_work() && !self.is_stopping();
         let has_room = self.passed_parcels > 0 && !self.waiting.is_empty();
+        let has_work = has_work || self.has_looped_back();
         if has_work || has_room || !self.dirty.is_empty() || !self.answered.is_empty() {
             return Some(now.monotonic_us);
         }
@@ -541,6 +559,8 @@ impl Shard {
             self.timers.next_us(),
             self.host.writer.poll_timeout(),
             self.host.expiry_us(now).filter(|_| !self.is_stopping()),
+            self.host.due_us(now).filter(|_| !self.is_stopping()),
+            self.host.departure_us(now).filter(|_| !self.is_stopping()),
             self.stop_timeout(),
         ];
         timers.into_iter().flatten().min()
@@ -555,6 +575,7 @@ impl Shard {
         self.peers.work(&mut self.host, now);
         self.run_errands(now);
         self.resume_waiting(now);
+        self.loop_back(now);
         let is_stopping = self.is_stopping();
         let mut outbox = Outbox {
             own: self.id,
@@ -575,7 +596,7 @@ impl Shard {
                 continue;
             };
             connection.is_dirty = false;
-            if connection.is_sending {
+            if connection.is_sending || connection.frontend.is_looped_back() {
                 continue;
             }
             if !connection.output.is_empty() {

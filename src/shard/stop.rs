@@ -30,6 +30,7 @@ impl Shard {
     /// Begins the orderly end. Go on turning until [`Self::is_stopped`].
     pub fn stop(&mut self, now: Now) {
         if self.stopping == Stopping::No {
+            self.disconnect_forwarder();
             self.stopping = Stopping::Draining {
                 deadline_us: now.monotonic_us + GRACE_US,
             };

@@ -7,8 +7,12 @@
 mod broker;
 mod row_06_message_priority;
 mod row_07_message_expiry;
+mod row_08_dead_letters;
+mod row_09_redelivery_limit;
+mod row_11_scheduled_delivery;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
+mod row_19_duplicate_detection;
 mod row_21_temporary_queues;
 mod row_22_consumer_credit;
 
@@ -45,6 +49,16 @@ fn next_message(client: &mut Client) -> Frame {
 
 fn text(frame: &Frame) -> String {
     String::from_utf8_lossy(&frame.body).into_owned()
+}
+
+/// How often a message was delivered, this time included; the first needs no header.
+fn deliveries(message: &Frame) -> usize {
+    let count = message.header("delivery-count");
+    assert_eq!(
+        count.is_some(),
+        message.header("redelivered") == Some("true")
+    );
+    count.map_or(1, |count| count.parse().unwrap())
 }
 
 fn connect(address: SocketAddr) -> Client {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{
     Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Policies, Rank,
-    Refused, Routed, Selection, Settlement,
+    Refused, Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
     Annotations, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
@@ -513,7 +513,9 @@ impl Rig {
         let Some((number, id, is_there)) = self.consumer(who) else {
             return;
         };
-        let decided = self.machine.decide_detach(id, &mut self.decision);
+        let decided = self
+            .machine
+            .decide_detach(id, Return::Unused, 0, &mut self.decision);
         if !is_there {
             assert_eq!(decided, Err(Refused::UnknownConsumer));
             return self.machine.detach(id);
@@ -779,7 +781,9 @@ impl Rig {
         };
         if !is_there {
             let one = Selection::One(1);
-            let refused = self.machine.decide_release(id, one, &mut self.decision);
+            let refused =
+                self.machine
+                    .decide_release(id, one, Return::Unused, 0, &mut self.decision);
             return assert_eq!(refused, Err(Refused::UnknownConsumer));
         }
         let consumer = &self.model.consumers[&number];
@@ -787,7 +791,7 @@ impl Rig {
         let positions = consumer.select(selection);
         let decided = if is_release {
             self.machine
-                .decide_release(id, selection, &mut self.decision)
+                .decide_release(id, selection, Return::Unused, 0, &mut self.decision)
         } else {
             self.machine
                 .decide_settle(id, selection, Outcome::Accepted, &mut self.decision)
@@ -872,9 +876,7 @@ impl Rig {
         let is_committed = match state {
             TransactionState::Committed => true,
             TransactionState::RolledBack => false,
-            TransactionState::Decided | TransactionState::Ended => {
-                panic!("a coordinator's states")
-            }
+            TransactionState::Decided | TransactionState::Ended => panic!("a coordinator's"),
             TransactionState::Prepared => {
                 let staged = self.model.transactions.entry(transaction).or_default();
                 staged.is_prepared = true;
@@ -893,8 +895,6 @@ pub(crate) fn nth<'a, T: Copy + 'a>(
     which: u8,
 ) -> Option<T> {
     let mut items = items;
-    let count = items.len();
-    (count > 0)
-        .then(|| items.nth(usize::from(which) % count).copied())
-        .flatten()
+    let count = items.len().max(1);
+    items.nth(usize::from(which) % count).copied()
 }

@@ -87,7 +87,7 @@ pub struct QueueFlags {
 }
 
 /// How a delivery ended for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Outcome {
     /// The consumer took it.
@@ -403,6 +403,8 @@ pub enum Record<'a> {
     DuplicateId {
         /// The message that had it first.
         message: MessageId,
+        /// How the address spreads messages: a queue and a topic of one name are two.
+        routing: Routing,
         /// The address, UTF-8.
         address: &'a [u8],
         /// The id.

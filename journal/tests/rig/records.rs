@@ -139,6 +139,7 @@ fn list<'a>(
         },
         _ => Record::DuplicateId {
             message: MessageId(number),
+            routing: pick(random, &[Routing::Anycast, Routing::Multicast]),
             address,
             id,
         },

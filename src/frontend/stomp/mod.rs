@@ -4,11 +4,14 @@
 //! policy. What the messaging model does not have yet is refused here, clearly (`features.md` 3.4).
 
 mod acknowledge;
+mod extras;
+mod origin;
 mod output;
 mod session;
 mod subscribe;
 mod temporary;
 
+pub use origin::push_origin;
 pub use session::{Session, Settings};
 
 pub use crate::protocol::stomp::{HeartBeatOffer, Limits as EngineLimits};

@@ -7,6 +7,7 @@ use forebay_journal::format::{PRIORITY_DEFAULT, Routing};
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
+use super::extras::extras;
 use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
 use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
@@ -66,6 +67,7 @@ pub(super) enum Text<'a> {
     Head,
     Name,
     Receipt,
+    DuplicateId,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +76,7 @@ pub(super) struct Scratch {
     head: Vec<u8>,
     pub(super) name: Vec<u8>,
     receipt: Vec<u8>,
+    duplicate_id: Vec<u8>,
 }
 
 impl Scratch {
@@ -84,6 +87,7 @@ impl Scratch {
             Text::Head => &self.head,
             Text::Name => &self.name,
             Text::Receipt => &self.receipt,
+            Text::DuplicateId => &self.duplicate_id,
         }
     }
 
@@ -96,6 +100,17 @@ impl Scratch {
                 self.address.clear();
                 self.address.extend_from_slice(address.as_bytes());
                 Text::Address
+            }
+        }
+    }
+
+    fn duplicate_id<'a>(&mut self, id: Value<'a>) -> Text<'a> {
+        match id.decode() {
+            Cow::Borrowed(text) => Text::Given(text.as_bytes()),
+            Cow::Owned(text) => {
+                self.duplicate_id.clear();
+                self.duplicate_id.extend_from_slice(text.as_bytes());
+                Text::DuplicateId
             }
         }
     }
@@ -213,7 +228,7 @@ impl Session {
                 let receipt = receipt.map_or(&[][..], |text| self.scratch.get(text));
                 return Step::Goodbye { receipt };
             }
-            Some(event) => self.translate(event),
+            Some(event) => self.translate(event, now),
         };
         match translated {
             Ok(command) => {
@@ -252,9 +267,9 @@ impl Session {
         Ok(())
     }
 
-    fn translate<'a>(&mut self, event: Event<'a>) -> Result<Command<Text<'a>>, Refused> {
+    fn translate<'a>(&mut self, event: Event<'a>, now: Now) -> Result<Command<Text<'a>>, Refused> {
         match event {
-            Event::Send(send) => self.send(&send),
+            Event::Send(send) => self.send(&send, now),
             Event::SendPart(part) => Ok(Command::SendPart {
                 bytes: Text::Given(part.bytes),
                 is_last: part.is_last,
@@ -274,24 +289,28 @@ impl Session {
         }
     }
 
-    fn send<'a>(&mut self, send: &Send<'a>) -> Result<Command<Text<'a>>, Refused> {
+    fn send<'a>(&mut self, send: &Send<'a>, now: Now) -> Result<Command<Text<'a>>, Refused> {
         let destination = as_seen_by_others(send.destination.decode(), &self.name);
-        let checked = check_send(send).and_then(|()| self.resolve_send(&destination, send.routing));
+        let checked = self.resolve_send(&destination, send.routing);
         let Resolved {
             routing,
             address,
             is_temporary,
         } = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
+        let extras = extras(send, now)?;
+        let extras = extras.map(|id| self.scratch.duplicate_id(id));
         let reply_to = send.reply_to.map(|value| value.decode());
         Ok(Command::Send(SendCommand {
             routing,
             address: self.scratch.address(&destination, address),
             is_temporary,
+            is_forwarded: false,
             is_persistent: send
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),
             priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
             expires_unix_ms: send.expires_unix_ms.unwrap_or(0),
+            extras,
             has_content_length: send.has_content_length,
             encoding: ENCODING,
             head: match reply_to {
@@ -382,7 +401,11 @@ impl Session {
                 shard,
                 subscription,
             } => self.end_browsing(*shard, *subscription, out),
-            Reply::Answered { .. } | Reply::Synced | Reply::Hold | Reply::Resume => {}
+            Reply::Departs(_)
+            | Reply::Answered { .. }
+            | Reply::Synced
+            | Reply::Hold
+            | Reply::Resume => {}
         }
         true
     }
@@ -512,32 +535,4 @@ fn push_body(bytes: &[u8], is_last: bool, out: &mut Vec<u8>) {
     if is_last {
         out.extend_from_slice(encode::FRAME_END);
     }
-}
-
-/// Headers that ask for something the messaging model does not have yet.
-const SEND_NOT_OFFERED: [&str; 6] = [
-    "AMQ_SCHEDULED_CRON",
-    "AMQ_SCHEDULED_DELAY",
-    "AMQ_SCHEDULED_PERIOD",
-    "AMQ_SCHEDULED_TIME",
-    "JMSXGroupID",
-    "_AMQ_DUPL_ID",
-];
-
-fn check_send(send: &Send<'_>) -> Result<(), Unusable> {
-    if send.transaction.is_some() {
-        return Err(Unusable::not_offered("transaction"));
-    }
-    for (key, _) in send.headers.iter() {
-        // All of them begin with a capital or an underscore, which nearly no header does.
-        let is_suspect = key
-            .raw()
-            .as_bytes()
-            .first()
-            .is_some_and(|b| matches!(b, b'A'..=b'Z' | b'_'));
-        if is_suspect && SEND_NOT_OFFERED.contains(&key.raw()) {
-            return Err(Unusable::not_offered(key.raw()));
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use forebay_journal::{AppendError, Budget, Lsn};
 use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Attachment, ConsumerId, Place, Selection};
+use crate::queue::{Attachment, ConsumerId, Place, Return, Selection};
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -91,7 +91,7 @@ impl Host {
             }
             return Ok(());
         };
-        let lsn = self.detach_consumer(consumer, is_for_good)?;
+        let lsn = self.detach_consumer(consumer, is_for_good, Return::Unused)?;
         let held = self.link(link);
         held.remove(subscription);
         held.last_lsn = held.last_lsn.max(lsn);
@@ -123,12 +123,15 @@ impl Host {
         &mut self,
         consumer: ConsumerId,
         is_for_good: bool,
+        given_back: Return,
     ) -> Result<Lsn, AppendError> {
         let decided = if is_for_good {
             self.machine
                 .decide_unsubscribe(consumer, &mut self.decision)
         } else {
-            self.machine.decide_detach(consumer, &mut self.decision)
+            let now_unix_ms = self.now_unix_ms;
+            self.machine
+                .decide_detach(consumer, given_back, now_unix_ms, &mut self.decision)
         };
         if decided.is_err() {
             // Its queue was deleted, and it with it.
@@ -140,11 +143,16 @@ impl Host {
     }
 
     /// The connection takes nothing more.
-    pub(super) fn detach(&mut self, link: ConnectionId, is_last: bool) -> Result<(), AppendError> {
+    pub(super) fn detach(
+        &mut self,
+        link: ConnectionId,
+        is_last: bool,
+        given_back: Return,
+    ) -> Result<(), AppendError> {
         let held = self.links.get(&link);
         let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
-            self.detach_consumer(consumer, false)?;
+            self.detach_consumer(consumer, false, given_back)?;
             self.link(link).remove(subscription);
         }
         if let Some(held) = self.links.get_mut(&link) {
@@ -197,9 +205,15 @@ impl Host {
                 Outcome::Accepted,
                 &mut self.decision,
             ),
-            Verdict::Release => {
+            Verdict::Release | Verdict::Refuse => {
+                let given_back = if verdict == Verdict::Refuse {
+                    Return::Refused
+                } else {
+                    Return::Failed
+                };
+                let (now, decision) = (self.now_unix_ms, &mut self.decision);
                 self.machine
-                    .decide_release(consumer, selection, &mut self.decision)
+                    .decide_release(consumer, selection, given_back, now, decision)
             }
         };
         if let Err(refused) = decided {

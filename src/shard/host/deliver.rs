@@ -74,6 +74,9 @@ impl Host {
                 // A body that was begun cannot end in another way.
                 let (refusal, receipt) = (Refusal::MessageGone, None);
                 replies.reply(id, &Reply::Refused { refusal, receipt }, 0);
+                if let Taker::Departing = streaming.delivery.taker {
+                    self.departure_broke(streaming.delivery.delivery_tag);
+                }
             }
             if !self.note(id, streaming, is_new, pumped) {
                 return;
@@ -138,6 +141,8 @@ impl Host {
             }
             Taker::Browser(queue) => self.machine.holds(queue, delivery.message),
             Taker::BrowserAtEnd => return self.end_browsing(delivery, replies),
+            // Its message may be on the disk still; then this is said again.
+            Taker::Departing => self.announce(delivery, replies),
         };
         if !is_there {
             return Pumped::Stale;
@@ -347,6 +352,7 @@ fn deliver<'a>(
         attempts: delivery.attempts,
         is_redelivered: delivery.is_redelivered,
         is_persistent: fields.flags.is_durable,
+        priority: fields.priority,
         has_content_length: fields.flags.has_content_length,
         encoding: fields.encoding,
         body_size: fields.body_size,

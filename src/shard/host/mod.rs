@@ -11,6 +11,8 @@
 mod browse;
 mod consume;
 mod deliver;
+mod depart;
+mod due;
 mod expire;
 mod produce;
 mod space;
@@ -19,7 +21,7 @@ use std::collections::VecDeque;
 
 use forebay_journal::format::{MessageFlags, Record};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
-use forebay_journal::{AppendError, Budget, Lsn, SegmentId, Writer};
+use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, SegmentId, Writer};
 use rustc_hash::FxHashMap;
 
 use super::ConnectionId;
@@ -29,7 +31,7 @@ use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
 use crate::frontend::{Command, Refusal, Reply, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Decision, Effect, Fact, Machine, Place, Routed, Selection};
+use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
 /// Records of one message command: rewritten head, part of a body, queue ids, a definition.
 const MESSAGE_ROOM: usize = 200 * 1024;
@@ -82,12 +84,20 @@ enum Deferred {
         name: Text,
         receipt: Option<Text>,
     },
+    AbandonSend {
+        link: ConnectionId,
+    },
+    Departed {
+        queue: QueueId,
+        message: MessageId,
+    },
     Sync {
         link: ConnectionId,
     },
     Detach {
         link: ConnectionId,
         is_last: bool,
+        given_back: Return,
     },
     Hangup {
         link: ConnectionId,
@@ -142,6 +152,8 @@ pub(super) struct Host {
     has_more_to_dispatch: bool,
     /// Whether the last turn dropped as much as a turn may.
     has_more_to_expire: bool,
+    /// Whether the last turn made as many messages ready as a turn may.
+    has_more_due: bool,
     /// Whether expiry made room in the last turn, behind those who wait for it.
     has_freed_memory: bool,
     window_bytes: u64,
@@ -152,9 +164,12 @@ pub(super) struct Host {
     /// Replies that need no gate, made while a command ran.
     answers: VecDeque<(ConnectionId, Answer)>,
     failure: Option<Failure>,
+    /// The wall clock, as of what came last.
+    now_unix_ms: u64,
     /// Whether the last record of the epoch is written: nothing may follow it.
     is_sealed: bool,
     space: space::Space,
+    departures: depart::Departures,
     stats: HostStats,
 }
 
@@ -188,6 +203,7 @@ impl Host {
         writer: Writer,
         segments: Segments,
         limits: HostLimits,
+        forwarder: ConnectionId,
     ) -> Self {
         Self {
             shard,
@@ -202,6 +218,7 @@ impl Host {
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
             has_more_to_expire: false,
+            has_more_due: false,
             has_freed_memory: false,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
@@ -210,8 +227,10 @@ impl Host {
             effects: Vec::new(),
             answers: VecDeque::new(),
             failure: None,
+            now_unix_ms: 0,
             is_sealed: false,
             space: space::Space::new(segments, limits.segments_ready),
+            departures: depart::Departures::new(forwarder),
             stats: HostStats::default(),
         }
     }
@@ -238,6 +257,7 @@ impl Host {
         if self.is_sealed {
             return Taken::Yes;
         }
+        self.now_unix_ms = now.unix_ms;
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
             Command::SendPart { bytes, is_last } => {
@@ -282,8 +302,17 @@ impl Host {
                 });
             }
             Command::Drained { bytes } => self.drained(link, bytes),
+            Command::AbandonSend => self.run(Deferred::AbandonSend { link }),
+            Command::Departed { tag, is_taken } => self.departed(tag, is_taken),
             Command::Sync => self.run(Deferred::Sync { link }),
-            Command::Detach { is_last } => self.run(Deferred::Detach { link, is_last }),
+            Command::Detach {
+                is_last,
+                given_back,
+            } => self.run(Deferred::Detach {
+                link,
+                is_last,
+                given_back,
+            }),
             Command::Hangup => self.run(Deferred::Hangup { link }),
         }
         Taken::Yes
@@ -316,11 +345,17 @@ impl Host {
                 name,
                 receipt,
             } => self.forget(*link, name, receipt.as_ref()),
+            Deferred::AbandonSend { link } => self.abandon_upload(*link),
+            Deferred::Departed { queue, message } => self.leave_queue(*queue, *message),
             Deferred::Sync { link } => {
                 self.sync(*link);
                 Ok(())
             }
-            Deferred::Detach { link, is_last } => self.detach(*link, *is_last),
+            Deferred::Detach {
+                link,
+                is_last,
+                given_back,
+            } => self.detach(*link, *is_last, *given_back),
             Deferred::Hangup { link } => self.hang_up(*link),
         }
     }
@@ -537,12 +572,15 @@ impl Host {
     /// `is_stopping`: nothing is handed out any more, so that what one connection gives back is
     /// not delivered to another that closes next.
     pub(super) fn finish_turn(&mut self, is_stopping: bool, now: Now, replies: &mut impl Replies) {
+        self.now_unix_ms = now.unix_ms;
         if !self.is_sealed {
             self.run_deferred();
             self.reclaim();
         }
         if !is_stopping {
             self.expire(now);
+            self.wake_due(now);
+            self.depart();
             self.dispatch(now);
         }
         self.release(replies);
@@ -553,6 +591,7 @@ impl Host {
     pub(super) fn has_work(&self) -> bool {
         self.has_more_to_dispatch
             || self.has_more_to_expire
+            || self.has_more_due
             || self.has_freed_memory
             || !self.answers.is_empty()
             || !self.pumping.is_empty()

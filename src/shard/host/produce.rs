@@ -4,7 +4,7 @@ use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing
 use forebay_journal::{AppendError, Lsn};
 
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Refusal, SendCommand};
+use crate::frontend::{Extras, Refusal, SendCommand};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Place};
 use crate::shard::ConnectionId;
@@ -24,13 +24,27 @@ struct Incoming<'a> {
     routing: Routing,
     address: &'a [u8],
     is_temporary: bool,
+    is_forwarded: bool,
     is_persistent: bool,
     fields: MessageFields,
+    extras: Extras<&'a [u8]>,
     head: &'a [u8],
     body: &'a [u8],
 }
 
-impl Incoming<'_> {
+impl<'a> Incoming<'a> {
+    fn annotations(&self, now_unix_ms: u64) -> Annotations<'a> {
+        let extras = &self.extras;
+        // A time that is over is no time to wait for.
+        let is_later = extras.deliver_unix_ms > now_unix_ms;
+        Annotations {
+            deliver_unix_ms: if is_later { extras.deliver_unix_ms } else { 0 },
+            group: extras.group,
+            is_group_end: extras.is_group_end,
+            ..Annotations::default()
+        }
+    }
+
     /// The message, owned, until memory has room for it. It counts for its connection alone: when
     /// that goes, so does this.
     fn wait(&self, needed: u64, receipt: Option<Text>) -> Upload {
@@ -38,10 +52,12 @@ impl Incoming<'_> {
             routing: self.routing,
             address: self.address.to_vec(),
             is_temporary: self.is_temporary,
+            is_forwarded: self.is_forwarded,
             head: self.head.to_vec(),
             receipt,
             priority: self.fields.priority,
             expires_unix_ms: self.fields.expires_unix_ms,
+            extras: self.extras.map(Text::new),
             has_content_length: self.fields.flags.has_content_length,
             encoding: self.fields.encoding,
             body_size: self.body.len() as u64,
@@ -69,6 +85,7 @@ impl Host {
             routing: send.routing,
             address: send.address,
             is_temporary: send.is_temporary,
+            is_forwarded: send.is_forwarded,
             is_persistent: send.is_persistent,
             fields: MessageFields {
                 body_size: send.body.len() as u64,
@@ -79,6 +96,7 @@ impl Host {
                 flags: flags(send.has_content_length, send.is_persistent),
                 ..MessageFields::default()
             },
+            extras: send.extras,
             head: send.head,
             body: send.body,
         };
@@ -116,32 +134,64 @@ impl Host {
         let Some(destination) =
             self.destination(incoming.routing, incoming.address, incoming.is_temporary)?
         else {
+            self.drop_upload(incoming.fields.upload);
             return Ok(nothing);
         };
+        let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
+        if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
+            self.drop_upload(incoming.fields.upload);
+            // The one it repeats may not be durable yet.
+            return Ok(Enqueued::Upto(self.last_lsn()));
+        }
         self.machine
             .decide_enqueue(destination, incoming.is_persistent, &mut self.routed)
             .map_err(Refusal::Queue)?;
         let queue_count = self.routed.queue_count();
         if queue_count == 0 {
+            self.drop_upload(incoming.fields.upload);
             return Ok(nothing);
         }
         let place = if self.routed.is_journaled() {
             Place::NONE
         } else {
             let needed = message_cost(incoming.head.len() as u64, incoming.body.len() as u64);
-            if !self.bodies.has_room(needed) {
+            if !incoming.is_forwarded && !self.bodies.has_room(needed) {
                 return Ok(Enqueued::NoRoom { needed });
             }
             Place::Volatile(self.keep(incoming, queue_count))
         };
         let routed = std::mem::take(&mut self.routed);
         let head = Parts::One(incoming.head);
-        let annotations = Annotations::default();
+        let annotations = Annotations {
+            duplicate_id: duplicate_id.unwrap_or_default(),
+            ..incoming.annotations(self.now_unix_ms)
+        };
         let body = Parts::One(incoming.body);
         let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
+    }
+
+    /// The id by which the message is recognized if it comes again, where the address remembers
+    /// any.
+    fn duplicate_id<'a>(
+        &self,
+        destination: DestinationId,
+        extras: &Extras<&'a [u8]>,
+        is_forwarded: bool,
+    ) -> Option<&'a [u8]> {
+        let id = extras.duplicate_id?;
+        let policy = self.machine.policy_of(destination)?;
+        (is_forwarded || policy.duplicate_ids_max > 0).then_some(id)
+    }
+
+    /// The message that these fragments belong to goes nowhere.
+    fn drop_upload(&mut self, upload: u64) {
+        if upload != 0 {
+            let record = Record::UploadAbandoned { upload };
+            self.commit_admitted(&Fact::from(record), Place::NONE);
+        }
     }
 
     /// Commits what [`Host::admits`] made room for.
@@ -229,12 +279,15 @@ impl Host {
                     ..
                 },
             is_whole,
+            is_forwarded,
             ..
         }) = upload
         else {
             return true;
         };
-        *is_reserved = *is_reserved || self.bodies.reserve(*needed);
+        if !*is_reserved {
+            *is_reserved = self.bodies.reserve(*needed, *is_forwarded);
+        }
         if !*is_reserved || !*is_whole {
             return *is_reserved;
         }
@@ -360,8 +413,10 @@ impl Host {
             routing: upload.routing,
             address: &upload.address,
             is_temporary: upload.is_temporary,
+            is_forwarded: upload.is_forwarded,
             is_persistent,
             fields,
+            extras: upload.extras.as_ref(),
             head: &upload.head,
             body,
         };

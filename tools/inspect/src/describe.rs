@@ -228,11 +228,13 @@ impl Describer {
             ),
             Record::DuplicateId {
                 message,
+                routing,
                 address,
                 id,
             } => format!(
-                "message {} at address {}, id {}",
+                "message {} at {} address {}, id {}",
                 message.0,
+                routing_name(routing),
                 name(address),
                 quoted(id, self.is_whole)
             ),
@@ -500,10 +502,12 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
         }),
         Record::DuplicateId {
             message,
+            routing,
             address,
             id,
         } => json!({
             "message": message.0,
+            "routing": routing_name(routing),
             "address": text_or_base64(address),
             "id": text_or_base64(id),
         }),

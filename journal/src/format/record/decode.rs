@@ -248,9 +248,13 @@ fn messages<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Forma
         }
         Kind::DuplicateId => {
             let fixed: &raw::DuplicateId = reader.fixed()?;
-            zero("reserved", fixed.reserved.get().into())?;
+            zero(
+                "reserved",
+                fixed.reserved.iter().any(|byte| *byte != 0).into(),
+            )?;
             Record::DuplicateId {
                 message: MessageId(fixed.message.get()),
+                routing: routing(fixed.routing)?,
                 address: reader.bytes(fixed.address_size.get().into())?,
                 id: reader.bytes(fixed.id_size.get().into())?,
             }
@@ -273,6 +277,17 @@ fn epoch_start<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     })
 }
 
+fn routing(value: u8) -> Result<Routing, FormatError> {
+    match value {
+        1 => Ok(Routing::Anycast),
+        2 => Ok(Routing::Multicast),
+        other => Err(FormatError::Field {
+            name: "routing",
+            value: other.into(),
+        }),
+    }
+}
+
 fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let fixed: &raw::QueueDefine = reader.fixed()?;
     let reserved = u64::from(fixed.reserved) | u64::from(fixed.reserved_2.get());
@@ -288,16 +303,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
     let filter = reader.bytes(fixed.filter_size.get().into())?;
     Ok(Record::QueueDefine {
         queue: QueueId(fixed.queue.get()),
-        routing: match fixed.routing {
-            1 => Routing::Anycast,
-            2 => Routing::Multicast,
-            other => {
-                return Err(FormatError::Field {
-                    name: "routing",
-                    value: other.into(),
-                });
-            }
-        },
+        routing: routing(fixed.routing)?,
         flags: QueueFlags {
             is_auto_created: bits & raw::QUEUE_IS_AUTO_CREATED != 0,
             is_subscription: bits & raw::QUEUE_IS_SUBSCRIPTION != 0,

@@ -157,20 +157,7 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         | Record::Release { .. }
         | Record::Handout { .. }
         | Record::Depart { .. } => encode_ids(record, out),
-        Record::DuplicateId {
-            message,
-            address,
-            id,
-        } => {
-            out.fixed(&raw::DuplicateId {
-                message: U64::new(message.0),
-                address_size: size_u16(address),
-                id_size: size_u16(id),
-                reserved: U32::new(0),
-            });
-            out.bytes(address);
-            out.bytes(id);
-        }
+        Record::DuplicateId { .. } => encode_duplicate_id(record, out),
         Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
             transaction: U64::new(transaction),
             state: state as u8,
@@ -278,6 +265,29 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
             out.bytes(messages.0.as_bytes());
         }
         _ => unreachable!("not a list of messages: {:?}", record.kind()),
+    }
+}
+
+#[cold]
+fn encode_duplicate_id(record: &Record<'_>, out: &mut Cursor<'_>) {
+    match *record {
+        Record::DuplicateId {
+            message,
+            routing,
+            address,
+            id,
+        } => {
+            out.fixed(&raw::DuplicateId {
+                message: U64::new(message.0),
+                address_size: size_u16(address),
+                id_size: size_u16(id),
+                routing: routing as u8,
+                reserved: [0; 3],
+            });
+            out.bytes(address);
+            out.bytes(id);
+        }
+        _ => unreachable!("not a duplicate id: {:?}", record.kind()),
     }
 }
 

@@ -176,7 +176,8 @@ raw!(
         message: U64,
         address_size: U16,
         id_size: U16,
-        reserved: U32,
+        routing: u8,
+        reserved: [u8; 3],
     }
 );
 

@@ -93,7 +93,7 @@ proptest! {
             Record::Release { queue, ready_unix_ms: b, messages },
             Record::Handout { queue, messages },
             Record::Depart { queue, reason, messages },
-            Record::DuplicateId { message: MessageId(b), address: &address, id: &name },
+            Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
         ] {
             round_trip(&record);

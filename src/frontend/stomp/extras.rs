@@ -1,0 +1,82 @@
+//! Headers of a SEND that few messages have: when it is delivered, and who sent it twice.
+
+use super::Unusable;
+use super::session::{Refused, owned};
+use crate::frontend::Extras;
+use crate::now::Now;
+use crate::protocol::stomp::{Send, Value};
+
+/// Milliseconds from now, of ActiveMQ.
+const DELAY: &str = "AMQ_SCHEDULED_DELAY";
+/// Wall-clock milliseconds, of Artemis.
+const TIME: &str = "AMQ_SCHEDULED_TIME";
+/// Id by which a message sent again is recognized, of Artemis.
+const DUPLICATE_ID: &str = "_AMQ_DUPL_ID";
+/// Headers that ask for something the messaging model does not have.
+const NOT_OFFERED: [&str; 4] = [
+    "AMQ_SCHEDULED_CRON",
+    "AMQ_SCHEDULED_PERIOD",
+    "AMQ_SCHEDULED_REPEAT",
+    "JMSXGroupID",
+];
+
+/// Reads them; nearly every message has none.
+pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>, Refused> {
+    let mut extras = Extras {
+        deliver_unix_ms: 0,
+        group: 0,
+        is_group_end: false,
+        duplicate_id: None,
+    };
+    let refused = |unusable| (unusable, owned(send.receipt));
+    if send.transaction.is_some() {
+        return Err(refused(Unusable::not_offered("transaction")));
+    }
+    for (key, value) in send.headers.iter() {
+        let key = key.raw();
+        // All of them begin with a capital or an underscore, which nearly no header does.
+        let is_suspect = matches!(key.as_bytes().first(), Some(b'A'..=b'Z' | b'_'));
+        if !is_suspect {
+            continue;
+        }
+        match key {
+            // The first of a name counts (STOMP 1.2 "Repeated Header Entries").
+            DELAY | TIME if extras.deliver_unix_ms != 0 => {}
+            DELAY => {
+                let delay_ms = number(key, value).map_err(refused)?;
+                // Zero is what senders write that want none.
+                if delay_ms > 0 {
+                    extras.deliver_unix_ms = now.unix_ms.saturating_add(delay_ms);
+                }
+            }
+            TIME => extras.deliver_unix_ms = number(key, value).map_err(refused)?,
+            DUPLICATE_ID if extras.duplicate_id.is_none() => {
+                extras.duplicate_id = Some(checked_id(value).map_err(refused)?);
+            }
+            _ if NOT_OFFERED.contains(&key) => {
+                return Err(refused(Unusable::not_offered(key)));
+            }
+            _ => {}
+        }
+    }
+    Ok(extras)
+}
+
+/// Longest id: it is kept in memory for as long as the address remembers it.
+const ID_SIZE_MAX: usize = 1024;
+
+fn checked_id(value: Value<'_>) -> Result<Value<'_>, Unusable> {
+    let size = value.decode().len();
+    if (1..=ID_SIZE_MAX).contains(&size) {
+        return Ok(value);
+    }
+    let details = format!("{DUPLICATE_ID} has {size} bytes; it takes 1 to {ID_SIZE_MAX}.");
+    Err(Unusable::new("duplicate id malformed", details))
+}
+
+fn number(key: &str, value: Value<'_>) -> Result<u64, Unusable> {
+    value.raw().parse().map_err(|_| {
+        let details = format!("{key}: {:?} is not a number of milliseconds.", value.raw());
+        Unusable::new("schedule malformed", details)
+    })
+}

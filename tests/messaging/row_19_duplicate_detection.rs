@@ -1,0 +1,90 @@
+//! Row 19: a message that its producer sends again is taken once, also across a restart.
+
+use crate::broker::stomp::Client;
+use crate::{browse, connect, next, next_message, send, subscribe, text, with_shards};
+
+const QUEUE: &str = "/queue/once";
+const ID: &str = "_AMQ_DUPL_ID";
+
+fn drain(client: &mut Client, count: usize) -> Vec<String> {
+    (0..count).map(|_| text(&next_message(client))).collect()
+}
+
+#[test]
+fn duplicate_detection_confirms_again_and_stores_once() {
+    with_shards("once", |setup| {
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        for body in ["first", "first again"] {
+            send(&mut producer, QUEUE, &[(ID, "a")], body);
+        }
+        send(&mut producer, QUEUE, &[(ID, "b")], "second");
+        // Known elsewhere, not here: each address has its own.
+        send(&mut producer, "/queue/other", &[(ID, "a")], "other");
+        let mut consumer = connect(running.address());
+        subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
+        assert_eq!(drain(&mut consumer, 2), ["first", "second"]);
+        // Consumed is seen as well.
+        send(&mut producer, QUEUE, &[(ID, "a")], "first, late");
+        send(&mut producer, QUEUE, &[], "third");
+        assert_eq!(drain(&mut consumer, 1), ["third"]);
+        assert_eq!(browse(&mut producer, "/queue/other", "b"), ["other"]);
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn duplicate_detection_survives_the_broker_though_the_segments_of_the_ids_are_freed() {
+    // Segments of 1 MiB: more than their number goes through the queue.
+    const MESSAGES: usize = 400;
+    with_shards("once-kill", |setup| {
+        let mut running = setup.start();
+        let body = "x".repeat(32 * 1024);
+        for round in 0..2 {
+            let mut producer = connect(running.address());
+            let mut consumer = connect(running.address());
+            subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
+            for number in 0..MESSAGES {
+                let id = format!("m-{number}");
+                send(&mut producer, QUEUE, &[(ID, &id)], &body);
+                if round == 0 {
+                    next_message(&mut consumer);
+                }
+            }
+            send(&mut producer, QUEUE, &[], "end of the round");
+            assert_eq!(drain(&mut consumer, 1), ["end of the round"]);
+            running.kill();
+            running = setup.start();
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn duplicate_detection_holds_for_topics_and_for_parts_of_large_messages() {
+    with_shards("once-large", |setup| {
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        let mut listener = connect(running.address());
+        let topic = "/topic/once";
+        subscribe(&mut listener, topic, &[("receipt", "s")]);
+        assert_eq!(next(&mut listener).header("receipt-id"), Some("s"));
+        let large = "y".repeat(700_000);
+        for destination in [topic, QUEUE] {
+            for _ in 0..3 {
+                send(&mut producer, destination, &[(ID, "large")], &large);
+            }
+            send(&mut producer, destination, &[(ID, "small")], "small");
+        }
+        assert!(drain(&mut listener, 2) == [large.as_str(), "small"]);
+        assert!(browse(&mut producer, QUEUE, "b") == [large.as_str(), "small"]);
+        for id in ["", &"z".repeat(2000)] {
+            let mut client = connect(running.address());
+            let headers = [("destination", QUEUE), (ID, id)];
+            client.send("SEND", &headers, b"").unwrap();
+            let error = next(&mut client);
+            assert!(text(&error).contains(ID), "{error:?}");
+        }
+        assert!(running.stop().success());
+    });
+}
