@@ -55,6 +55,8 @@ pub const CONNECTION_OUTPUT_WINDOW_BYTES: u64 = 256 * KIB;
 pub const FRAME_HEADERS_SIZE_MAX_BYTES: u64 = 64 * KIB;
 /// Header lines of one frame: refused above it.
 pub const FRAME_HEADERS_COUNT_MAX: u32 = 512;
+/// `[[address]]` tables of a configuration: each is looked at when a queue is made.
+pub const ADDRESS_TABLES_MAX: u32 = 1024;
 /// Bytes of a destination's name: it is stored in records and compared as a whole.
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.

@@ -3,22 +3,26 @@
 //! Owns: the typed [`Config`], its defaults, and the rule that every unknown or wrong key is an
 //! error that names file, line, key, allowed values and remedy.
 //! Invariants:
-//! * `keys::KEYS` is the only list of keys: reading, defaults, `config check` and
-//!   `docs/configuration.md` all walk it;
+//! * `keys::KEYS` and, for `[[address]]`, `address::SETTINGS` are the only lists of keys: reading,
+//!   defaults, `config check` and `docs/configuration.md` all walk them;
 //! * a [`Config`] handed out has passed `validate`: its limits derive and its listener is safe.
 //!
 //! Refuses to know: whether the data folder, the address or the CPUs exist. That is asked when they
 //! are used.
 
+mod address;
 mod error;
 mod keys;
 mod read;
 mod reference;
+mod setting;
 mod size;
 
+pub use address::AddressSettings;
 pub use error::{ConfigError, Place};
 pub use keys::{KEYS, Key, Kind, Slot};
 pub use reference::reference_markdown;
+pub use setting::Setting;
 pub use size::format_size;
 
 use std::collections::BTreeMap;
@@ -27,6 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{Inputs, Limits, LimitsError};
+use crate::shard::Policies;
 
 /// The whole configuration of a node. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Who may connect; empty means anybody, which is allowed on loopback only.
     pub users: Vec<User>,
+    /// What is set for which addresses.
+    pub addresses: Vec<AddressSettings>,
 }
 
 /// `[node]`.
@@ -206,6 +213,7 @@ impl Config {
                 scheduling_slice_ms: 0,
             },
             users: Vec::new(),
+            addresses: Vec::new(),
         }
     }
 
@@ -220,6 +228,13 @@ impl Config {
             block_cache_size_bytes: self.limits.block_cache_size,
             volatile_size_max_bytes: self.limits.volatile_size_max,
         }
+    }
+
+    /// What the queues of each address are to be like.
+    pub fn policies(&self) -> Policies {
+        let rules = self.addresses.iter();
+        let rules = rules.map(|one| (one.pattern.clone(), one.settings.clone()));
+        Policies::new(rules.collect())
     }
 
     /// True when everybody who can reach the listener may use the broker.
@@ -357,6 +372,16 @@ impl Loaded {
                 "\n[[user]]\nname = {:?}\npassword = \"(hidden)\"",
                 user.name
             );
+        }
+        for address in &self.config.addresses {
+            let _ = writeln!(
+                text,
+                "\n[[address]]\nmatch = {:?}",
+                address.pattern.to_string()
+            );
+            for (name, value) in address.shown() {
+                let _ = writeln!(text, "{name} = {value}");
+            }
         }
         text
     }

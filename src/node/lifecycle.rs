@@ -19,7 +19,7 @@ use crate::runtime::clock;
 use crate::runtime::listener::listen;
 use crate::runtime::placement::{self, Device};
 use crate::runtime::reactor::{Ring, RingSize};
-use crate::shard::{Policies, QueueLimits};
+use crate::shard::QueueLimits;
 
 /// Runs a node until it is told to stop.
 ///
@@ -43,7 +43,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
     check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
-    let scans = scan_all(&folder, &superblock)?;
+    let scans = scan_all(config, &folder, &superblock)?;
     report::recovered(
         folder.root(),
         &scans,
@@ -108,10 +108,14 @@ fn queue_limits() -> QueueLimits {
     }
 }
 
-fn scan_all(folder: &Folder, superblock: &Superblock) -> Result<Vec<Scanned>, NodeError> {
+fn scan_all(
+    config: &Config,
+    folder: &Folder,
+    superblock: &Superblock,
+) -> Result<Vec<Scanned>, NodeError> {
     (0..superblock.shard_count)
         .map(|shard| {
-            let (limits, policies) = (queue_limits(), Policies::default());
+            let (limits, policies) = (queue_limits(), config.policies());
             scan(folder, superblock.journal, ShardId(shard), limits, policies)
                 .map_err(NodeError::Scan)
         })

@@ -89,9 +89,10 @@ settings! {
     /// Time that a message without one gets.
     expiry_delay_ms: Option<u64> = None;
     /// Most time that a message may have left; one without any gets it, if there is no
-    /// `expiry_delay_ms`.
+    /// `expiry_delay_ms`. It wins over the least.
     expiry_delay_max_ms: Option<u64> = None;
-    /// Least time that a message has left.
+    /// Least time that a message has left; one without any gets it, if neither of the others is
+    /// set.
     expiry_delay_min_ms: Option<u64> = None;
     /// What happens to a message when there are so many already.
     full_policy: Full = Full::Page;

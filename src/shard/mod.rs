@@ -25,7 +25,11 @@ pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane};
 pub use mailbox::{Parcel, ParcelLane};
 
-pub use crate::queue::{Limits as QueueLimits, Policies, PolicySettings};
+pub use crate::queue::{
+    Full, Limits as QueueLimits, Policies, Policy, PolicySettings, SlowConsumer,
+};
+pub use crate::routing::Address;
+pub use forebay_journal::format::Routing;
 
 use std::collections::VecDeque;
 use std::rc::Rc;

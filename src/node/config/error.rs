@@ -72,12 +72,30 @@ pub enum ConfigError {
         /// What is allowed, in words.
         allowed: String,
     },
-    /// Two users with one name.
-    DuplicateUser {
+    /// A key whose behaviour is not built yet.
+    NotOffered {
+        /// Where it is written.
+        place: Place,
+        /// The key's full name.
+        key: &'static str,
+    },
+    /// Two tables of a list with one name.
+    Duplicate {
         /// Where the second is written.
         place: Place,
+        /// The list: `user` or `address`.
+        table: &'static str,
         /// The name.
         name: String,
+    },
+    /// More tables in a list than there may be.
+    TooMany {
+        /// Where the first is written that is too many.
+        place: Place,
+        /// The list.
+        table: &'static str,
+        /// Most tables.
+        max: u32,
     },
     /// A value that does not go with another.
     Relation {
@@ -143,7 +161,15 @@ impl ConfigError {
             } => {
                 format!("{place}: {key} is missing\n  allowed: {allowed}")
             }
-            Self::DuplicateUser { place, name } => format!("{place}: user {name:?} is there twice"),
+            Self::NotOffered { place, key } => {
+                format!("{place}: {key} is not offered in this release")
+            }
+            Self::Duplicate { place, table, name } => {
+                format!("{place}: {table} {name:?} is there twice")
+            }
+            Self::TooMany { place, table, max } => {
+                format!("{place}: there are more than {max} [[{table}]]")
+            }
             Self::Relation {
                 place,
                 key,
@@ -177,7 +203,9 @@ impl ConfigError {
                 return format!("write such a value, or remove the line for the default {default}");
             }
             Self::Missing { .. } => "add it",
-            Self::DuplicateUser { .. } => "remove one of the two [[user]]",
+            Self::NotOffered { .. } => "remove the line",
+            Self::Duplicate { table, .. } => return format!("remove one of the two [[{table}]]"),
+            Self::TooMany { .. } => "join tables by a pattern with wildcards",
             Self::Relation { remedy, .. } => remedy,
             Self::OpenToNetwork { .. } => {
                 "add a [[user]] with name and password; or, to let everybody in, set \

@@ -6,10 +6,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::setting::Setting;
 use super::size::format_size;
 use super::{Config, Pin, User};
 use crate::limits::{
-    BLOCK_ALIGN_BYTES, BLOCK_CACHE_SIZE_MIN_BYTES, CONNECTIONS_MAX, KIB,
+    ADDRESS_SIZE_MAX_BYTES, BLOCK_ALIGN_BYTES, BLOCK_CACHE_SIZE_MIN_BYTES, CONNECTIONS_MAX, KIB,
     MESSAGE_SIZE_MAX_CEILING_BYTES, MESSAGE_SIZE_MAX_FLOOR_BYTES, MIB, PREFETCH_MAX,
     SEGMENT_SIZE_MAX_BYTES, SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SEGMENTS_READY_MIN,
     SHARDS_MAX,
@@ -62,6 +63,10 @@ pub enum Kind {
     Placement { slot: Slot<Pin> },
     /// Text of a `[[user]]`: 1 to 255 bytes.
     UserText { slot: fn(&mut User) -> &mut String },
+    /// The `match` of an `[[address]]`.
+    Pattern,
+    /// What an `[[address]]` sets; refused unless it is offered.
+    Setting { setting: Setting, is_offered: bool },
 }
 
 /// One key of the configuration file.
@@ -135,10 +140,15 @@ impl Key {
                 "\"auto\", \"off\" or a list of CPU numbers such as [2, 3], each once".into()
             }
             Kind::UserText { .. } => "a text of 1 to 255 bytes".into(),
+            Kind::Pattern => format!(
+                "words with dots between, 1 to {ADDRESS_SIZE_MAX_BYTES} bytes, without /queue/ or \
+                 /topic/; '*', '#' and at the end '>' stand alone between dots"
+            ),
+            Kind::Setting { setting, .. } => setting.allowed(),
         }
     }
 
-    /// Writes the value in force as TOML. Empty for keys of users: there may be many.
+    /// Writes the value in force as TOML. Empty for keys of users and addresses: there may be many.
     pub(super) fn show(&self, config: &Config) -> String {
         // The slots lend mutably, so the value is read from a copy: `config check` can afford it.
         let config = &mut config.clone();
@@ -157,12 +167,13 @@ impl Key {
                 Pin::Off => "\"off\"".into(),
                 Pin::Cpus(cpus) => format!("{cpus:?}"),
             },
-            Kind::UserText { .. } => String::new(),
+            Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => String::new(),
         }
     }
 }
 
-/// Every key there is, in the order of the document.
+/// Every key there is, in the order of the document, but those of `[[address]]`, which have a
+/// table of their own.
 pub const KEYS: &[Key] = &[
     Key {
         path: "node.name",

@@ -7,18 +7,25 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::address::{AddressSettings, MATCH, SETTINGS};
 use super::keys::{KEYS, Key, Kind};
+use super::setting::has_prefix;
 use super::size::parse_size;
 use super::{Config, ConfigError, Loaded, Overrides, Pin, Place, User};
+use crate::limits::{ADDRESS_SIZE_MAX_BYTES, ADDRESS_TABLES_MAX};
+use crate::pattern::Pattern;
+use crate::shard::PolicySettings;
 
 /// Longest login or passcode in bytes.
 const USER_TEXT_SIZE_MAX: usize = 255;
 
 /// A value as it was given, whether in the file or by a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Given {
+pub(super) enum Given {
     Text(String),
     Integer(i128),
+    /// A number with a point, as it is written.
+    Fraction(String),
     Flag(bool),
     List(Vec<Self>),
     /// Something no key takes, by the name of its type.
@@ -53,6 +60,8 @@ pub(super) fn read_file(loaded: &mut Loaded, file: &Path, text: &str) -> Result<
         let section = name.get_ref().as_ref();
         if section == "user" {
             read_users(loaded, &source, value)?;
+        } else if section == "address" {
+            read_addresses(loaded, &source, value)?;
         } else if let DeValue::Table(table) = value.get_ref() {
             read_section(loaded, &source, section, name.span(), table)?;
         } else {
@@ -91,36 +100,140 @@ fn read_users(
     source: &Source<'_>,
     value: &Spanned<DeValue<'_>>,
 ) -> Result<(), ConfigError> {
-    let wrong = |span: &Range<usize>| ConfigError::WrongValue {
-        place: source.place(span),
-        key: "user",
-        found: "not a list of tables".into(),
-        allowed: "[[user]] with two brackets, then name and password".into(),
-        default: None,
-    };
-    let DeValue::Array(entries) = value.get_ref() else {
-        return Err(wrong(&value.span()));
-    };
-    for entry in entries {
-        let DeValue::Table(table) = entry.get_ref() else {
-            return Err(wrong(&entry.span()));
-        };
-        let user = read_user(source, table, &entry.span())?;
+    let allowed = "[[user]] with two brackets, then name and password";
+    for (table, span) in list_of_tables(source, value, "user", allowed)? {
+        let user = read_user(source, table, &span)?;
         if loaded
             .config
             .users
             .iter()
             .any(|other| other.name == user.name)
         {
-            let place = source.place(&entry.span());
-            return Err(ConfigError::DuplicateUser {
-                place,
+            return Err(ConfigError::Duplicate {
+                place: source.place(&span),
+                table: "user",
                 name: user.name,
             });
         }
         loaded.config.users.push(user);
     }
     Ok(())
+}
+
+/// Takes a list of tables apart: each with where it is written.
+fn list_of_tables<'t, 'i>(
+    source: &Source<'_>,
+    value: &'t Spanned<DeValue<'i>>,
+    key: &'static str,
+    allowed: &str,
+) -> Result<Vec<(&'t DeTable<'i>, Range<usize>)>, ConfigError> {
+    let wrong = |span: &Range<usize>| ConfigError::WrongValue {
+        place: source.place(span),
+        key,
+        found: "not a list of tables".into(),
+        allowed: allowed.into(),
+        default: None,
+    };
+    let DeValue::Array(entries) = value.get_ref() else {
+        return Err(wrong(&value.span()));
+    };
+    let tables = entries.iter().map(|entry| match entry.get_ref() {
+        DeValue::Table(table) => Ok((table, entry.span())),
+        _ => Err(wrong(&entry.span())),
+    });
+    tables.collect()
+}
+
+/// Reads every `[[address]]`.
+fn read_addresses(
+    loaded: &mut Loaded,
+    source: &Source<'_>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(), ConfigError> {
+    let allowed = "[[address]] with two brackets, then match and what to set";
+    for (table, span) in list_of_tables(source, value, "address", allowed)? {
+        let address = read_address(source, table, &span)?;
+        let others = &mut loaded.config.addresses;
+        let place = source.place(&span);
+        let table = "address";
+        if others.iter().any(|one| one.pattern == address.pattern) {
+            let name = address.pattern.to_string();
+            return Err(ConfigError::Duplicate { place, table, name });
+        }
+        if others.len() >= ADDRESS_TABLES_MAX as usize {
+            let max = ADDRESS_TABLES_MAX;
+            return Err(ConfigError::TooMany { place, table, max });
+        }
+        others.push(address);
+    }
+    Ok(())
+}
+
+/// Reads one `[[address]]`.
+fn read_address(
+    source: &Source<'_>,
+    table: &DeTable<'_>,
+    span: &Range<usize>,
+) -> Result<AddressSettings, ConfigError> {
+    let (mut pattern, mut settings) = (None, PolicySettings::default());
+    for (name, value) in in_order(table) {
+        let path = format!("address.{}", name.get_ref());
+        let place = source.place(&name.span());
+        let Some(key) = address_keys().find(|key| key.path == path) else {
+            return Err(unknown(source, &name.span(), path));
+        };
+        let value = given(value.get_ref());
+        let is_read = match key.kind {
+            Kind::Setting {
+                is_offered: false, ..
+            } => {
+                let key = key.path;
+                return Err(ConfigError::NotOffered { place, key });
+            }
+            Kind::Setting { setting, .. } => setting.read(&mut settings, &value).is_some(),
+            _ => {
+                pattern = read_pattern(&value);
+                pattern.is_some()
+            }
+        };
+        if !is_read {
+            return Err(wrong_value(key, &value, &place));
+        }
+    }
+    let pattern = pattern.ok_or_else(|| ConfigError::Missing {
+        place: source.place(span),
+        key: MATCH.path,
+        allowed: MATCH.allowed(),
+    })?;
+    let address = AddressSettings { pattern, settings };
+    match address.contradiction() {
+        None => Ok(address),
+        Some((key, other)) => Err(ConfigError::Relation {
+            place: source.place(span),
+            key,
+            problem: format!("is more than {other} of the same table"),
+            remedy: format!("write at most the value of {other}"),
+        }),
+    }
+}
+
+/// Reads a `match`. One that could match nothing is refused: addresses have no prefix.
+fn read_pattern(value: &Given) -> Option<Pattern> {
+    let Given::Text(text) = value else {
+        return None;
+    };
+    let is_fit = text.len() as u64 <= ADDRESS_SIZE_MAX_BYTES && !has_prefix(text);
+    is_fit.then(|| Pattern::parse(text).ok()).flatten()
+}
+
+/// The keys of an `[[address]]`.
+fn address_keys() -> impl Iterator<Item = &'static Key> {
+    core::iter::once(MATCH).chain(SETTINGS)
+}
+
+/// Every key of the two tables.
+pub(super) fn all_keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().chain(address_keys())
 }
 
 /// Reads one `[[user]]`.
@@ -214,8 +327,7 @@ pub(super) fn read_flags(loaded: &mut Loaded, flags: &Overrides) -> Result<(), C
 /// Panics: never; the defaults of the table are constants and a test applies each of them.
 pub(super) fn apply_default(config: &mut Config, key: &'static Key) {
     let Some(text) = key.default else { return };
-    let value = DeValue::parse(text).expect("defaults of the table are TOML: tested");
-    apply(config, key, &given(value.get_ref()), &Place::Default)
+    apply(config, key, &value_of(text), &Place::Default)
         .expect("defaults of the table are within their range: tested");
 }
 
@@ -233,13 +345,17 @@ fn apply(
     value: &Given,
     place: &Place,
 ) -> Result<(), ConfigError> {
-    try_apply(config, key, value).ok_or_else(|| ConfigError::WrongValue {
+    try_apply(config, key, value).ok_or_else(|| wrong_value(key, value, place))
+}
+
+fn wrong_value(key: &Key, value: &Given, place: &Place) -> ConfigError {
+    ConfigError::WrongValue {
         place: place.clone(),
         key: key.path,
         found: show(value),
         allowed: key.allowed(),
         default: key.default,
-    })
+    }
 }
 
 /// Puts a value into its field; `None` when type or range is wrong, and nothing is changed.
@@ -274,7 +390,7 @@ fn try_apply(config: &mut Config, key: &Key, value: &Given) -> Option<()> {
         Kind::Rate { least, most, slot } => *slot(config) = size(value, least, most, 1)?,
         Kind::Address { slot } => *slot(config) = address(value)?,
         Kind::Placement { slot } => *slot(config) = pin(value)?,
-        Kind::UserText { .. } => return None,
+        Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => return None,
     }
     Some(())
 }
@@ -344,6 +460,14 @@ fn pin(value: &Given) -> Option<Pin> {
     }
 }
 
+/// Reads a value that the code writes itself.
+///
+/// Panics: if it is no TOML (our own mistake).
+pub(super) fn value_of(text: &str) -> Given {
+    let value = DeValue::parse(text).expect("values that the code writes are TOML: tested");
+    given(value.get_ref())
+}
+
 /// Takes what keys can use out of a TOML value.
 fn given(value: &DeValue<'_>) -> Given {
     match value {
@@ -354,7 +478,7 @@ fn given(value: &DeValue<'_>) -> Given {
         DeValue::Array(list) => {
             Given::List(list.iter().map(|entry| given(entry.get_ref())).collect())
         }
-        DeValue::Float(_) => Given::Other("a fraction"),
+        DeValue::Float(number) => Given::Fraction(number.as_str().to_string()),
         DeValue::Datetime(_) => Given::Other("a date"),
         DeValue::Table(_) => Given::Other("a table"),
     }
@@ -365,6 +489,7 @@ fn show(value: &Given) -> String {
     match value {
         Given::Text(text) => format!("{text:?}"),
         Given::Integer(number) => number.to_string(),
+        Given::Fraction(text) => format!("{text}, a fraction,"),
         Given::Flag(flag) => flag.to_string(),
         Given::List(list) => {
             let shown: Vec<String> = list.iter().map(show).collect();
@@ -400,7 +525,7 @@ fn unknown(source: &Source<'_>, span: &Range<usize>, key: String) -> ConfigError
 pub(super) fn nearest_key(wrong: &str) -> Option<&'static str> {
     let last = wrong.rsplit('.').next().unwrap_or(wrong);
     let score = |key: &Key| distance(wrong, key.path).min(distance(last, key.name()) + 1);
-    let best = KEYS.iter().min_by_key(|key| score(key))?;
+    let best = all_keys().min_by_key(|key| score(key))?;
     (score(best) <= 2 + last.len() / 4).then_some(best.path)
 }
 

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::keys::KEYS;
+use super::keys::{Key, Kind};
+use super::read::all_keys;
 use crate::node::exit::Exit;
 
 const HEAD: &str = "\
 # Configuration
 
-Generated from `src/node/config/keys.rs` by `just docs`; a test compares the two. Do not edit.
+Generated from `src/node/config/keys.rs` and `src/node/config/address.rs` by `just docs`; a test
+compares them. Do not edit.
 
 Forebay runs without a file. `forebay serve --config FILE` reads one; flags win over it; `forebay
 config check FILE` prints what would be in force and where each value comes from. An unknown key, a
@@ -25,17 +27,33 @@ of 1024. Keys that end in `_ms` are whole milliseconds.
 | `--allow-anonymous-remote` | `listen.allow_anonymous_remote` |
 ";
 
+/// What a key does, or that it does nothing yet.
+fn effect(key: &Key) -> String {
+    let is_offered = !matches!(
+        key.kind,
+        Kind::Setting {
+            is_offered: false,
+            ..
+        }
+    );
+    let note = if is_offered {
+        ""
+    } else {
+        "*Not offered in this release: refused.* "
+    };
+    format!("{note}{}", key.effect)
+}
+
 /// Writes the whole document.
 pub fn reference_markdown() -> String {
     let mut text = String::from(HEAD);
     let mut section = "";
-    for key in KEYS {
+    for key in all_keys() {
         if key.section() != section {
             section = key.section();
-            let title = if key.is_user() {
-                "[[user]]"
-            } else {
-                &format!("[{section}]")
+            let title = match key.kind {
+                Kind::UserText { .. } | Kind::Pattern => format!("[[{section}]]"),
+                _ => format!("[{section}]"),
             };
             let _ = write!(
                 text,
@@ -51,7 +69,7 @@ pub fn reference_markdown() -> String {
             "| `{}` | {default} | {} | {} |",
             key.name(),
             key.allowed().replace('|', "\\|"),
-            key.effect
+            effect(key)
         );
     }
     text.push_str("\n## Exit codes\n\n| code | meaning |\n|---|---|\n");

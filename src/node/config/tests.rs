@@ -1,6 +1,10 @@
 //! The configuration against its own table, its document and wrong input.
 
+use super::address::SETTINGS;
 use super::*;
+use crate::limits::ADDRESS_TABLES_MAX;
+use crate::pattern::Pattern;
+use crate::shard::{Policy, PolicySettings};
 use proptest::prelude::*;
 
 fn load(text: &str) -> Result<Loaded, ConfigError> {
@@ -28,7 +32,7 @@ fn every_key_has_its_own_field_and_a_default_within_range() {
             Kind::Size { most, .. } | Kind::Rate { most, .. } => most.to_string(),
             Kind::Address { .. } => "\"[::1]:9\"".into(),
             Kind::Placement { .. } => "[7]".into(),
-            Kind::UserText { .. } => continue,
+            Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => continue,
         };
         // A larger message needs more room for volatile ones.
         let room = if key.name() == "message_size_max" {
@@ -226,6 +230,107 @@ fn users_are_whole_and_distinct_and_their_secrets_stay_out_of_errors() {
 }
 
 #[test]
+fn every_setting_of_an_address_has_its_own_field_and_the_default_of_the_policy() {
+    let written = |lines: &dyn Fn(&Key) -> String| {
+        let mut settings = PolicySettings::default();
+        for key in SETTINGS {
+            let Kind::Setting { setting, .. } = key.kind else {
+                panic!("{} is no setting", key.path);
+            };
+            let value = read::value_of(&lines(key));
+            setting
+                .read(&mut settings, &value)
+                .unwrap_or_else(|| panic!("{}", key.path));
+        }
+        let pattern = Pattern::parse("#").unwrap();
+        AddressSettings { pattern, settings }
+    };
+    let defaults = written(&|key| key.default.unwrap().to_string());
+    assert_eq!(defaults.settings.clone().resolve(), Policy::default());
+    for key in SETTINGS {
+        let Kind::Setting { setting, .. } = key.kind else {
+            panic!("{} is no setting", key.path);
+        };
+        let other = match setting {
+            Setting::Flag(_) => (key.default == Some("false")).to_string(),
+            Setting::Number { most, .. } => most.to_string(),
+            Setting::Size(_) => "\"1KiB\"".into(),
+            Setting::Factor { .. } => "2.5".into(),
+            Setting::Address(_) | Setting::Property(_) => "\"other\"".into(),
+            Setting::Word { words, .. } => format!("{:?}", words[words.len() - 1]),
+        };
+        let changed = written(&|one| {
+            if one.path == key.path {
+                other.clone()
+            } else {
+                one.default.unwrap().to_string()
+            }
+        });
+        for ((name, value), (_, usual)) in changed.shown().zip(defaults.shown()) {
+            assert_eq!(
+                value != usual,
+                name == key.name(),
+                "{name} after {}",
+                key.path
+            );
+            assert_eq!(
+                value == other,
+                name == key.name() || usual == other,
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn addresses_are_named_once_by_a_pattern_and_contradict_nothing() {
+    let said = refusal("[[address]]\n");
+    assert!(said.contains("address.match is missing"), "{said}");
+    for wrong in ["a*", "", "a.>.b", "/queue/a", "/topic/#"] {
+        let said = refusal(&format!("[[address]]\nmatch = {wrong:?}\n"));
+        assert!(said.starts_with("f.toml:2: address.match = "), "{said}");
+        assert!(said.contains("words with dots between"), "{said}");
+    }
+    let said = refusal("[[address]]\nmatch = \"a.#\"\n[[address]]\nmatch = \"a.>\"\n");
+    assert!(
+        said.starts_with("f.toml:3: address \"a.#\" is there twice"),
+        "{said}"
+    );
+    let said = refusal("[address]\nmatch = \"a\"\n");
+    assert!(said.contains("[[address]] with two brackets"), "{said}");
+    let said = refusal("[[address]]\nmatch = \"a\"\ndead-letter-address = \"x\"\n");
+    assert!(
+        said.contains("nearest known key: address.dead_letter_address"),
+        "{said}"
+    );
+    let tables: String = (0..=ADDRESS_TABLES_MAX)
+        .map(|n| format!("[[address]]\nmatch = \"a{n}\"\n"))
+        .collect();
+    let said = refusal(&tables);
+    assert!(said.contains("more than 1024 [[address]]"), "{said}");
+}
+
+#[test]
+fn a_key_of_an_address_whose_behaviour_is_not_built_is_refused() {
+    for key in SETTINGS {
+        let Kind::Setting { is_offered, .. } = key.kind else {
+            panic!("{} is no setting", key.path);
+        };
+        let default = key.default.unwrap();
+        let text = format!("[[address]]\nmatch = \"a\"\n{} = {default}\n", key.name());
+        if is_offered {
+            let shown = load(&text).unwrap().effective_toml();
+            assert_eq!(load(&shown).unwrap().config, load(&text).unwrap().config);
+        } else {
+            let said = refusal(&text);
+            let start = format!("f.toml:3: {} is not offered in this release", key.path);
+            assert!(said.starts_with(&start), "{said}");
+            assert!(said.contains("remedy: remove the line"), "{said}");
+        }
+    }
+}
+
+#[test]
 fn flags_win_over_the_file_and_are_named_in_errors() {
     let flags = Overrides {
         data: Some("/d".into()),
@@ -270,7 +375,7 @@ proptest! {
     /// No text makes the reader panic, and every refusal has a remedy.
     #[test]
     fn any_text_is_answered(
-        section in "(\\[(node|journal|limits|user|\\[user\\])\\]\n)?",
+        section in "(\\[(node|journal|limits|user|\\[user\\]|\\[address\\])\\]\n)?",
         lines in "([a-z_]{1,12} = [-0-9a-zA-Z\"\\[\\],. ]{0,12}\n){0,4}",
     ) {
         if let Err(error) = load(&format!("{section}{lines}")) {
