@@ -13,6 +13,8 @@ pub use vocabulary::{
     Command, Deliver, Extras, Refusal, Reply, SendCommand, SubscribeCommand, Subscription, Verdict,
 };
 
+use std::borrow::Cow;
+
 use crate::now::Now;
 
 /// Who may connect: name and password. Empty means anybody.
@@ -35,6 +37,14 @@ impl Users {
                 & password.as_bytes().ct_eq(passcode.as_bytes());
         }
         is_admitted.into()
+    }
+}
+
+/// The value of a header in the head of a message; none for an encoding that is not known.
+pub fn header_of<'a>(encoding: u8, head: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    match encoding {
+        stomp::ENCODING => stomp::header_of(head, name),
+        _ => None,
     }
 }
 

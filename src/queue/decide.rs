@@ -432,7 +432,7 @@ impl Machine {
 }
 
 /// Messages of a queue that nobody has.
-fn add_entries<'a>(
+pub(super) fn add_entries<'a>(
     queue: &QueueState,
     entries: impl Iterator<Item = &'a Entry> + Clone,
     verb: Verb,

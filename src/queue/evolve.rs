@@ -185,6 +185,10 @@ impl Machine {
                 .drain(|message| locked.contains(&(id, message)), &mut self.scratch);
             self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
+            let returned = self.scratch.iter().map(|entry| entry.message);
+            let replaced = returned.filter(|message| queue.is_replaced(*message));
+            self.surplus
+                .extend_replaced(replaced.map(|message| (id, message)));
         }
         let leaving = self.queues.iter().flat_map(QueueState::leaving);
         self.waits.restart(leaving);
@@ -399,6 +403,12 @@ impl Machine {
         queue.bytes += u64::from(entry.size_bytes);
         self.expiring
             .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
+        let last_value = arrival.annotations.last_value;
+        if !last_value.is_empty()
+            && let Some(former) = queue.enter_value(last_value, entry.message)
+        {
+            self.surplus.insert_replaced(queue.id, former);
+        }
         let ready_unix_ms = arrival.annotations.deliver_unix_ms;
         if ready_unix_ms == 0 {
             queue.ready.insert(entry);
@@ -466,12 +476,14 @@ impl Machine {
                 continue;
             };
             queue.bytes -= u64::from(entry.size_bytes);
+            queue.leave_value(message);
             self.expiring.leave(id.0, message);
             self.bodies.leave(&entry, effects);
         }
         queue.ready.remove(&mut self.scratch);
         for entry in &self.scratch {
             queue.bytes -= u64::from(entry.size_bytes);
+            queue.leave_value(entry.message);
             self.expiring.leave(id.0, entry.message);
             self.bodies.leave(entry, effects);
         }
@@ -491,14 +503,16 @@ impl Machine {
         }
         self.expiring.give_back(id.0, &self.scratch);
         if ready_unix_ms == 0 {
-            return return_to_ready(queue, dirty, &mut self.scratch);
+            return_to_ready(queue, dirty, &mut self.scratch);
+        } else {
+            let why = Why::Delayed { ready_unix_ms };
+            for entry in &self.scratch {
+                self.waits.insert(id, &mut queue.aside, *entry, why);
+            }
+            // Who held them may take others.
+            queue.touch(dirty);
         }
-        let why = Why::Delayed { ready_unix_ms };
-        for entry in &self.scratch {
-            self.waits.insert(id, &mut queue.aside, *entry, why);
-        }
-        // Who held them may take others.
-        queue.touch(dirty);
+        self.note_returned(id);
     }
 
     /// Wherever they are in their queue, the messages are on their way to another address.
@@ -518,6 +532,7 @@ impl Machine {
         }
         queue.ready.remove(&mut self.scratch);
         for entry in leaving.iter().chain(&self.scratch) {
+            queue.leave_value(entry.message);
             self.expiring.leave(id.0, entry.message);
             let why = Why::Leaving(reason);
             self.waits.insert(id, &mut queue.aside, *entry, why);
@@ -604,6 +619,7 @@ impl Machine {
         }
         self.expiring.give_back(id.0, &self.scratch);
         return_to_ready(queue, dirty, &mut self.scratch);
+        self.note_returned(id);
     }
 }
 

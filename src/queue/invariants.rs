@@ -65,6 +65,12 @@ impl Machine {
                 );
             }
         }
+        if let Some(last_values) = &queue.last_values {
+            let (known, keys) = last_values.counts();
+            let found = seen.iter().filter(|one| last_values.knows(**one)).count();
+            assert_eq!(known, found, "keys of messages not in queue {id}");
+            assert!(keys <= known, "keys of no message in queue {id}");
+        }
         assert_eq!(ready.len(), queue.ready.len(), "ready of queue {id}");
         let bytes: u64 = ready
             .iter()

@@ -17,6 +17,7 @@ use super::policy::{Policies, Policy};
 use super::segments::SegmentUse;
 use super::state::Queues;
 use super::subscription::Subscriptions;
+use super::surplus::Surplus;
 use super::transaction::Transactions;
 
 /// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
@@ -111,6 +112,7 @@ pub struct Machine {
     pub(super) expiring: Expiring,
     pub(super) waits: Waits,
     pub(super) unplaced: Unplaced,
+    pub(super) surplus: Surplus,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -136,6 +138,7 @@ impl Machine {
             expiring: Expiring::default(),
             waits: Waits::default(),
             unplaced: Unplaced::default(),
+            surplus: Surplus::default(),
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,

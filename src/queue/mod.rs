@@ -28,6 +28,7 @@ mod evolve;
 mod expiring;
 mod fate;
 mod invariants;
+mod last_value;
 mod level;
 mod machine;
 mod policy;
@@ -35,6 +36,7 @@ mod ready;
 mod segments;
 mod state;
 mod subscription;
+mod surplus;
 #[cfg(test)]
 mod tests;
 mod transaction;

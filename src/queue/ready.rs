@@ -51,6 +51,13 @@ impl Ready {
         self.levels().find_map(|level| level.get(message))
     }
 
+    /// The `count` messages that came first, those of low priority before others.
+    pub(super) fn oldest(&self, count: usize) -> impl Iterator<Item = &Entry> + Clone + '_ {
+        let lowest_first = 0..=PRIORITY_MAX;
+        let levels = lowest_first.filter_map(|priority| self.level_at(priority));
+        levels.flat_map(Level::iter).take(count)
+    }
+
     /// The highest priority first.
     fn levels(&self) -> impl Iterator<Item = &Level> + Clone + '_ {
         let highest_first = (0..=PRIORITY_MAX).rev();

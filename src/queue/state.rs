@@ -11,6 +11,7 @@ use super::aside::{Aside, Why};
 use super::consumer::Consumers;
 use super::delivered::Delivered;
 use super::entry::Entry;
+use super::last_value::LastValues;
 use super::policy::Policy;
 use super::ready::Ready;
 
@@ -36,6 +37,8 @@ pub(super) struct QueueState {
     pub(super) ready: Ready,
     pub(super) delivered: Delivered,
     pub(super) aside: Aside,
+    /// Keys of its messages, if any has one.
+    pub(super) last_values: Option<Box<LastValues>>,
     /// Bytes of ready and delivered messages, and of those aside.
     pub(super) bytes: u64,
     /// Indexes of attached consumers, in the order in which they came.
@@ -58,6 +61,7 @@ impl QueueState {
             ready: Ready::default(),
             delivered: Delivered::default(),
             aside: Aside::default(),
+            last_values: None,
             bytes: 0,
             consumers: Vec::new(),
             exclusive: None,

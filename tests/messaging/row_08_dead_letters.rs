@@ -111,3 +111,61 @@ fn dead_letters_of_any_size_and_of_memory_arrive_whole() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn dead_letters_refused_for_good_go_at_once_where_their_address_says() {
+    with_shards("dead-refused", |setup| {
+        setup.config += r##"
+            [[address]]
+            match = "orders"
+            dead_letter_address = "orders.dead"
+            [[address]]
+            match = "notes.#"
+            dead_letter_address = ""
+        "##;
+        let running = setup.start();
+        let mut client = connect(running.address());
+        for queue in [QUEUE, "/queue/notes.a"] {
+            send(&mut client, queue, &[], "refused");
+            let headers = [("ack", "client-individual")];
+            subscribe(&mut client, queue, &headers);
+            let message = next_message(&mut client);
+            let id = message.header("ack").unwrap();
+            ask(&mut client, "NACK", &[("id", id), ("requeue", "false")]);
+            ask(&mut client, "UNSUBSCRIBE", &[("id", "0")]);
+            assert_eq!(browse(&mut connect(running.address()), queue, "b"), [""; 0]);
+        }
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, "/queue/orders.dead", &[("ack", "auto")]);
+        let dead = next_message(&mut reader);
+        assert_eq!(dead.header("dead-letter-reason"), Some("rejected"));
+        assert_eq!(browse(&mut client, DEAD, "b"), [""; 0]);
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn dead_letters_of_expired_messages_go_to_the_expiry_address() {
+    with_shards("dead-expired", |setup| {
+        setup.config += r##"
+            [[address]]
+            match = "#"
+            expiry_address = "Expired"
+        "##;
+        let mut running = setup.start();
+        let mut client = connect(running.address());
+        let headers = [("expires", "1000000000000")];
+        send(&mut client, QUEUE, &headers, "over");
+        send(&mut client, QUEUE, &[], "for ever");
+        running.kill();
+        running = setup.start();
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, "/queue/Expired", &[("ack", "auto")]);
+        let expired = next_message(&mut reader);
+        assert_eq!(text(&expired), "over");
+        assert_eq!(expired.header("dead-letter-reason"), Some("expired"));
+        assert_eq!(expired.header("_AMQ_ORIG_QUEUE"), Some("orders"));
+        assert_eq!(browse(&mut reader, QUEUE, "b"), ["for ever"]);
+        assert!(running.stop().success());
+    });
+}

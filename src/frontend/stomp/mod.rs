@@ -16,14 +16,22 @@ pub use session::{Session, Settings};
 
 pub use crate::protocol::stomp::{HeartBeatOffer, Limits as EngineLimits};
 
+use std::borrow::Cow;
+
 use forebay_journal::format::Routing;
 
-use crate::protocol::stomp::RoutingType;
 use crate::protocol::stomp::destination::{Destination, DestinationKind};
+use crate::protocol::stomp::{Headers, RoutingType};
 use crate::routing::Address;
 
 /// Encoding number of STOMP 1.2 header lines and a body (`docs/format.md` 6, message).
 pub const ENCODING: u8 = 1;
+
+/// The first value of a header in a stored head.
+pub(super) fn header_of<'a>(head: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+    let headers = Headers::from_stored(head)?;
+    Some(headers.first(name)?.decode())
+}
 
 /// Why a front end refuses what the engine let through: becomes an ERROR frame.
 #[derive(Debug)]

@@ -277,7 +277,8 @@ impl Session {
             Event::Subscribe(subscribe) => self.subscribe(&subscribe),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
-            Event::Nack(nack) => self.acknowledge(&nack, Verdict::Release),
+            Event::Nack(nack) if nack.is_requeued => self.acknowledge(&nack, Verdict::Release),
+            Event::Nack(nack) => self.acknowledge(&nack, Verdict::Refuse),
             Event::Begin(transaction) | Event::Commit(transaction) | Event::Abort(transaction) => {
                 let details = "This release does not offer transactions.";
                 Err((

@@ -188,14 +188,14 @@ pub(super) const SETTINGS: &[Key] = &[
         "Whether messages stay in the queue when they are consumed.",
     ),
     key(
-        false,
+        true,
         "address.default_last_value_key",
         Setting::Property(|s| &mut s.last_value_key),
         "\"\"",
         "Header of which a queue keeps only the last message for each value.",
     ),
     key(
-        false,
+        true,
         "address.default_ring_size",
         optional(
             1,
@@ -234,7 +234,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Header that marks the first message that a consumer gets of a group.",
     ),
     key(
-        false,
+        true,
         "address.max_delivery_attempts",
         optional(
             1,
@@ -249,14 +249,14 @@ pub(super) const SETTINGS: &[Key] = &[
         "Deliveries after which a message is a dead letter; -1 is no limit.",
     ),
     key(
-        false,
+        true,
         "address.dead_letter_address",
         Setting::Address(|s| &mut s.dead_letter_address),
         "\"DLQ\"",
         "Where dead letters go; none drops them.",
     ),
     key(
-        false,
+        true,
         "address.redelivery_delay_ms",
         number(
             0,
@@ -269,7 +269,7 @@ pub(super) const SETTINGS: &[Key] = &[
               milliseconds.",
     ),
     key(
-        false,
+        true,
         "address.redelivery_multiplier",
         Setting::Factor {
             most: FACTOR_MAX,
@@ -279,7 +279,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "How that delay grows from one attempt to the next.",
     ),
     key(
-        false,
+        true,
         "address.max_redelivery_delay_ms",
         number(
             0,
@@ -291,7 +291,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Most that it grows to. Unless it is set: ten times `redelivery_delay_ms`.",
     ),
     key(
-        false,
+        true,
         "address.expiry_address",
         Setting::Address(|s| &mut s.expiry_address),
         "\"\"",
@@ -343,7 +343,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Whether messages have no time, whatever `expires` says.",
     ),
     key(
-        false,
+        true,
         "address.id_cache_size",
         number(
             0,

@@ -21,6 +21,7 @@ struct Fields<'a> {
     destination: Option<Value<'a>>,
     selector: Option<Value<'a>>,
     ack: Option<&'a str>,
+    requeue: Option<&'a str>,
     routing: Option<&'a str>,
     content_length: Option<u64>,
 }
@@ -68,6 +69,7 @@ impl<'a> Fields<'a> {
                 b"destination" => first(&mut fields.destination, value)?,
                 b"selector" => first(&mut fields.selector, value)?,
                 b"ack" => first(&mut fields.ack, || Ok(text))?,
+                b"requeue" => first(&mut fields.requeue, || Ok(text))?,
                 b"subscription-type" => first(&mut fields.routing, || Ok(text))?,
                 b"content-length" => first(&mut fields.content_length, || content_length(text))?,
                 _ => false,
@@ -107,6 +109,7 @@ impl<'a> Fields<'a> {
             message_id,
             subscription,
             transaction,
+            is_requeued: self.requeue != Some("false"),
             receipt,
         })
     }

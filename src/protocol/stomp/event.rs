@@ -138,6 +138,9 @@ pub struct Ack<'a> {
     pub subscription: Option<Value<'a>>,
     /// The transaction it belongs to.
     pub transaction: Option<Value<'a>>,
+    /// Whether a `NACK` leaves the message to be delivered again: `requeue:false`, of RabbitMQ,
+    /// makes it a dead letter at once.
+    pub is_requeued: bool,
     /// The receipt wanted.
     pub receipt: Option<Value<'a>>,
 }

@@ -16,6 +16,7 @@ mod due;
 mod expire;
 mod produce;
 mod space;
+mod trim;
 
 use std::collections::VecDeque;
 
@@ -154,6 +155,8 @@ pub(super) struct Host {
     has_more_to_expire: bool,
     /// Whether the last turn made as many messages ready as a turn may.
     has_more_due: bool,
+    /// Whether the last turn dropped as many that are one too many as a turn may.
+    has_more_to_trim: bool,
     /// Whether expiry made room in the last turn, behind those who wait for it.
     has_freed_memory: bool,
     window_bytes: u64,
@@ -219,6 +222,7 @@ impl Host {
             has_more_to_dispatch: false,
             has_more_to_expire: false,
             has_more_due: false,
+            has_more_to_trim: false,
             has_freed_memory: false,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
@@ -581,7 +585,10 @@ impl Host {
             self.expire(now);
             self.wake_due(now);
             self.depart();
-            self.dispatch(now);
+            // What is one too many is not handed out.
+            if self.trim() {
+                self.dispatch(now);
+            }
         }
         self.release(replies);
         self.pump(replies);
@@ -592,6 +599,7 @@ impl Host {
         self.has_more_to_dispatch
             || self.has_more_to_expire
             || self.has_more_due
+            || self.has_more_to_trim
             || self.has_freed_memory
             || !self.answers.is_empty()
             || !self.pumping.is_empty()

@@ -1,10 +1,12 @@
 //! Messages coming in: whole, or piece by piece.
 
+use std::borrow::Cow;
+
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn};
 
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Extras, Refusal, SendCommand};
+use crate::frontend::{Extras, Refusal, SendCommand, header_of};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Place};
 use crate::shard::ConnectionId;
@@ -162,13 +164,19 @@ impl Host {
         };
         let routed = std::mem::take(&mut self.routed);
         let head = Parts::One(incoming.head);
+        let last_value = self.last_value(destination, incoming);
         let annotations = Annotations {
             duplicate_id: duplicate_id.unwrap_or_default(),
+            last_value: last_value.as_deref().unwrap_or_default().as_bytes(),
             ..incoming.annotations(self.now_unix_ms)
         };
         let body = Parts::One(incoming.body);
         let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
+        let policy = self.machine.policy_of(destination);
+        if policy.is_some_and(|policy| policy.ring_size.is_some()) {
+            self.machine.note_ring(&routed);
+        }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
     }
@@ -184,6 +192,18 @@ impl Host {
         let id = extras.duplicate_id?;
         let policy = self.machine.policy_of(destination)?;
         (is_forwarded || policy.duplicate_ids_max > 0).then_some(id)
+    }
+
+    /// The key of which the message is the last, if its address keeps the last of each key alone.
+    /// One without the header has none and stays.
+    fn last_value<'a>(
+        &self,
+        destination: DestinationId,
+        incoming: &Incoming<'a>,
+    ) -> Option<Cow<'a, str>> {
+        let policy = self.machine.policy_of(destination)?;
+        let header = policy.last_value_key.as_deref()?;
+        header_of(incoming.fields.encoding, incoming.head, header)
     }
 
     /// The message that these fragments belong to goes nowhere.

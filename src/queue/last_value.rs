@@ -1,0 +1,94 @@
+//! Last-value queues: of the messages with one key only the last is kept.
+//!
+//! Which message is the last for its key follows from the facts. What it replaces leaves by a fact
+//! of its own, decided behind it ([`Machine::decide_trim`]); one that somebody holds stays with
+//! its holder, and leaves when it is given back.
+
+use forebay_journal::QueueId;
+use rustc_hash::FxHashMap;
+
+use super::machine::Machine;
+use super::state::QueueState;
+
+/// Keys of one queue's messages.
+#[derive(Debug, Default)]
+pub(super) struct LastValues {
+    by_key: FxHashMap<Box<[u8]>, u64>,
+    by_message: FxHashMap<u64, Box<[u8]>>,
+}
+
+impl LastValues {
+    /// A message with this key came: it is the last. Returns the one that was.
+    fn enter(&mut self, key: &[u8], message: u64) -> Option<u64> {
+        self.by_message.insert(message, key.into());
+        match self.by_key.get_mut(key) {
+            Some(last) => Some(core::mem::replace(last, message)),
+            None => {
+                self.by_key.insert(key.into(), message);
+                None
+            }
+        }
+    }
+
+    fn leave(&mut self, message: u64) {
+        if let Some(key) = self.by_message.remove(&message)
+            && self.by_key.get(&key) == Some(&message)
+        {
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// Whether a later message with the same key came.
+    fn is_replaced(&self, message: u64) -> bool {
+        let key = self.by_message.get(&message);
+        key.is_some_and(|key| self.by_key.get(key) != Some(&message))
+    }
+
+    /// Messages known, and keys.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.by_message.len(), self.by_key.len())
+    }
+
+    pub(super) fn knows(&self, message: u64) -> bool {
+        self.by_message.contains_key(&message)
+    }
+}
+
+impl QueueState {
+    /// A message with this key is in the queue. Returns one that it replaces.
+    #[cold]
+    pub(super) fn enter_value(&mut self, key: &[u8], message: u64) -> Option<u64> {
+        let last_values = self.last_values.get_or_insert_default();
+        last_values.enter(key, message)
+    }
+
+    /// A message left.
+    pub(super) fn leave_value(&mut self, message: u64) {
+        if let Some(last_values) = &mut self.last_values {
+            last_values.leave(message);
+        }
+    }
+
+    /// Whether a later message took the place of this one, which nobody holds.
+    pub(super) fn is_replaced(&self, message: u64) -> bool {
+        let last_values = self.last_values.as_ref();
+        last_values.is_some_and(|values| values.is_replaced(message))
+            && self.waiting(message).is_some()
+    }
+}
+
+impl Machine {
+    /// Messages came back to a queue: those that were replaced meanwhile are not to be handed out.
+    pub(super) fn note_returned(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get(id) else {
+            return;
+        };
+        if queue.last_values.is_none() {
+            return;
+        }
+        let returned = self.scratch.iter().map(|entry| entry.message);
+        let replaced = returned.filter(|message| queue.is_replaced(*message));
+        self.surplus
+            .extend_replaced(replaced.map(|message| (id.0, message)));
+    }
+}
