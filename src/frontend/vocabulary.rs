@@ -85,6 +85,24 @@ pub struct SendCommand<B> {
     pub receipt: Option<B>,
 }
 
+/// Where a consumer of messages that stay begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the first that is there.
+    First,
+    /// With the last that is there.
+    Last,
+    /// With the next that comes.
+    Next,
+    /// With this one, or the first behind it.
+    At {
+        /// The shard that named it.
+        shard: u16,
+        /// Its name there.
+        message: MessageId,
+    },
+}
+
 /// A subscription wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeCommand<B> {
@@ -98,6 +116,8 @@ pub struct SubscribeCommand<B> {
     pub is_temporary: bool,
     /// Whether it only looks at what is there, and takes nothing.
     pub is_browser: bool,
+    /// Where it begins, for queues whose messages stay when they are consumed.
+    pub start: Option<Start>,
     /// Name in the node of a durable subscription; none for a plain one. Answered by
     /// [`Reply::Answered`] instead of a receipt.
     pub durable_name: Option<B>,
@@ -272,6 +292,10 @@ pub enum Reply<B> {
 pub enum Refusal {
     /// The queue machine's reason.
     Queue(Refused),
+    /// A consumer asked where to begin, and the queue keeps nothing that was consumed.
+    NothingStays,
+    /// A consumer asked to begin with a message of another queue.
+    StartElsewhere,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -289,6 +313,14 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(refused) => refused.fmt(f),
+            Self::NothingStays => write!(
+                f,
+                "the queue keeps nothing that was consumed, so that there is no place to begin at; \
+                 default_non_destructive in [[address]] makes messages stay"
+            ),
+            Self::StartElsewhere => {
+                write!(f, "the message to begin with was never in this queue")
+            }
             Self::UnknownDurableSubscription => {
                 write!(f, "there is no durable subscription of that name")
             }
@@ -332,6 +364,7 @@ impl<B> SubscribeCommand<B> {
             address: hold(self.address),
             is_temporary: self.is_temporary,
             is_browser: self.is_browser,
+            start: self.start,
             durable_name: self.durable_name.map(&mut *hold),
             credit: self.credit,
             credit_bytes: self.credit_bytes,

@@ -78,6 +78,13 @@ pub enum Effect {
         /// The subscription, as named at attach.
         consumer_tag: u64,
     },
+    /// A message is ready in a queue that is followed ([`super::Machine::set_followed`]).
+    Arrived {
+        /// The queue.
+        queue: QueueId,
+        /// The message.
+        message: MessageId,
+    },
     /// One queue let go of the volatile body in this slot. A body that went to k queues is
     /// forgotten k times: the shard counts.
     Forget {

@@ -70,7 +70,7 @@ impl Machine {
                 self.transact(transaction, state, at, effects);
             }
             Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
-                self.move_messages(&fact.record)
+                self.move_messages(&fact.record, effects)
             }
             Record::DuplicateId {
                 message,
@@ -121,13 +121,13 @@ impl Machine {
     }
 
     /// Facts about messages that stay in their queue.
-    fn move_messages(&mut self, record: &Record<'_>) {
+    fn move_messages(&mut self, record: &Record<'_>, effects: &mut Vec<Effect>) {
         match *record {
             Record::Release {
                 queue,
                 ready_unix_ms,
                 messages,
-            } => self.release(queue, ready_unix_ms, messages),
+            } => self.release(queue, ready_unix_ms, messages, effects),
             Record::Depart {
                 queue,
                 reason,
@@ -413,6 +413,7 @@ impl Machine {
         if ready_unix_ms == 0 {
             queue.ready.insert(entry);
             queue.touch(dirty);
+            queue.tell(&[entry], effects);
         } else {
             let why = Why::Delayed { ready_unix_ms };
             self.waits.insert(queue.id, &mut queue.aside, entry, why);
@@ -491,7 +492,13 @@ impl Machine {
     }
 
     /// Delivered, or waiting for their time, the messages are ready again, or wait for this time.
-    fn release(&mut self, id: QueueId, ready_unix_ms: u64, messages: IdList<'_>) {
+    fn release(
+        &mut self,
+        id: QueueId,
+        ready_unix_ms: u64,
+        messages: IdList<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
@@ -504,6 +511,7 @@ impl Machine {
         self.expiring.give_back(id.0, &self.scratch);
         if ready_unix_ms == 0 {
             return_to_ready(queue, dirty, &mut self.scratch);
+            queue.tell(&self.scratch, effects);
         } else {
             let why = Why::Delayed { ready_unix_ms };
             for entry in &self.scratch {

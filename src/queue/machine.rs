@@ -393,6 +393,31 @@ impl Machine {
             .map(|entry| self.queued(entry))
     }
 
+    /// The first `most` ready messages of a queue named higher than this one, in the order of their
+    /// names, whatever their priority.
+    pub fn ready_since(&self, queue: QueueId, after: MessageId, most: usize) -> Vec<Queued> {
+        let queue = self.queues.get(queue);
+        let mut found: Vec<_> = queue.map_or(Vec::new(), |queue| {
+            queue.ready.since(after.0, most).copied().collect()
+        });
+        found.sort_unstable_by_key(|entry| entry.message);
+        found.truncate(most);
+        found.iter().map(|entry| self.queued(entry)).collect()
+    }
+
+    /// The ready message of this name.
+    pub fn find_ready(&self, queue: QueueId, message: MessageId) -> Option<Queued> {
+        let entry = self.queues.get(queue)?.ready.get(message.0)?;
+        Some(self.queued(entry))
+    }
+
+    /// Whether to tell of each message that gets ready in a queue: [`super::Effect::Arrived`].
+    pub fn set_followed(&mut self, queue: QueueId, is_followed: bool) {
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.is_followed = is_followed;
+        }
+    }
+
     /// Whether the message is in the queue, ready or delivered and not settled.
     pub fn holds(&self, queue: QueueId, message: MessageId) -> bool {
         self.queues.get(queue).is_some_and(|queue| {

@@ -51,6 +51,12 @@ impl Ready {
         self.levels().find_map(|level| level.get(message))
     }
 
+    /// Of each priority the first `most` messages named higher than this one.
+    pub(super) fn since(&self, after: u64, most: usize) -> impl Iterator<Item = &Entry> + '_ {
+        self.levels()
+            .flat_map(move |level| level.iter_after(after).take(most))
+    }
+
     /// The `count` messages that came first, those of low priority before others.
     pub(super) fn oldest(&self, count: usize) -> impl Iterator<Item = &Entry> + Clone + '_ {
         let lowest_first = 0..=PRIORITY_MAX;

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use forebay_journal::format::QueueFlags;
-use forebay_journal::{QueueId, SegmentId};
+use forebay_journal::{MessageId, QueueId, SegmentId};
 use rustc_hash::FxHashMap;
 
 use super::aside::{Aside, Why};
 use super::consumer::Consumers;
+use super::decision::Effect;
 use super::delivered::Delivered;
 use super::entry::Entry;
 use super::last_value::LastValues;
@@ -48,6 +49,8 @@ pub(super) struct QueueState {
     /// Indexes of those that take messages, in the order of their turns: the highest priority
     /// first. One that was blocked since stays until its turn comes.
     pub(super) willing: VecDeque<u32>,
+    /// Whether somebody wants to hear of each message that gets ready.
+    pub(super) is_followed: bool,
     /// Whether it is in the machine's list of queues to dispatch.
     pub(super) is_dirty: bool,
 }
@@ -66,6 +69,7 @@ impl QueueState {
             consumers: Vec::new(),
             exclusive: None,
             willing: VecDeque::new(),
+            is_followed: false,
             is_dirty: false,
         }
     }
@@ -85,6 +89,16 @@ impl QueueState {
         leaving
             .filter(|(_, why)| matches!(why, Why::Leaving(_)))
             .map(|(entry, _)| (self.id.0, entry.message))
+    }
+
+    /// Tells of messages that got ready, if somebody wants to hear of it.
+    pub(super) fn tell(&self, entries: &[Entry], effects: &mut Vec<Effect>) {
+        if self.is_followed {
+            effects.extend(entries.iter().map(|entry| Effect::Arrived {
+                queue: self.id,
+                message: MessageId(entry.message),
+            }));
+        }
     }
 
     /// Messages in it.

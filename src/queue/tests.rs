@@ -146,7 +146,7 @@ impl Shard {
                 Effect::Deliver {
                     consumer, message, ..
                 } => Some((*consumer, message.0)),
-                Effect::Detached { .. } | Effect::Forget { .. } => None,
+                _ => None,
             })
             .collect()
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::ConnectionId;
+use super::host::Follower;
 use crate::frontend::{Extras, SendCommand, Subscription};
 use crate::queue::{BrowsePlace, ConsumerId, Place, Settlement};
 
@@ -157,6 +158,7 @@ pub(super) struct Link {
     /// In order of subscription.
     pub(super) consumers: Vec<(Subscription, ConsumerId)>,
     pub(super) browsers: Vec<Browser>,
+    pub(super) followers: Vec<Follower>,
     pub(super) upload: Option<Upload>,
     /// Highest LSN of anything the connection asked for.
     pub(super) last_lsn: Lsn,

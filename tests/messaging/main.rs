@@ -13,6 +13,7 @@ mod row_10_redelivery_delay;
 mod row_11_scheduled_delivery;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
+mod row_15_replay;
 mod row_16_ring_and_last_value_queues;
 mod row_19_duplicate_detection;
 mod row_21_temporary_queues;

@@ -3,13 +3,15 @@
 //! A durable subscription is named `<client-id>.<name>` in the node, as in Artemis. Dots and
 //! backslashes of the client id are escaped, so that no client reaches those of another one.
 
+use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 use rustc_hash::FxHashMap;
 
 use super::session::{Refused, Session, Text, owned};
 use super::{Resolved, Unusable, resolve, temporary};
-use crate::frontend::{Command, SubscribeCommand, Subscription};
+use crate::frontend::{Command, Start, SubscribeCommand, Subscription};
 use crate::limits::ADDRESS_SIZE_MAX_BYTES;
+use crate::protocol::stomp::encode::Token;
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Rank, Settlement};
 
@@ -69,6 +71,8 @@ const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
 const PRIORITY: [&str; 3] = ["activemq.priority", "consumer-priority", "x-priority"];
 /// Header that names the bytes in flight, of Artemis.
 const WINDOW: &str = "consumer-window-size";
+/// Header that says where to begin, of RabbitMQ.
+const START: &str = "x-stream-offset";
 /// Header that asks to be served alone.
 const EXCLUSIVE: &str = "activemq.exclusive";
 
@@ -97,6 +101,35 @@ fn is_browser(headers: &Headers<'_>, routing: Routing) -> Result<bool, Unusable>
         return Err(Unusable::new("topics cannot be browsed", details));
     }
     Ok(true)
+}
+
+/// Where to begin among messages that stay, as RabbitMQ's header asks.
+fn start(headers: &Headers<'_>) -> Result<Option<Start>, Unusable> {
+    let Some(value) = headers.first(START) else {
+        return Ok(None);
+    };
+    let value = value.decode();
+    let start = match &*value {
+        "first" => Some(Start::First),
+        "last" => Some(Start::Last),
+        "next" => Some(Start::Next),
+        other => other
+            .strip_prefix("offset=")
+            .and_then(Token::parse_pair)
+            .and_then(|(shard, message)| {
+                Some(Start::At {
+                    shard: u16::try_from(shard).ok()?,
+                    message: MessageId(message),
+                })
+            }),
+    };
+    let details = || {
+        format!(
+            "{START}: {value:?} is not first, last, next or offset= with a message-id behind it."
+        )
+    };
+    let start = start.ok_or_else(|| Unusable::new("start malformed", details()))?;
+    Ok(Some(start))
 }
 
 fn rank(headers: &Headers<'_>) -> Result<Rank, Unusable> {
@@ -141,6 +174,7 @@ impl Session {
         };
         let rank = rank(&subscribe.headers).map_err(refused)?;
         let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
+        let start = start(&subscribe.headers).map_err(refused)?;
         let durable_name = subscribe.headers.durable_name().map(|name| name.decode());
         if let Some(name) = &durable_name {
             self.check_durable(routing, name).map_err(refused)?;
@@ -167,6 +201,7 @@ impl Session {
             address: self.scratch().address(&destination, address),
             is_temporary,
             is_browser,
+            start,
             durable_name: is_durable.then_some(Text::Name),
             credit,
             credit_bytes: window.filter(|bytes| *bytes > 0),

@@ -181,7 +181,7 @@ pub(super) const SETTINGS: &[Key] = &[
          there is none.",
     ),
     key(
-        false,
+        true,
         "address.default_non_destructive",
         Setting::Flag(|s| &mut s.is_non_destructive),
         "false",

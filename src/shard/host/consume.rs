@@ -6,7 +6,7 @@ use forebay_journal::{AppendError, Budget, Lsn};
 use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Attachment, ConsumerId, Place, Return, Selection};
+use crate::queue::{Attachment, ConsumerId, Place, Refused, Return, Selection};
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -52,6 +52,15 @@ impl Host {
             }
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         };
+        let policy = self.machine.policy(queue);
+        let stays = policy.is_some_and(|policy| policy.is_non_destructive);
+        if !subscribe.is_browser && stays {
+            self.begin_following(link, subscribe, queue)?;
+            return Ok((lsn, existed));
+        }
+        if subscribe.start.is_some() {
+            return Err(Refusal::NothingStays);
+        }
         if subscribe.is_browser {
             self.begin_browsing(link, subscribe.subscription, queue);
             return Ok((lsn, existed));
@@ -84,7 +93,9 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription))
         else {
-            if self.stop_browsing(link, subscription) {
+            let is_found =
+                self.stop_browsing(link, subscription) || self.stop_following(link, subscription);
+            if is_found {
                 self.confirm(link, Lsn::ZERO, receipt.cloned());
             } else {
                 self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
@@ -157,6 +168,7 @@ impl Host {
         }
         if let Some(held) = self.links.get_mut(&link) {
             held.browsers.clear();
+            self.stop_all_following(link);
         }
         if is_last {
             self.link(link).is_detached = true;
@@ -195,7 +207,14 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription));
         let Some(consumer) = consumer else {
-            self.refuse(link, Refusal::UnknownSubscription, receipt.cloned());
+            match self.settle_followed(link, subscription, selection, verdict) {
+                Some(true) => self.confirm(link, Lsn::ZERO, receipt.cloned()),
+                Some(false) => {
+                    let refusal = Refusal::Queue(Refused::UnknownDelivery);
+                    self.refuse(link, refusal, receipt.cloned());
+                }
+                None => self.refuse(link, Refusal::UnknownSubscription, receipt.cloned()),
+            }
             return Ok(());
         };
         let decided = match verdict {

@@ -58,7 +58,7 @@ impl Host {
                 None => match link.deliveries.front() {
                     Some(&delivery) => (Streaming { delivery, next: 0 }, true),
                     None => {
-                        if self.browse(id) {
+                        if self.browse(id) || self.follow(id) {
                             continue;
                         }
                         return;

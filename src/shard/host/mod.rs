@@ -14,6 +14,7 @@ mod deliver;
 mod depart;
 mod due;
 mod expire;
+mod follow;
 mod produce;
 mod space;
 mod trim;
@@ -146,6 +147,8 @@ pub(super) struct Host {
     bodies: VolatileBodies,
     cold: ColdBlocks,
     links: FxHashMap<ConnectionId, Link>,
+    /// Links with followers of each followed queue, one entry for each follower.
+    following: FxHashMap<QueueId, Vec<ConnectionId>>,
     pumping: VecDeque<ConnectionId>,
     waiting_for_disk: Vec<ConnectionId>,
     deferred: VecDeque<Deferred>,
@@ -216,6 +219,7 @@ impl Host {
             bodies: VolatileBodies::new(limits.volatile_max_bytes),
             cold: ColdBlocks::default(),
             links: FxHashMap::default(),
+            following: FxHashMap::default(),
             pumping: VecDeque::new(),
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
@@ -496,6 +500,7 @@ impl Host {
                 }
             }
             Effect::Forget { slot } => self.bodies.forget(slot),
+            Effect::Arrived { queue, message } => self.note_arrival(queue, message),
         }
     }
 
@@ -672,4 +677,5 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     }
 }
 
+pub(super) use follow::Follower;
 pub(super) use space::Segments;

@@ -1,0 +1,173 @@
+//! Row 15: queues whose messages stay when they are consumed, read from where one likes.
+
+use crate::broker::stomp::{Client, Frame};
+use crate::{ask, browse, connect, next, next_message, send, subscribe, text, with_shards};
+
+const LOG: &str = "/queue/log.a";
+const CONFIG: &str = r##"
+    [[address]]
+    match = "log.#"
+    default_non_destructive = true
+    [[address]]
+    match = "log.state"
+    default_last_value_key = "key"
+    [[address]]
+    match = "log.short"
+    default_ring_size = 2
+"##;
+
+fn read(client: &mut Client, count: usize) -> Vec<String> {
+    (0..count).map(|_| text(&next_message(client))).collect()
+}
+
+/// Follows the log from here; the subscription is attached when this returns.
+fn follow(client: &mut Client, queue: &str, headers: &[(&str, &str)]) {
+    let headers = [headers, &[("id", "0"), ("destination", queue)]].concat();
+    ask(client, "SUBSCRIBE", &headers);
+}
+
+#[test]
+fn replay_gives_everybody_everything_and_what_comes_over_a_restart_too() {
+    with_shards("replay", |setup| {
+        setup.config += CONFIG;
+        let mut running = setup.start();
+        let mut producer = connect(running.address());
+        for body in ["a", "b", "c"] {
+            send(&mut producer, LOG, &[], body);
+        }
+        for _ in 0..2 {
+            let mut readers = [connect(running.address()), connect(running.address())];
+            for reader in &mut readers {
+                subscribe(reader, LOG, &[("ack", "auto")]);
+                assert_eq!(read(reader, 3), ["a", "b", "c"]);
+            }
+            // Of whatever priority: each comes once, to all.
+            let mut producer = connect(running.address());
+            for (priority, body) in [("9", "high"), ("0", "low"), ("4", "usual")] {
+                let headers = [
+                    ("destination", LOG),
+                    ("priority", priority),
+                    ("receipt", "r"),
+                ];
+                producer.send("SEND", &headers, body.as_bytes()).unwrap();
+                assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
+            }
+            for reader in &mut readers {
+                assert_eq!(read(reader, 3), ["high", "low", "usual"]);
+            }
+            running.kill();
+            running = setup.start();
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_begins_where_it_is_asked_to() {
+    with_shards("replay-start", |setup| {
+        setup.config += CONFIG;
+        let running = setup.start();
+        let address = running.address();
+        let mut producer = connect(address);
+        for body in ["a", "b", "c", "d"] {
+            send(&mut producer, LOG, &[], body);
+        }
+        let mut first = connect(address);
+        follow(&mut first, LOG, &[("x-stream-offset", "first")]);
+        let seen: Vec<Frame> = (0..4).map(|_| next_message(&mut first)).collect();
+        let third = format!("offset={}", seen[2].header("message-id").unwrap());
+        let mut last = connect(address);
+        follow(&mut last, LOG, &[("x-stream-offset", "last")]);
+        assert_eq!(read(&mut last, 1), ["d"]);
+        let mut from_third = connect(address);
+        follow(&mut from_third, LOG, &[("x-stream-offset", &third)]);
+        assert_eq!(read(&mut from_third, 2), ["c", "d"]);
+        let mut behind = connect(address);
+        follow(&mut behind, LOG, &[("x-stream-offset", "next")]);
+        send(&mut producer, LOG, &[], "e");
+        for reader in [&mut first, &mut last, &mut from_third, &mut behind] {
+            assert_eq!(read(reader, 1), ["e"]);
+        }
+        for (queue, offset) in [
+            (LOG, "soon"),
+            (LOG, "offset=77-1"),
+            ("/queue/usual", "first"),
+        ] {
+            let mut client = connect(address);
+            subscribe(&mut client, queue, &[("x-stream-offset", offset)]);
+            assert_eq!(next(&mut client).command, "ERROR", "{queue} {offset}");
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_keeps_to_the_credit_and_repeats_what_is_refused() {
+    with_shards("replay-credit", |setup| {
+        setup.config += CONFIG;
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        for body in ["a", "b", "c", "d"] {
+            send(&mut producer, LOG, &[], body);
+        }
+        let mut reader = connect(running.address());
+        let headers = [("ack", "client-individual"), ("prefetch-count", "2")];
+        subscribe(&mut reader, LOG, &headers);
+        let held: Vec<_> = (0..2).map(|_| next_message(&mut reader)).collect();
+        let ids = held.iter().map(|one| one.header("ack").unwrap());
+        let ids: Vec<_> = ids.collect();
+        // A receipt comes first: two are held and no more comes.
+        send(&mut producer, LOG, &[], "e");
+        ask(&mut reader, "NACK", &[("id", ids[1])]);
+        assert_eq!(text(&next_message(&mut reader)), "b");
+        ask(&mut reader, "ACK", &[("id", ids[0])]);
+        assert_eq!(text(&next_message(&mut reader)), "c");
+        // What it did is its own business.
+        assert_eq!(browse(&mut producer, LOG, "b").join(""), "abcde");
+        let mut other = connect(running.address());
+        subscribe(&mut other, LOG, &[("ack", "auto")]);
+        assert_eq!(read(&mut other, 5).join(""), "abcde");
+        reader.send("ACK", &[("id", ids[0])], b"").unwrap();
+        assert_eq!(next(&mut reader).command, "ERROR", "acknowledged twice");
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_of_last_values_rings_and_delayed_messages_is_what_is_left_of_them() {
+    with_shards("replay-left", |setup| {
+        setup.config += CONFIG;
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        let state = "/queue/log.state";
+        for (key, body) in [("x", "x1"), ("y", "y1"), ("x", "x2")] {
+            send(&mut producer, state, &[("key", key)], body);
+        }
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, state, &[("ack", "auto")]);
+        assert_eq!(read(&mut reader, 2), ["y1", "x2"]);
+        send(&mut producer, state, &[("key", "y")], "y2");
+        assert_eq!(read(&mut reader, 1), ["y2"]);
+
+        for body in ["1", "2", "3"] {
+            send(&mut producer, "/queue/log.short", &[], body);
+        }
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, "/queue/log.short", &[("ack", "auto")]);
+        assert_eq!(read(&mut reader, 2), ["2", "3"]);
+
+        // What was delayed has an older name than what it comes behind.
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, LOG, &[("ack", "auto")]);
+        send(
+            &mut producer,
+            LOG,
+            &[("AMQ_SCHEDULED_DELAY", "400")],
+            "late",
+        );
+        send(&mut producer, LOG, &[], "early");
+        assert_eq!(read(&mut reader, 2), ["early", "late"]);
+        ask(&mut reader, "UNSUBSCRIBE", &[("id", "0")]);
+        assert!(running.stop().success());
+    });
+}
