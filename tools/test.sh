@@ -64,14 +64,14 @@ install_python_client() {
     clients+=(stomp.py)
 }
 
-# stompit and @stomp/stompjs in tests/interop/node_modules, by the lock file.
+# stompit, @stomp/stompjs and ws in tests/interop/node_modules, by the lock file.
 install_node_clients() {
     local why="no node and npm; remedy: apt-get install nodejs npm"
     { command -v node && command -v npm; } >/dev/null || apt_install nodejs npm ||
-        { skip "interop stompit, stompjs" "$why"; return; }
+        { skip "interop stompit, stompjs, stompjs-ws" "$why"; return; }
     npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error ||
-        { skip "interop stompit, stompjs" "cannot be installed from npm"; return; }
-    clients+=(stompit stompjs)
+        { skip "interop stompit, stompjs, stompjs-ws" "cannot be installed from npm"; return; }
+    clients+=(stompit stompjs stompjs-ws)
 }
 
 need_rust

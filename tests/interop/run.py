@@ -27,6 +27,7 @@ CLIENTS = {
     "stomp.py": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py")],
     "stompit": ["node", str(HERE / "checks.mjs"), "stompit"],
     "stompjs": ["node", str(HERE / "checks.mjs"), "stompjs"],
+    "stompjs-ws": ["node", str(HERE / "checks.mjs"), "stompjs-ws"],
 }
 # Small segments: restarts cross rotations. Short heart-beats: several intervals fit in a check.
 CONFIG = '[journal]\nsegment_size = "4MiB"\n[stomp]\nheart_beat_ms = [500, 500]\n'
