@@ -62,15 +62,20 @@ impl Client {
     /// Opens a socket and shakes hands for this path; these lines are added to the request.
     pub(crate) fn shake(address: SocketAddr, path: &str, lines: &str) -> (Self, String) {
         let mut client = Self::open(address);
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
-        );
+        let request = Self::request(address, path, lines);
         client.stream.write_all(request.as_bytes()).unwrap();
         let head = client.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
         (client, head)
+    }
+
+    /// The request for a WebSocket.
+    pub(crate) fn request(address: SocketAddr, path: &str, lines: &str) -> String {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
+        )
     }
 
     /// A client that speaks text or bytes, connected with version 1.2 of STOMP.

@@ -46,8 +46,6 @@ fn either_side_may_close() {
         // The broker's stop.
         let mut client = Client::connect(address, TEXT);
         let (mut silent, _) = Client::shake(address, "/", "");
-        let mut half = Client::open(address);
-        half.send_bytes(b"GET / HTTP/1.1\r\n");
         // Its answer shows that it was read.
         silent.send_frame(FINAL | PING, b"");
         assert_eq!(silent.receive().opcode, PONG);
@@ -131,6 +129,29 @@ fn requests_for_something_else_get_an_http_answer() {
         assert!(client.read_to_end().starts_with(b"ERROR\n"));
         Plain::connect(address).unwrap();
         assert!(running.stop().success());
+    });
+}
+
+/// Without users it is the loopback address that guards a broker, and browsers are behind it.
+#[test]
+fn pages_of_other_sites_need_users() {
+    with_shards("pages", |setup| {
+        let user = "[[user]]\nname = \"u\"\npassword = \"p\"\n";
+        for (config, is_open) in [("", false), (user, true)] {
+            setup.config.push_str(config);
+            let running = setup.start();
+            let address = running.address();
+            Client::shake(address, "/", "Origin: http://localhost:3000\r\n");
+            let foreign = "Origin: http://example.com\r\n";
+            if is_open {
+                Client::shake(address, "/", foreign);
+            } else {
+                let mut client = Client::open(address);
+                client.send_bytes(Client::request(address, "/", foreign).as_bytes());
+                assert!(client.read_to_end().starts_with(b"HTTP/1.1 403 "));
+            }
+            assert!(running.stop().success());
+        }
     });
 }
 

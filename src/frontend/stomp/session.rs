@@ -20,6 +20,7 @@ use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, T
 use crate::protocol::stomp::{
     AckMode, Connect, Connection, Event, Limits, RoutingType, Send, StoredHead, Value, Version,
 };
+use crate::protocol::websocket::Pages;
 
 /// What all STOMP connections of a shard share.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// What CONNECTED says about the server.
     pub server: String,
+    /// Which web pages may connect by WebSocket.
+    pub pages: Pages,
 }
 
 /// State of one connection.

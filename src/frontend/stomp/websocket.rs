@@ -51,7 +51,7 @@ impl WebSocket {
             .message_size_max
             .saturating_add(engine.input_size_max() as u64);
         Self {
-            phase: Phase::Shaking(Handshake::default()),
+            phase: Phase::Shaking(Handshake::new(session.settings.pages)),
             reader: Reader::new(Limits {
                 frame_size_max: largest,
             }),

@@ -149,3 +149,68 @@ impl Wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::frontend::Users;
+    use crate::frontend::stomp::{EngineLimits, Pages, Settings};
+
+    const START: Now = Now::from_monotonic_us(1);
+
+    fn wire() -> Wire {
+        let settings = Settings {
+            limits: EngineLimits::default(),
+            users: Users::default(),
+            is_persistent_by_default: false,
+            prefetch_default: 1,
+            subscriptions_max: 1,
+            server: "test/1".to_owned(),
+            pages: Pages::All,
+        };
+        Wire::new(Session::new(Rc::new(settings), "name".to_owned(), START))
+    }
+
+    /// What a new connection is told that said `input` and then waits too long, or is broken off.
+    fn told(input: &[u8], is_late: bool) -> String {
+        let (mut wire, mut out) = (wire(), Vec::new());
+        let step = wire.handle_input(input, START, &mut out);
+        let is_waiting = matches!(
+            step,
+            Step::Quiet {
+                consumed: 0,
+                is_starved: true
+            }
+        );
+        assert!(is_waiting && out.is_empty(), "{input:?}");
+        assert!(!wire.has_kept_input());
+        if is_late {
+            let due = Now::from_monotonic_us(wire.poll_timeout().expect("a deadline"));
+            assert_eq!(wire.handle_timeout(due, &mut out), Timeout::Broken);
+        } else {
+            wire.say_error("broker is stopping", "", &mut out);
+        }
+        let len = out.len();
+        wire.finish(&mut out);
+        assert_eq!(out.len(), len, "a Close frame of no WebSocket");
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn each_hears_of_the_end_in_its_own_protocol() {
+        for (input, is_late, begins) in [
+            (&b""[..], true, "ERROR\n"),
+            (b"GE", true, "ERROR\n"),
+            (b"GET / HTTP/1.1\r\n", true, "HTTP/1.1 408 "),
+            (b"CONNECT\n", true, "ERROR\n"),
+            (b"GE", false, "ERROR\n"),
+            (b"GET / HTTP/1.1\r\n", false, "HTTP/1.1 503 "),
+            (b"CONNECT\n", false, "ERROR\n"),
+        ] {
+            let told = told(input, is_late);
+            assert!(told.starts_with(begins), "{input:?}: {told}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! were cut. `fuzz/fuzz_targets/websocket.rs` and `tests/fuzz_smoke.rs` call it; a broker never
 //! does.
 
-use super::{Event, Handshake, INPUT_SIZE_MAX, Limits, Reader, Shaken, Violation};
+use super::{Event, Handshake, INPUT_SIZE_MAX, Limits, Pages, Reader, Shaken, Violation};
 use crate::limits::WEBSOCKET_HANDSHAKE_SIZE_MAX_BYTES;
 
 /// What one connection heard.
@@ -49,7 +49,7 @@ pub fn exercise(data: &[u8]) -> usize {
 /// Panics: when a promise of the adapter is broken.
 pub fn listen(stream: &[u8], limits: Limits, begins_with_request: bool, seed: Option<u8>) -> Story {
     let mut story = Story::default();
-    let mut handshake = begins_with_request.then(Handshake::default);
+    let mut handshake = begins_with_request.then(|| Handshake::new(Pages::OfThisMachine));
     let mut reader = Reader::new(limits);
     let mut draw = u64::from(seed.unwrap_or(0));
     let (mut start, mut end) = (0, 0);

@@ -5,6 +5,7 @@ use tungstenite::Error;
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::handshake::machine::TryParse as _;
 use tungstenite::handshake::server::{Request, Response, create_response, write_response};
+use tungstenite::http::{HeaderValue, Uri};
 
 use crate::limits::WEBSOCKET_HANDSHAKE_SIZE_MAX_BYTES;
 
@@ -13,9 +14,20 @@ const SUBPROTOCOLS: [&str; 3] = ["v12.stomp", "v11.stomp", "v10.stomp"];
 
 const END: &[u8] = b"\r\n\r\n";
 
+/// Which web pages may open a WebSocket; who is no page, and names no origin, always may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Those of any site.
+    All,
+    /// Those that come from this machine by its own names. Any site's page that somebody looks at
+    /// on the machine can reach what listens on loopback only.
+    OfThisMachine,
+}
+
 /// Waits for the request. Nothing else may be read before it is agreed on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Handshake {
+    pages: Pages,
     /// Bytes known not to hold the end.
     scanned: usize,
 }
@@ -32,6 +44,11 @@ pub enum Shaken {
 }
 
 impl Handshake {
+    /// Starts in front of the request.
+    pub const fn new(pages: Pages) -> Self {
+        Self { pages, scanned: 0 }
+    }
+
     /// Whether a connection that begins so is a WebSocket; `None`: more is needed to tell.
     pub fn is_begun_by(input: &[u8]) -> Option<bool> {
         const METHOD: &[u8] = b"GET ";
@@ -64,28 +81,49 @@ impl Handshake {
             return Shaken::Waiting;
         };
         let size = from + at + END.len();
-        match answer(head.get(..size).unwrap_or_default(), out) {
+        match self.answer(head.get(..size).unwrap_or_default(), out) {
             Ok(()) => Shaken::Agreed(size),
-            Err(error) => {
-                refuse(Refusal::of(&error), &error.to_string(), out);
+            Err((refusal, why)) => {
+                refuse(refusal, &why, out);
                 Shaken::Refused
             }
         }
     }
+
+    /// Answers a request that is all there.
+    fn answer(&self, head: &[u8], out: &mut Vec<u8>) -> Result<(), (Refusal, String)> {
+        let because = |error: Error| (Refusal::of(&error), error.to_string());
+        let parsed = Request::try_parse(head).map_err(because)?;
+        let (_, request) = parsed
+            .ok_or(Error::Protocol(ProtocolError::HandshakeIncomplete))
+            .map_err(because)?;
+        let mut response = create_response(&request).map_err(because)?;
+        let mut origins = request.headers().get_all("Origin").iter();
+        if self.pages == Pages::OfThisMachine && !origins.all(is_of_this_machine) {
+            let why = "a page of another site needs a broker with users";
+            return Err((Refusal::ForeignPage, why.to_owned()));
+        }
+        if let Some(subprotocol) = choose(&request) {
+            let value = HeaderValue::from_static(subprotocol);
+            response
+                .headers_mut()
+                .insert("Sec-WebSocket-Protocol", value);
+        }
+        write(&response, out).map_err(because)
+    }
 }
 
-/// Answers a request that is all there.
-fn answer(head: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-    let parsed = Request::try_parse(head)?;
-    let (_, request) = parsed.ok_or(Error::Protocol(ProtocolError::HandshakeIncomplete))?;
-    let mut response = create_response(&request)?;
-    if let Some(subprotocol) = choose(&request) {
-        let value = tungstenite::http::HeaderValue::from_static(subprotocol);
-        response
-            .headers_mut()
-            .insert("Sec-WebSocket-Protocol", value);
-    }
-    write(&response, out)
+/// Whether a page's origin is this machine by a name that no other one can take.
+/// Source: RFC 6454 7, RFC 6761 6.3.
+fn is_of_this_machine(origin: &HeaderValue) -> bool {
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<Uri>().ok());
+    let host = origin.as_ref().and_then(Uri::host);
+    host.is_some_and(|host| {
+        matches!(host, "localhost" | "127.0.0.1" | "[::1]") || host.ends_with(".localhost")
+    })
 }
 
 /// Writes all of it or nothing.
@@ -109,6 +147,8 @@ fn choose(request: &Request) -> Option<&'static str> {
 pub enum Refusal {
     /// The request is no request.
     Malformed,
+    /// It comes from a page that may not.
+    ForeignPage,
     /// It does not ask for a WebSocket of version 13.
     NoUpgrade,
     /// It did not come in time.
@@ -137,6 +177,7 @@ impl Refusal {
         const UPGRADE: &str = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         match self {
             Self::Malformed => ("400 Bad Request", ""),
+            Self::ForeignPage => ("403 Forbidden", ""),
             Self::NoUpgrade => ("426 Upgrade Required", UPGRADE),
             Self::Late => ("408 Request Timeout", ""),
             Self::TooLarge => ("431 Request Header Fields Too Large", ""),

@@ -23,7 +23,7 @@ mod utf8;
 mod writer;
 
 pub use close::{CloseCode, Violation};
-pub use handshake::{Handshake, Refusal, Shaken, refuse};
+pub use handshake::{Handshake, Pages, Refusal, Shaken, refuse};
 pub use reader::{Control, Event, Limits, Read, Reader};
 pub use writer::Writer;
 

@@ -1,6 +1,6 @@
 //! Requests and their answers.
 
-use crate::protocol::websocket::{Handshake, Shaken};
+use crate::protocol::websocket::{Handshake, Pages, Shaken};
 
 /// The request of RFC 6455 1.3, with these lines in place of its subprotocols.
 fn request(lines: &str) -> String {
@@ -11,10 +11,14 @@ fn request(lines: &str) -> String {
     )
 }
 
-fn answer(input: &[u8]) -> (Shaken, String) {
+fn answer_to(input: &[u8], pages: Pages) -> (Shaken, String) {
     let mut out = Vec::new();
-    let shaken = Handshake::default().advance(input, &mut out);
+    let shaken = Handshake::new(pages).advance(input, &mut out);
     (shaken, String::from_utf8(out).expect("answers are text"))
+}
+
+fn answer(input: &[u8]) -> (Shaken, String) {
+    answer_to(input, Pages::All)
 }
 
 #[test]
@@ -109,7 +113,7 @@ fn what_is_no_request_for_a_websocket_hears_why() {
 #[test]
 fn a_request_may_come_in_pieces_and_is_searched_once() {
     let request = request("Sec-WebSocket-Protocol: v12.stomp\r\n");
-    let mut handshake = Handshake::default();
+    let mut handshake = Handshake::new(Pages::All);
     let mut out = Vec::new();
     for len in 1..request.len() {
         let shaken = handshake.advance(&request.as_bytes()[..len], &mut out);
@@ -140,4 +144,45 @@ fn the_first_bytes_tell() {
             "{input:?}"
         );
     }
+}
+
+#[test]
+fn pages_of_other_sites_can_be_kept_out() {
+    let request = |line: &str| request("").replace("Origin: http://example.com\r\n", line);
+    for (origin, is_ours) in [
+        ("http://localhost", true),
+        ("http://localhost:3000", true),
+        ("https://app.localhost", true),
+        ("http://127.0.0.1:8080", true),
+        ("http://[::1]:8080", true),
+        ("http://example.com", false),
+        ("http://localhost.example.com", false),
+        ("http://127.0.0.1.example.com:61613", false),
+        ("http://localhost@example.com", false),
+        ("http://notlocalhost", false),
+        ("null", false),
+        ("file://", false),
+        ("", false),
+        ("\u{e9}", false),
+    ] {
+        let request = request(&format!("Origin: {origin}\r\n"));
+        let (shaken, text) = answer_to(request.as_bytes(), Pages::OfThisMachine);
+        assert_eq!(
+            matches!(shaken, Shaken::Agreed(_)),
+            is_ours,
+            "{origin}: {text}"
+        );
+        assert_eq!(
+            text.starts_with("HTTP/1.1 403 "),
+            !is_ours,
+            "{origin}: {text}"
+        );
+        let (shaken, _) = answer_to(request.as_bytes(), Pages::All);
+        assert!(matches!(shaken, Shaken::Agreed(_)), "{origin}");
+    }
+    let two = request("Origin: http://localhost\r\nOrigin: http://example.com\r\n");
+    let (shaken, _) = answer_to(two.as_bytes(), Pages::OfThisMachine);
+    assert_eq!(shaken, Shaken::Refused);
+    let (shaken, _) = answer_to(request("").as_bytes(), Pages::OfThisMachine);
+    assert!(matches!(shaken, Shaken::Agreed(_)), "not a page");
 }
