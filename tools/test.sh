@@ -52,7 +52,7 @@ skip() {
 
 # stomp.py in .venv, by hash.
 install_python_client() {
-    local what="interop stomp.py, one shard and two"
+    local what="interop stomp.py, stomp.py-ws, one shard and two"
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv ||
         { skip "$what" "no Python 3 with venv; remedy: apt-get install python3-venv"; return; }
     if ! { [ -x .venv/bin/python ] || python3 -m venv .venv; } ||
@@ -61,7 +61,7 @@ install_python_client() {
         skip "$what" "cannot be installed from PyPI"
         return
     fi
-    clients+=(stomp.py)
+    clients+=(stomp.py stomp.py-ws)
 }
 
 # stompit, @stomp/stompjs and ws in tests/interop/node_modules, by the lock file.

@@ -25,6 +25,7 @@ ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "interop"
 CLIENTS = {
     "stomp.py": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py")],
+    "stomp.py-ws": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py"), "--websocket"],
     "stompit": ["node", str(HERE / "checks.mjs"), "stompit"],
     "stompjs": ["node", str(HERE / "checks.mjs"), "stompjs"],
     "stompjs-ws": ["node", str(HERE / "checks.mjs"), "stompjs-ws"],
