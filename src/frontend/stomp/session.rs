@@ -367,6 +367,11 @@ impl Session {
         self.interleaving.held_len()
     }
 
+    /// Where in the output of the last reply frames end that others follow; once.
+    pub fn take_breaks(&mut self) -> Vec<usize> {
+        self.interleaving.take_breaks()
+    }
+
     /// Whether bytes of this shard's deliveries are held back.
     pub fn holds(&self, shard: u16) -> bool {
         self.interleaving.holds(Source::Shard(shard))

@@ -1,8 +1,8 @@
 //! The same session over WebSocket: what it reads and writes, in and out of frames.
 //!
-//! One call into the session is one message to the client, mostly one STOMP frame: clients exist
-//! that look no further in a message than its first frame. A body that streams makes a message of
-//! many frames. No policy, and no STOMP beyond the question whether a body is under way.
+//! One STOMP frame is one message to the client: clients exist that look no further in a message
+//! than its first frame. A body that streams makes a message of many frames. No policy, and no
+//! STOMP beyond the questions where its frames end and whether a body is under way.
 
 use super::session::Session;
 use crate::frontend::{Reply, Step, Timeout};
@@ -211,7 +211,28 @@ impl WebSocket {
     ) -> bool {
         let start = out.len();
         let may_go_on = session.handle_reply(reply, out);
-        self.frame(session, start, out);
+        let breaks = session.take_breaks();
+        let Some(&first) = breaks.first() else {
+            self.frame(session, start, out);
+            return self.note_refusal(may_go_on);
+        };
+        // The end of a body let go of what had to wait for it: each frame a message again.
+        let behind = out.split_off(first);
+        self.writer
+            .frame(start, true, self.reader.speaks_text(), out);
+        for (index, at) in breaks.iter().enumerate() {
+            let next = breaks.get(index + 1);
+            let end = next.map_or(behind.len(), |next| next - first);
+            let start = out.len();
+            out.extend_from_slice(&behind[at - first..end]);
+            let is_last = next.is_some() || !session.is_amid_body();
+            self.writer
+                .frame(start, is_last, self.reader.speaks_text(), out);
+        }
+        self.note_refusal(may_go_on)
+    }
+
+    fn note_refusal(&mut self, may_go_on: bool) -> bool {
         if !may_go_on {
             self.close_code = CloseCode::Policy;
         }

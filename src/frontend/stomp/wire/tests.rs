@@ -232,9 +232,26 @@ proptest! {
     }
 }
 
-/// A body under way is one message; what waited for its end follows in it.
+/// First byte and payload size of each frame of a server.
+fn frame_heads(mut rest: &[u8]) -> Vec<(u8, usize)> {
+    let mut heads = Vec::new();
+    while let [first, length, behind @ ..] = rest {
+        let (len, behind) = match length {
+            126 => {
+                let len = u16::from_be_bytes([behind[0], behind[1]]);
+                (usize::from(len), &behind[2..])
+            }
+            short => (usize::from(*short), behind),
+        };
+        heads.push((*first, len));
+        rest = &behind[len..];
+    }
+    heads
+}
+
+/// A body under way is one message in fragments; what waited for its end is a message each.
 #[test]
-fn a_body_in_parts_is_one_message_in_fragments() {
+fn each_stomp_frame_is_a_message() {
     let connect = "CONNECT\naccept-version:1.2\nhost:h\n\n\0";
     let subscribe = "SUBSCRIBE\nid:0\ndestination:/queue/a\n\n\0";
     let stream = in_frames(
@@ -250,57 +267,54 @@ fn a_body_in_parts_is_one_message_in_fragments() {
             Step::Command {
                 command: Command::Subscribe(subscribe),
                 ..
-            } => {
-                break subscribe.subscription;
-            }
+            } => break subscribe.subscription,
             other => panic!("{other:?}"),
         }
     };
-    out.clear();
-    let replies = [
-        Reply::Deliver(begin(subscription)),
-        Reply::Receipt {
-            receipt: &b"waits"[..],
-        },
-        Reply::DeliverPart {
-            shard: 0,
-            bytes: b"two",
-            is_last: false,
-        },
-        Reply::DeliverPart {
-            shard: 0,
-            bytes: b"three",
-            is_last: true,
-        },
-        Reply::Receipt {
-            receipt: &b"own"[..],
-        },
-    ];
-    let mut firsts = Vec::new();
-    for reply in &replies {
-        let start = out.len();
-        assert!(wire.handle_reply(reply, &mut out));
-        firsts.push(out.get(start).copied());
+    let part = |shard, bytes: &'static [u8], is_last| Reply::DeliverPart {
+        shard,
+        bytes,
+        is_last,
+    };
+    let receipt = |name: &'static [u8]| Reply::Receipt { receipt: name };
+    // Receipts of 23 bytes, ends of bodies with their NUL.
+    for (reply, frames) in [
+        (Reply::Deliver(begin(subscription, 0)), vec![0x02]),
+        (receipt(b"aaa"), vec![]),
+        (receipt(b"bbb"), vec![]),
+        (Reply::Deliver(begin(subscription, 1)), vec![]),
+        (part(0, b"two", false), vec![0x00]),
+        (part(1, b"of another", false), vec![]),
+        // Its end, both receipts, the begin of the other body.
+        (part(0, b"three", true), vec![0x80, 0x82, 0x82, 0x02]),
+        (part(1, b"end", true), vec![0x80]),
+        (receipt(b"ccc"), vec![0x82]),
+    ] {
+        out.clear();
+        assert!(wire.handle_reply(&reply, &mut out));
+        let heads = frame_heads(&out);
+        let firsts: Vec<_> = heads.iter().map(|(first, _)| *first).collect();
+        assert_eq!(firsts, frames, "{reply:?}");
+        if let [end, first, second, _] = heads[..] {
+            assert_eq!(end.1, b"three\0".len());
+            assert_eq!(
+                (first.1, first.1),
+                (second.1, b"RECEIPT\nreceipt-id:aaa\n\n\0".len())
+            );
+        }
     }
-    // Binary though it could be text; nothing while it is under way; its end; a message.
-    assert_eq!(
-        firsts,
-        [Some(0x02), None, Some(0x00), Some(0x80), Some(0x82)]
-    );
+    out.clear();
     wire.finish(&mut out);
-    let len = out.len();
     wire.finish(&mut out);
-    assert_eq!(
-        (&out[len - 4..], out.len()),
-        (&b"\x88\x02\x03\xe8"[..], len)
-    );
+    assert_eq!(out, b"\x88\x02\x03\xe8", "Close, once");
 }
 
-fn begin(subscription: Subscription) -> Deliver<&'static [u8]> {
+/// The beginning of a message of which more comes.
+fn begin(subscription: Subscription, shard: u16) -> Deliver<&'static [u8]> {
     Deliver {
         subscription,
         delivery_tag: 1,
-        shard: 0,
+        shard,
         message: forebay_journal::MessageId(1),
         attempts: 0,
         is_redelivered: false,
