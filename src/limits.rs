@@ -57,6 +57,10 @@ pub const FRAME_HEADERS_SIZE_MAX_BYTES: u64 = 64 * KIB;
 pub const FRAME_HEADERS_COUNT_MAX: u32 = 512;
 /// `[[address]]` tables of a configuration: each is looked at when a queue is made.
 pub const ADDRESS_TABLES_MAX: u32 = 1024;
+/// Bytes of the HTTP request that begins a WebSocket: browsers send their cookies along.
+pub const WEBSOCKET_HANDSHAKE_SIZE_MAX_BYTES: u64 = 16 * KIB;
+/// Largest payload of a WebSocket frame that is sent: its length takes two bytes at most.
+pub const WEBSOCKET_FRAME_SIZE_MAX_BYTES: u64 = 64 * KIB - 1;
 /// Bytes of a destination's name: it is stored in records and compared as a whole.
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.
@@ -128,6 +132,9 @@ const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= BLOCK_SIZE_MAX_BYTES);
 const _: () = assert!(ADDRESS_SIZE_MAX_BYTES < FRAME_HEADERS_SIZE_MAX_BYTES);
 // A MESSAGE frame's headers fit in an empty output window, or it could never be sent.
 const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= CONNECTION_OUTPUT_WINDOW_BYTES);
+// A request for a WebSocket that is not all there fits in what is kept of a connection's input.
+const _: () = assert!(WEBSOCKET_HANDSHAKE_SIZE_MAX_BYTES <= RECEIVE_BUFFER_SIZE_BYTES);
+const _: () = assert!(WEBSOCKET_FRAME_SIZE_MAX_BYTES <= u16::MAX as u64);
 // A selector is a header of SUBSCRIBE.
 const _: () = assert!((SELECTOR_SIZE_MAX_BYTES as u64) < FRAME_HEADERS_SIZE_MAX_BYTES);
 const _: () = assert!(SELECTOR_PATTERN_PART_MAX == u64::BITS);

@@ -2,6 +2,7 @@
 //! command: the same inputs each time. Long runs on changing inputs: `cargo +nightly fuzz run`.
 
 use forebay::protocol::stomp::fuzz;
+use forebay::protocol::websocket;
 use forebay::selector;
 
 /// Sound sessions to damage; each begins with two bytes that choose cuts and limits.
@@ -185,4 +186,63 @@ fn selectors_survive_generated_inputs() {
     }
     println!("selector: {INPUTS} inputs, {sound} selectors");
     assert!(sound > INPUTS / 4, "only {sound} inputs were selectors");
+}
+
+/// A sound request; it begins with two bytes that choose cuts and limits.
+const REQUEST: &[u8] = b"\x00\x00GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// Sound frames: text in fragments with a ping between them, binary, lengths of all forms, Close.
+const FRAMES: [&[u8]; 5] = [
+    b"\x01\x83\x00\x00\x00\x00a\xc3\xa9\x89\x82\x01\x02\x03\x04hi\x80\x82\x01\x02\x03\x04\x63\x66",
+    b"\x82\x85\xff\x00\xff\x00\x00\x01\x02\x03\x04\x8a\x80\x00\x00\x00\x00",
+    b"\x82\xfe\x00\x7e\x05\x06\x07\x08",
+    b"\x81\x80\x00\x00\x00\x00\x02\x80\x00\x00\x00\x00\x80\x81\x00\x00\x00\x00\xff",
+    b"\x88\x82\x00\x00\x00\x00\x03\xe8",
+];
+
+/// What a blind change would hardly find in a request or a frame.
+const WEBSOCKET_TOKENS: [&[u8]; 16] = [
+    b"\r\n\r\n",
+    b"\r\n",
+    b"GET ",
+    b"Upgrade: websocket\r\n",
+    b"Sec-WebSocket-Version: 8\r\n",
+    b"Sec-WebSocket-Protocol: \xff\r\n",
+    b"\x81\x80\x00\x00\x00\x00",
+    b"\x01\x82\x00\x00\x00\x00\xe2\x98",
+    b"\x80\x81\x00\x00\x00\x00\x83",
+    b"\x89\x80\x00\x00\x00\x00",
+    b"\x88\x80\x00\x00\x00\x00",
+    b"\x82\xff\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00",
+    b"\x82\xfe\x00\x01",
+    b"\xff",
+    b"\x00",
+    b"\xf0\x9f\x98\x80",
+];
+
+#[test]
+fn websockets_survive_generated_inputs() {
+    let mut draws = Draws(0x5eed_f0eb_a700_0003);
+    let mut understood = 0;
+    for round in 0..INPUTS {
+        let begins_with_request = round % 4 == 0;
+        let mut input = if begins_with_request {
+            REQUEST.to_vec()
+        } else {
+            vec![0, 1]
+        };
+        for _ in 0..=draws.below(4) {
+            input.extend_from_slice(FRAMES[draws.below(FRAMES.len())]);
+        }
+        if let [seed, choice, ..] = input.as_mut_slice() {
+            *seed = draws.octet();
+            *choice |= draws.octet() & 2;
+        }
+        damage(&mut input, &WEBSOCKET_TOKENS, &mut draws);
+        understood += usize::from(websocket::fuzz::exercise(&input) > 0);
+    }
+    println!("websocket: {INPUTS} inputs, {understood} with payload or control frames");
+    assert!(understood > INPUTS / 2, "only {understood} inputs had any");
 }

@@ -52,7 +52,7 @@ skip() {
 
 # stomp.py in .venv, by hash.
 install_python_client() {
-    local what="interop stomp.py, one shard and two"
+    local what="interop stomp.py, stomp.py-ws, one shard and two"
     python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv ||
         { skip "$what" "no Python 3 with venv; remedy: apt-get install python3-venv"; return; }
     if ! { [ -x .venv/bin/python ] || python3 -m venv .venv; } ||
@@ -61,17 +61,17 @@ install_python_client() {
         skip "$what" "cannot be installed from PyPI"
         return
     fi
-    clients+=(stomp.py)
+    clients+=(stomp.py stomp.py-ws)
 }
 
-# stompit and @stomp/stompjs in tests/interop/node_modules, by the lock file.
+# stompit, @stomp/stompjs and ws in tests/interop/node_modules, by the lock file.
 install_node_clients() {
     local why="no node and npm; remedy: apt-get install nodejs npm"
     { command -v node && command -v npm; } >/dev/null || apt_install nodejs npm ||
-        { skip "interop stompit, stompjs" "$why"; return; }
+        { skip "interop stompit, stompjs, stompjs-ws" "$why"; return; }
     npm ci --prefix tests/interop --no-audit --no-fund --loglevel=error ||
-        { skip "interop stompit, stompjs" "cannot be installed from npm"; return; }
-    clients+=(stompit stompjs)
+        { skip "interop stompit, stompjs, stompjs-ws" "cannot be installed from npm"; return; }
+    clients+=(stompit stompjs stompjs-ws)
 }
 
 need_rust

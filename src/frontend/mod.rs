@@ -89,8 +89,8 @@ pub enum Timeout {
 /// One connection's protocol. A closed set, matched here and nowhere else.
 #[derive(Debug)]
 pub enum Frontend {
-    /// STOMP 1.0, 1.1 and 1.2.
-    Stomp(Box<stomp::Session>),
+    /// STOMP 1.0, 1.1 and 1.2, plain or over WebSocket.
+    Stomp(Box<stomp::Wire>),
     /// The shard's own: no client is behind it.
     Forwarder(Box<Forwarder>),
 }
@@ -104,8 +104,17 @@ impl Frontend {
     /// Whether the next command in `input` is (part of) a message, which waits for space first.
     pub fn is_message_next(&self, input: &[u8]) -> bool {
         match self {
-            Self::Stomp(session) => session.is_message_next(input),
+            Self::Stomp(wire) => wire.is_message_next(input),
             Self::Forwarder(forwarder) => forwarder.is_message_next(),
+        }
+    }
+
+    /// Whether there is input in the front end itself: then there is something to read, though
+    /// nothing new came.
+    pub fn has_kept_input(&self) -> bool {
+        match self {
+            Self::Stomp(wire) => wire.has_kept_input(),
+            Self::Forwarder(_) => false,
         }
     }
 
@@ -117,7 +126,7 @@ impl Frontend {
         out: &mut Vec<u8>,
     ) -> Step<'a> {
         match self {
-            Self::Stomp(session) => session.handle_input(input, now, out),
+            Self::Stomp(wire) => wire.handle_input(input, now, out),
             Self::Forwarder(forwarder) => forwarder.handle_input(),
         }
     }
@@ -125,7 +134,7 @@ impl Frontend {
     /// Whether a body is on its way out in pieces, the last of which did not come yet.
     pub fn is_amid_body(&self) -> bool {
         match self {
-            Self::Stomp(session) => session.is_amid_body(),
+            Self::Stomp(wire) => wire.is_amid_body(),
             Self::Forwarder(_) => false,
         }
     }
@@ -133,7 +142,7 @@ impl Frontend {
     /// Bytes of output that the front end holds back for now.
     pub fn held_len(&self) -> usize {
         match self {
-            Self::Stomp(session) => session.held_len(),
+            Self::Stomp(wire) => wire.held_len(),
             Self::Forwarder(_) => 0,
         }
     }
@@ -141,7 +150,7 @@ impl Frontend {
     /// Whether bytes of this shard's deliveries are among them.
     pub fn holds(&self, shard: u16) -> bool {
         match self {
-            Self::Stomp(session) => session.holds(shard),
+            Self::Stomp(wire) => wire.holds(shard),
             Self::Forwarder(_) => false,
         }
     }
@@ -149,7 +158,7 @@ impl Frontend {
     /// Writes what a reply means to the client; false if the connection has to close after it.
     pub fn handle_reply(&mut self, reply: &Reply<&[u8]>, out: &mut Vec<u8>) -> bool {
         match self {
-            Self::Stomp(session) => session.handle_reply(reply, out),
+            Self::Stomp(wire) => wire.handle_reply(reply, out),
             Self::Forwarder(forwarder) => {
                 forwarder.handle_reply(reply, out);
                 true
@@ -160,7 +169,7 @@ impl Frontend {
     /// Bytes came in.
     pub fn note_received(&mut self, now: Now) {
         match self {
-            Self::Stomp(session) => session.note_received(now),
+            Self::Stomp(wire) => wire.note_received(now),
             Self::Forwarder(_) => {}
         }
     }
@@ -168,7 +177,7 @@ impl Frontend {
     /// Bytes went out.
     pub fn note_sent(&mut self, now: Now) {
         match self {
-            Self::Stomp(session) => session.note_sent(now),
+            Self::Stomp(wire) => wire.note_sent(now),
             Self::Forwarder(_) => {}
         }
     }
@@ -176,7 +185,7 @@ impl Frontend {
     /// The broker stopped or began again to read from this connection.
     pub fn set_reading(&mut self, is_reading: bool, now: Now) {
         match self {
-            Self::Stomp(session) => session.set_reading(is_reading, now),
+            Self::Stomp(wire) => wire.set_reading(is_reading, now),
             Self::Forwarder(_) => {}
         }
     }
@@ -184,7 +193,7 @@ impl Frontend {
     /// When a timer is due next, in monotonic microseconds.
     pub fn poll_timeout(&self) -> Option<u64> {
         match self {
-            Self::Stomp(session) => session.poll_timeout(),
+            Self::Stomp(wire) => wire.poll_timeout(),
             Self::Forwarder(_) => None,
         }
     }
@@ -192,7 +201,7 @@ impl Frontend {
     /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Vec<u8>) -> Timeout {
         match self {
-            Self::Stomp(session) => session.handle_timeout(now, out),
+            Self::Stomp(wire) => wire.handle_timeout(now, out),
             Self::Forwarder(_) => Timeout::None,
         }
     }
@@ -200,7 +209,15 @@ impl Frontend {
     /// Tells the client that the broker refuses or stops, and why.
     pub fn say_error(&mut self, message: &str, details: &str, out: &mut Vec<u8>) {
         match self {
-            Self::Stomp(session) => session.say_error(message, details, None, out),
+            Self::Stomp(wire) => wire.say_error(message, details, out),
+            Self::Forwarder(_) => {}
+        }
+    }
+
+    /// The connection closes when `out` is sent: whatever the protocol says last, it says now.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Stomp(wire) => wire.finish(out),
             Self::Forwarder(_) => {}
         }
     }

@@ -224,5 +224,11 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         prefetch_default: config.stomp.prefetch_default,
         subscriptions_max: limits::CONNECTION_SUBSCRIPTIONS_MAX as usize,
         server: concat!("forebay/", env!("CARGO_PKG_VERSION")).to_owned(),
+        // Without users loopback is the guard, which a browser on the machine is behind.
+        pages: if config.users.is_empty() && !config.listen.allow_anonymous_remote {
+            stomp::Pages::OfThisMachine
+        } else {
+            stomp::Pages::All
+        },
     }
 }

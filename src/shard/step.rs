@@ -10,7 +10,7 @@ use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
 use super::peers::Peers;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
-use crate::frontend::stomp::Session;
+use crate::frontend::stomp::{Session, Wire};
 use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
 use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
@@ -134,7 +134,7 @@ impl Shard {
         let number = self.next_connection;
         let name = format!("{}-{}-{number}-{}", self.node, self.id, now.unix_ms);
         let session = Session::new(std::rc::Rc::clone(&self.stomp), name, now);
-        let connection = Connection::new(Frontend::Stomp(Box::new(session)));
+        let connection = Connection::new(Frontend::Stomp(Box::new(Wire::new(session))));
         self.connections.insert(id, connection);
         self.enter_timer(id);
         if self.is_stopping() {
@@ -229,7 +229,7 @@ impl Shard {
         if connection.phase != Phase::Open {
             return Progress::Ended;
         }
-        if input.is_empty() {
+        if input.is_empty() && !connection.frontend.has_kept_input() {
             return Progress::Starved(0);
         }
         if let Some(pause) = connection.must_wait(*window_bytes) {
@@ -598,6 +598,9 @@ impl Shard {
             connection.is_dirty = false;
             if connection.is_sending || connection.frontend.is_looped_back() {
                 continue;
+            }
+            if connection.phase == Phase::Closing {
+                connection.frontend.finish(&mut connection.output);
             }
             if !connection.output.is_empty() {
                 connection.is_sending = true;

@@ -1,13 +1,20 @@
-// What is expected of any STOMP broker we would use, through stompit and @stomp/stompjs.
+// What is expected of any STOMP broker we would use, through stompit and @stomp/stompjs, the latter
+// over WebSocket, too.
 //
-// Usage: node checks.mjs CLIENT HOST:PORT check | hold RUN | resume RUN   (CLIENT: stompit, stompjs)
+// Usage: node checks.mjs CLIENT HOST:PORT check | hold RUN | resume RUN   (CLIENT: stompit, stompjs,
+// stompjs-ws)
 // `check` prints one line per check and ends with `passed N failed M`.
 
 import crypto from "node:crypto";
-import { stompitClient, stompjsClient, unique, within } from "./clients.mjs";
+import { stompitClient, stompjsClient, stompjsWebSocketClient, unique, within } from "./clients.mjs";
 
 const [clientName, address, verb, run = String(process.pid)] = process.argv.slice(2);
-const library = { stompit: stompitClient, stompjs: stompjsClient }[clientName];
+const libraries = {
+  stompit: stompitClient,
+  stompjs: stompjsClient,
+  "stompjs-ws": stompjsWebSocketClient,
+};
+const library = libraries[clientName];
 const [, host, port] = address.match(/^(.*):(\d+)$/);
 const TIMEOUT_MS = 20_000;
 const SILENCE_MS = 700;
@@ -81,7 +88,7 @@ async function headersRoundTrip(version) {
   const where = fresh();
   const subscription = await client.subscribe(where);
   // @stomp/stompjs escapes values only; a key with a colon needs it done by hand.
-  const escape = (key) => (clientName === "stompjs" ? key.replaceAll(":", "\\c") : key);
+  const escape = (key) => (clientName.startsWith("stompjs") ? key.replaceAll(":", "\\c") : key);
   const sent = Object.fromEntries(Object.entries(values).map(([k, v]) => [escape(k), v]));
   await client.send(where, Buffer.from("x"), sent);
   const got = await receive(subscription);

@@ -1,11 +1,15 @@
-// stompit and @stomp/stompjs behind one small interface, so that one list of checks drives both.
+// stompit and @stomp/stompjs, over TCP and over WebSocket, behind one small interface, so that one list of checks drives both.
 //
 // A connection: version, heartBeat, send, subscribe, ack, nack, close, drop, bad, ended (a promise).
 // A subscription: next(ms) gives {headers, body} or null after that time; unsubscribe(headers).
 
 import net from "node:net";
 import { createRequire } from "node:module";
-import { Client as StompJs } from "@stomp/stompjs";
+import { Client as StompJs, Versions } from "@stomp/stompjs";
+import WebSocket from "ws";
+
+// The WebSocket that browsers have and this library looks for; Node has one since 22 only.
+globalThis.WebSocket = WebSocket;
 
 const stompit = createRequire(import.meta.url)("stompit");
 const TIMEOUT_MS = 20_000;
@@ -186,17 +190,17 @@ class TcpSocket {
   }
 }
 
-export const stompjsClient = {
-  name: "@stomp/stompjs",
+// `transport` gives what a client is made with besides.
+const stompjs = (name, transport) => ({
+  name,
   versions: ["1.0", "1.1", "1.2"],
   // It sends headers of 1.1 unescaped, against STOMP 1.1 "Value Encoding".
   escapes: ["1.2"],
 
   async open({ host, port, login, passcode, vhost, version, heartBeat, clientId }) {
     const [outgoing, incoming] = (heartBeat ?? "0,0").split(",").map(Number);
-    let socket;
     const client = new StompJs({
-      webSocketFactory: () => (socket = new TcpSocket(host, port)),
+      ...transport(host, port),
       connectHeaders: {
         host: vhost,
         ...(login ? { login, passcode } : {}),
@@ -205,9 +209,8 @@ export const stompjsClient = {
       reconnectDelay: 0,
       heartbeatOutgoing: outgoing,
       heartbeatIncoming: incoming,
-      forceBinaryWSFrames: true,
     });
-    client.stompVersions = { supportedVersions: () => version, protocolVersions: () => [] };
+    client.stompVersions = new Versions([version]);
     let lastError;
     const ended = new Promise((resolve) => {
       client.onWebSocketClose = () => resolve(lastError);
@@ -255,7 +258,7 @@ export const stompjsClient = {
       },
       ack: settle("ack"),
       nack: settle("nack"),
-      bad: () => socket.send("NONSENSE\n\n\0"),
+      bad: () => client.webSocket.send("NONSENSE\n\n\0"),
       async close() {
         let confirm;
         const confirmed = new Promise((resolve) => (confirm = resolve));
@@ -263,7 +266,17 @@ export const stompjsClient = {
         void client.deactivate();
         await within(confirmed, "receipt of DISCONNECT");
       },
-      drop: () => socket.terminate(),
+      drop: () => client.webSocket.terminate(),
     };
   },
-};
+});
+
+export const stompjsClient = stompjs("@stomp/stompjs", (host, port) => ({
+  webSocketFactory: () => new TcpSocket(host, port),
+  forceBinaryWSFrames: true,
+}));
+
+// As in a browser: text, and binary messages for bodies given as bytes.
+export const stompjsWebSocketClient = stompjs("@stomp/stompjs over WebSocket", (host, port) => ({
+  brokerURL: `ws://${host}:${port}/stomp`,
+}));

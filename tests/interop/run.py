@@ -25,8 +25,10 @@ ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "interop"
 CLIENTS = {
     "stomp.py": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py")],
+    "stomp.py-ws": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py"), "--websocket"],
     "stompit": ["node", str(HERE / "checks.mjs"), "stompit"],
     "stompjs": ["node", str(HERE / "checks.mjs"), "stompjs"],
+    "stompjs-ws": ["node", str(HERE / "checks.mjs"), "stompjs-ws"],
 }
 # Small segments: restarts cross rotations. Short heart-beats: several intervals fit in a check.
 CONFIG = '[journal]\nsegment_size = "4MiB"\n[stomp]\nheart_beat_ms = [500, 500]\n'

@@ -570,5 +570,6 @@ fn stomp_settings() -> stomp::Settings {
         prefetch_default: 100,
         subscriptions_max: 16,
         server: "sim/1".to_owned(),
+        pages: stomp::Pages::All,
     }
 }

@@ -1,7 +1,8 @@
 //! STOMP events to commands, replies to STOMP frames.
 //!
 //! Owns the names a client uses: its subscriptions and the tokens it acknowledges with. Knows no
-//! policy. What the messaging model does not have yet is refused here, clearly (`features.md` 3.4).
+//! policy. The bytes come plain or in WebSocket frames ([`Wire`]). What the messaging model does
+//! not have yet is refused here, clearly (`features.md` 3.4).
 
 mod acknowledge;
 mod extras;
@@ -10,11 +11,15 @@ mod output;
 mod session;
 mod subscribe;
 mod temporary;
+mod websocket;
+mod wire;
 
 pub use origin::push_origin;
 pub use session::{Session, Settings};
+pub use wire::Wire;
 
 pub use crate::protocol::stomp::{HeartBeatOffer, Limits as EngineLimits};
+pub use crate::protocol::websocket::Pages;
 
 use std::borrow::Cow;
 

@@ -20,6 +20,7 @@ use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, T
 use crate::protocol::stomp::{
     AckMode, Connect, Connection, Event, Limits, RoutingType, Send, StoredHead, Value, Version,
 };
+use crate::protocol::websocket::Pages;
 
 /// What all STOMP connections of a shard share.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub subscriptions_max: usize,
     /// What CONNECTED says about the server.
     pub server: String,
+    /// Which web pages may connect by WebSocket.
+    pub pages: Pages,
 }
 
 /// State of one connection.
@@ -362,6 +365,11 @@ impl Session {
     /// Bytes that wait for the end of a body under way.
     pub fn held_len(&self) -> usize {
         self.interleaving.held_len()
+    }
+
+    /// Where in the output of the last reply frames end that others follow; once.
+    pub fn take_breaks(&mut self) -> Vec<usize> {
+        self.interleaving.take_breaks()
     }
 
     /// Whether bytes of this shard's deliveries are held back.

@@ -209,8 +209,8 @@ pub const KEYS: &[Key] = &[
             slot: |c| &mut c.listen.stomp,
         },
         default: Some("\"127.0.0.1:61613\""),
-        effect: "Where STOMP clients connect. Port 0 takes any free port; the ready line names it. \
-                 An address that is not loopback needs a `[[user]]`.",
+        effect: "Where STOMP clients connect, plain or by WebSocket. Port 0 takes any free port; the \
+                 ready line names it. An address that is not loopback needs a `[[user]]`.",
     },
     Key {
         path: "listen.allow_anonymous_remote",
