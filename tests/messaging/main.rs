@@ -15,6 +15,7 @@ mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_16_ring_and_last_value_queues;
 mod row_19_duplicate_detection;
+mod row_20_large_messages;
 mod row_21_temporary_queues;
 mod row_22_consumer_credit;
 
@@ -77,6 +78,7 @@ fn send(client: &mut Client, destination: &str, headers: &[(&str, &str)], body: 
     let headers = [&own[..], headers].concat();
     client.send("SEND", &headers, body.as_bytes()).unwrap();
     let answer = next(client);
+    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
     assert_eq!(answer.header("receipt-id"), Some("sent"), "{answer:?}");
 }
 
@@ -109,5 +111,6 @@ fn ask(client: &mut Client, command: &str, headers: &[(&str, &str)]) {
     let headers = [headers, &[("receipt", command)]].concat();
     client.send(command, &headers, b"").unwrap();
     let answer = next(client);
+    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
     assert_eq!(answer.header("receipt-id"), Some(command), "{answer:?}");
 }
