@@ -5,8 +5,8 @@
 # `passed N failed M`. `hold` leaves messages behind and waits for the broker to die; `resume`
 # looks for them.
 #
-# Net::Stomp speaks STOMP 1.0 and passes on the headers it is given, so the versions after it work as
-# far as headers go. What it cannot say at all stands in @CHECKS with the reason.
+# Net::Stomp speaks STOMP 1.0 and passes on the headers it is given, so the versions after it work
+# as far as headers go. What it cannot say at all stands in @CHECKS with the reason.
 
 use strict;
 use warnings;
@@ -27,7 +27,7 @@ my $RUN = $ENV{STOMP_RUN} // $$;
 my ($HOST, $PORT) = ($ARGV[0] // '') =~ /^(.*):(\d+)$/ or die "which HOST:PORT?\n";
 
 $| = 1;
-# A line above the rest: a check dies with it, and the next one goes on.
+# A check dies with what does not hold, and the next one goes on.
 sub expect { my ($condition, $text) = @_; die "$text\n" unless $condition; return }
 
 my $counter = 0;
@@ -54,7 +54,7 @@ package Client {
         return bless \%self, $class;
     }
 
-    # Takes the first of a list, reading frames until it has one; undef after `seconds` or at the end.
+    # Takes the first of a list, reading frames until it has one; undef after `seconds` or the end.
     sub wait_for {
         my ($self, $list, $seconds) = @_;
         my $deadline = main::time() + $seconds;
@@ -505,7 +505,8 @@ sub hold {
     for my $index (0 .. 19) {
         $producer->send("/queue/pl-$_-$run", kept_body($index)) for qw(held untouched);
     }
-    my $subscription = $consumer->subscribe("/queue/pl-held-$run", 'client-individual', prefetch => 100);
+    my @mode = ('client-individual', prefetch => 100);
+    my $subscription = $consumer->subscribe("/queue/pl-held-$run", @mode);
     my @frames = map { $consumer->receive($subscription) } 0 .. 19;
     $consumer->settle($_) for @frames[0 .. 4];
     print "holding\n";
@@ -526,7 +527,8 @@ sub resume {
     $client->receive_nothing($held);
     my $untouched = $client->subscribe("/queue/pl-untouched-$run");
     for my $index (0 .. 19) {
-        expect($client->receive($untouched)->body eq kept_body($index), "untouched $index: another body");
+        my $body = $client->receive($untouched)->body;
+        expect($body eq kept_body($index), "untouched $index: another body");
     }
     $client->receive_nothing($untouched);
     $client->close;

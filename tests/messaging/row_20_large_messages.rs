@@ -35,7 +35,7 @@ fn inputs(shards: u32) -> Inputs {
 }
 
 /// The most that the broker's memory may grow while large persistent messages pass: all that
-/// `limits.rs` counts but messages in memory, of which there are none. None of it depends on a size.
+/// `limits.rs` counts but messages in memory, of which there are none. No size of theirs is in it.
 fn growth_max_bytes(shards: u32) -> u64 {
     let limits = Limits::derive(inputs(shards)).unwrap();
     let volatile = limits.volatile_size_max_bytes * u64::from(shards);
