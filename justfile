@@ -30,7 +30,7 @@ unit crate *filter:
     cargo test --locked -p {{crate}} {{filter}}
 
 # Stock clients against a release build.
-interop clients="stomp.py,stomp.py-ws,stompit,stompjs,stompjs-ws":
+interop clients="stomp.py,stomp.py-ws,stompit,stompjs,stompjs-ws,stomp-gem,net-stomp":
     cargo build --release --locked --bin forebay
     python3 tests/interop/run.py --clients {{clients}}
 

@@ -209,16 +209,14 @@ pub struct Limits {
     pub connections_max: u32,
     /// Largest body of one message in bytes.
     pub message_size_max_bytes: u64,
-    /// Bytes of partly received bodies over all connections of a shard. A connection reserves its
-    /// whole body (`content-length`, or `message_size_max` when the frame does not say) before it
-    /// takes the first byte that does not fit in a receive buffer, so two half-received bodies
-    /// never wait for each other; without a reservation its socket is not read.
-    pub assembly_size_max_bytes: u64,
     /// Blocks that exist at once: open, sealed, in flight and cached.
     pub blocks_max: u32,
     /// Of these, blocks kept after their write to serve deliveries.
     pub blocks_cached_max: u32,
-    /// Bytes of bodies of messages that are not durable.
+    /// Bytes of bodies of messages that are not durable. One whose body does not fit in a receive
+    /// buffer reserves all of it before more is taken (`content-length`, or the most it may be when
+    /// the frame does not say), so two half-received bodies never wait for each other; without a
+    /// reservation its socket is not read. Durable ones go to the journal piece by piece.
     pub volatile_size_max_bytes: u64,
     /// Size of one segment file in bytes.
     pub segment_size_bytes: u64,
@@ -248,7 +246,6 @@ impl Limits {
             inputs,
             connections_max,
             message_size_max_bytes: inputs.message_size_max_bytes,
-            assembly_size_max_bytes: assembly_size(connections_max, inputs.message_size_max_bytes),
             blocks_max: Self::blocks_writing() + blocks_cached_max,
             blocks_cached_max,
             volatile_size_max_bytes: inputs.volatile_size_max_bytes,
@@ -292,8 +289,8 @@ impl Limits {
                 connections * RECEIVE_BUFFER_SIZE_BYTES,
             ),
             term(
-                "bodies being received",
-                self.assembly_size_max_bytes * shards,
+                "messages, or their first pieces, that wait for memory",
+                connections * (FRAME_HEADERS_SIZE_MAX_BYTES + RECEIVE_BUFFER_SIZE_BYTES),
             ),
             term(
                 "messages that are not durable",
@@ -360,29 +357,14 @@ impl Inputs {
 
     /// Checks that each budget can hold the one thing it must.
     fn check_budgets(&self) -> Result<(), LimitsError> {
-        let budgets = [
-            (
-                "block_cache_size",
-                self.block_cache_size_bytes,
-                BLOCK_CACHE_SIZE_MIN_BYTES,
-                "the blocks on their way to the disk",
-            ),
-            (
-                "volatile_size_max",
-                self.volatile_size_max_bytes,
-                self.message_size_max_bytes,
-                "one message of message_size_max",
-            ),
-        ];
-        for (input, found, least, holds) in budgets {
-            if found < least {
-                return Err(LimitsError::TooSmallFor {
-                    input,
-                    found,
-                    least,
-                    holds,
-                });
-            }
+        let (found, least) = (self.block_cache_size_bytes, BLOCK_CACHE_SIZE_MIN_BYTES);
+        if found < least {
+            return Err(LimitsError::TooSmallFor {
+                input: "block_cache_size",
+                found,
+                least,
+                holds: "the blocks on their way to the disk",
+            });
         }
         Ok(())
     }
@@ -395,11 +377,6 @@ const fn mailbox_size() -> u64 {
     (MAILBOX_LANES * (MAILBOX_PARCELS_MAX + 3 + 2 * PARCEL_EMPTIES_MAX)) as u64
         * 2
         * PARCEL_SIZE_MAX_BYTES
-}
-
-/// Room for bodies being received: four of the largest, but no more than one per connection.
-fn assembly_size(connections_max: u32, message_size_max_bytes: u64) -> u64 {
-    u64::from(connections_max.min(4)) * message_size_max_bytes
 }
 
 /// Narrows a count that follows from a budget; more than `u32::MAX` blocks is no budget.

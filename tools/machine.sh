@@ -18,20 +18,31 @@ need_rust() {
         give_up "cargo is missing. Remedy: install Rust by https://rustup.rs and run this again"
 }
 
+# Whether this user may install packages; then `apt_get` is the command that does.
+may_apt() {
+    command -v apt-get >/dev/null || return 1
+    apt_get=(env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    [ "$(id -u)" -ne 0 ] || return 0
+    command -v sudo >/dev/null && sudo -n true 2>/dev/null || return 1
+    apt_get=(sudo -n "${apt_get[@]}")
+}
+
 # apt_install PACKAGE...: installs by apt when this user may; status 1 when not.
 apt_install() {
-    command -v apt-get >/dev/null || return 1
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        command -v sudo >/dev/null && sudo -n true 2>/dev/null || return 1
-        as_root=(sudo -n)
-    fi
-    as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    may_apt || return 1
     say "installing $*" >&2
     # The first try fails where there are no lists of packages yet, or old ones: not worth a word.
-    "${as_root[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
-    "${as_root[@]}" update >/dev/null &&
-        "${as_root[@]}" install -y --no-install-recommends "$@" >/dev/null
+    "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null 2>&1 && return 0
+    "${apt_get[@]}" update >/dev/null &&
+        "${apt_get[@]}" install -y --no-install-recommends "$@" >/dev/null
+}
+
+# apt_download PACKAGE...: brings their files into this folder, as any user; installs nothing.
+apt_download() {
+    command -v apt-get >/dev/null || return 1
+    # As with apt_install; what it warns of as root is a download without a sandbox.
+    apt-get -qq download "$@" >/dev/null 2>&1 && return 0
+    may_apt && "${apt_get[@]}" update >/dev/null && apt-get -qq download "$@" >/dev/null
 }
 
 # need COMMAND:PACKAGE...: every command is there, or is installed, or the script ends saying how.

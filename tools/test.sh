@@ -34,11 +34,12 @@ step() {
 counts() {
     awk '
         /^test result:/ { passed += $4; failed += $6; seen = 1 }
-        /^interop .*checks/ { passed += $3 - $5; failed += $5; seen = 1 }
+        /^interop .*checks/ { passed += $3 - $5; failed += $5; cannot += $7; seen = 1 }
         /^kill-[0-9]+: [0-9]+ kills under load/ { kills += $2; recovering += $6 }
         /^(plain|real) writer: [0-9]+ images opened/ { images += $3 }
         END {
             if (seen) printf "%d passed, %d failed", passed, failed
+            if (cannot) printf ", %d a client cannot express", cannot
             if (kills) printf ", %d times kill -9 under load, %d in recovery", kills, recovering
             if (images) printf ", %d power-cut images", images
         }' "$log"
@@ -74,6 +75,48 @@ install_node_clients() {
     clients+=(stompit stompjs stompjs-ws)
 }
 
+# Unpacks packages of this Debian below tests/interop/debian, by content; the system stays as it is.
+unpack_pinned() {
+    local folder=tests/interop/debian package file
+    mkdir -p "$folder/files"
+    for package in "$@"; do
+        file=$(pinned_file "$package") ||
+            { (cd "$folder/files" && apt_download "$package") && file=$(pinned_file "$package"); } ||
+            return 1
+        dpkg-deb -x "$file" "$folder"
+    done
+}
+
+# Names the file of a package that is here and is one of those in debian.sha256.
+pinned_file() {
+    local files=tests/interop/debian/files file
+    for file in "$files/$1"_*.deb; do
+        [ -e "$file" ] && grep -qxF "$(cd "$files" && sha256sum "${file##*/}")" \
+            tests/interop/debian.sha256 && printf '%s\n' "$file" && return 0
+    done
+    return 1
+}
+
+# Ruby's stomp gem; Ruby itself is the system's.
+install_ruby_client() {
+    local what="interop stomp gem, one shard and two"
+    command -v ruby >/dev/null || apt_install ruby ||
+        { skip "$what" "no Ruby; remedy: apt-get install ruby"; return; }
+    unpack_pinned ruby-stomp ||
+        { skip "$what" "apt has none of the packages in tests/interop/debian.sha256"; return; }
+    clients+=(stomp-gem)
+}
+
+# Perl's Net::Stomp and what it needs; Perl itself is the system's, whole: minimal ones have a part.
+install_perl_client() {
+    local what="interop Net::Stomp, one shard and two"
+    perl -MStorable -MTime::HiRes -e 1 2>/dev/null || apt_install perl ||
+        { skip "$what" "no Perl; remedy: apt-get install perl"; return; }
+    unpack_pinned libnet-stomp-perl libclass-accessor-perl liblog-any-perl ||
+        { skip "$what" "apt has none of the packages in tests/interop/debian.sha256"; return; }
+    clients+=(net-stomp)
+}
+
 need_rust
 need_build_tools
 need python3:python3
@@ -87,6 +130,8 @@ clients=()
 say "installing pinned clients"
 install_python_client
 install_node_clients
+install_ruby_client
+install_perl_client
 
 step "format" cargo fmt --all --check
 step "lints" cargo clippy --workspace --all-targets --locked --quiet -- -D warnings

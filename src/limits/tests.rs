@@ -20,14 +20,14 @@ fn usual_inputs_give_the_documented_memory() {
     let limits = Limits::derive(usual()).unwrap();
     assert_eq!(limits.blocks_cached_max, 256);
     assert_eq!(limits.blocks_max, 256 + 11);
-    // 2.75 + 64 + 16 + 256 + 64 + 256 + 256 + 0 MiB
-    assert_eq!(limits.memory_max_bytes(), 914 * MIB + 768 * KIB);
+    // 2.75 + 64 + 16 + 256 + 64 + 128 + 256 + 0 MiB
+    assert_eq!(limits.memory_max_bytes(), 786 * MIB + 768 * KIB);
 }
 
 #[test]
 fn each_wrong_input_is_named() {
     type Spoil = fn(&mut Inputs);
-    let wrong: [(&str, Spoil); 9] = [
+    let wrong: [(&str, Spoil); 8] = [
         ("shards", |i| i.shards = 0),
         ("shards", |i| i.shards = 257),
         ("connections_max", |i| i.connections_max = 0),
@@ -38,7 +38,6 @@ fn each_wrong_input_is_named() {
         ("block_cache_size", |i| {
             i.block_cache_size_bytes = 3 * MIB - 4096
         }),
-        ("volatile_size_max", |i| i.volatile_size_max_bytes = MIB),
     ];
     for (name, spoil) in wrong {
         let mut inputs = usual();
@@ -56,22 +55,22 @@ fn each_wrong_input_is_named() {
 #[test]
 fn a_refusal_names_a_value_that_works() {
     let inputs = Inputs {
-        volatile_size_max_bytes: MIB,
+        block_cache_size_bytes: MIB,
         ..usual()
     };
     let Err(LimitsError::TooSmallFor { least, .. }) = Limits::derive(inputs) else {
-        panic!("room of 1 MiB for messages of 64 MiB was accepted");
+        panic!("1 MiB for the blocks on their way to the disk was accepted");
     };
     assert!(
         Limits::derive(Inputs {
-            volatile_size_max_bytes: least,
+            block_cache_size_bytes: least,
             ..inputs
         })
         .is_ok()
     );
     assert!(
         Limits::derive(Inputs {
-            volatile_size_max_bytes: least - 1,
+            block_cache_size_bytes: least - 1,
             ..inputs
         })
         .is_err()
@@ -98,8 +97,6 @@ proptest! {
         if let Ok(limits) = Limits::derive(inputs) {
             let cached = u64::from(limits.blocks_cached_max) * BLOCK_SIZE_MAX_BYTES;
             prop_assert!(cached <= inputs.block_cache_size_bytes);
-            prop_assert!(limits.volatile_size_max_bytes >= limits.message_size_max_bytes);
-            prop_assert!(limits.assembly_size_max_bytes >= limits.message_size_max_bytes);
             let accepted = u64::from(limits.connections_max) * u64::from(shards);
             prop_assert!(accepted >= u64::from(connections_max));
             prop_assert!(limits.blocks_max > limits.blocks_cached_max);

@@ -286,7 +286,7 @@ const SINCE_1_1 = ["1.1", "1.2"];
 const CHECKS = [
   [versionIsNegotiated, ALL],
   [bodiesComeBackByteForByte, ALL],
-  [headersRoundTrip, library.escapes],
+  [headersRoundTrip, SINCE_1_1],
   [autoTakesMessagesOut, ALL],
   [clientModeIsCumulative, ALL],
   [individualModeSettlesOne, SINCE_1_1],
@@ -306,6 +306,11 @@ async function check() {
     for (const [work, versions] of CHECKS) {
       if (!versions.includes(version)) continue;
       const name = `${library.name} ${version} ${work.name}`;
+      const why = library.cannot[`${version} ${work.name}`];
+      if (why) {
+        console.log(`cannot ${name}: ${why}`);
+        continue;
+      }
       try {
         await work(version);
         passed += 1;

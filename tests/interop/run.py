@@ -5,7 +5,9 @@ Starts `PROGRAM serve`, runs every client's checks and the raw ones below, then 
 messages are left in all states, the broker is ended by SIGTERM or SIGKILL, started again, and the
 client looks for what must be there. `--address` tries the checks on another broker that runs
 already (STOMP_LOGIN, STOMP_PASSCODE, STOMP_VHOST) and leaves the restarts out.
-Needs only Python; the clients come from .venv and node_modules (tools/test.sh installs them).
+A check that a client cannot express is a line `cannot CLIENT VERSION CHECK: why` of it and is counted.
+Needs only Python; the clients come from .venv, node_modules and debian (tools/test.sh installs
+them).
 Exit status: 0 all passed, 1 something failed.
 """
 
@@ -23,12 +25,15 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "interop"
+DEBIAN = HERE / "debian" / "usr"
 CLIENTS = {
     "stomp.py": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py")],
     "stomp.py-ws": [str(ROOT / ".venv/bin/python"), str(HERE / "stomp_py.py"), "--websocket"],
     "stompit": ["node", str(HERE / "checks.mjs"), "stompit"],
     "stompjs": ["node", str(HERE / "checks.mjs"), "stompjs"],
     "stompjs-ws": ["node", str(HERE / "checks.mjs"), "stompjs-ws"],
+    "stomp-gem": ["ruby", "-I", str(DEBIAN / "lib/ruby/vendor_ruby"), str(HERE / "stomp_gem.rb")],
+    "net-stomp": ["perl", "-I", str(DEBIAN / "share/perl5"), str(HERE / "net_stomp.pl")],
 }
 # Small segments: restarts cross rotations. Short heart-beats: several intervals fit in a check.
 CONFIG = '[journal]\nsegment_size = "4MiB"\n[stomp]\nheart_beat_ms = [500, 500]\n'
@@ -197,33 +202,34 @@ def raw_checks(address):
             print(f"FAIL raw {name}: {type(why).__name__}: {why}", flush=True)
         else:
             print(f"ok   raw {name}", flush=True)
-    return len(checks), failed
+    return len(checks), failed, 0
 
 
 # ---- clients -------------------------------------------------------------------------------------
 
 
 def run_client(name, address, *arguments):
-    """Runs a client to its end, its lines passed on; gives (checks, failures)."""
+    """Runs a client to its end, its lines passed on; gives (checks, failures, inexpressible)."""
     command = [*CLIENTS[name], address, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=CLIENT_S, check=False)
     except subprocess.TimeoutExpired as late:
         print((late.stdout or b"").decode(errors="replace"), end="")
         print(f"FAIL {name} {arguments[0]}: not done after {CLIENT_S} s")
-        return 1, 1
+        return 1, 1, 0
     lines = done.stdout.decode(errors="replace").splitlines()
     for line in lines:
         if not line.startswith("passed "):
             print(line, flush=True)
     passed = sum(line.startswith("ok ") for line in lines)
     failed = sum(line.startswith("FAIL ") for line in lines)
+    cannot = sum(line.startswith("cannot ") for line in lines)
     if arguments[0] == "resume":
         passed = sum(line.startswith("passed 1 ") for line in lines)
     if done.returncode != 0 and failed == 0 or passed + failed == 0:
         print(f"FAIL {name} {arguments[0]}: exit {done.returncode}\n{done.stderr.decode()[-2000:]}")
         failed += 1
-    return passed + failed, failed
+    return passed + failed, failed, cannot
 
 
 def restart(name, broker, how):
@@ -242,11 +248,11 @@ def restart(name, broker, how):
     holder.wait(timeout=90)
     if why:
         print(f"FAIL {name} restart by {how.name}: {why}")
-        return 1, 1
-    checks, failed = run_client(name, broker.address, "resume", run)
-    if not failed:
+        return 1, 1, 0
+    counts = run_client(name, broker.address, "resume", run)
+    if not counts[1]:
         print(f"ok   {name} restart by {how.name}", flush=True)
-    return checks, failed
+    return counts
 
 
 def main():
@@ -267,14 +273,15 @@ def main():
         totals[name] = run_client(name, address, "check")
         if broker:
             for how in (signal.SIGTERM, signal.SIGKILL):
-                checks, failed = restart(name, broker, how)
-                totals[name] = (totals[name][0] + checks, totals[name][1] + failed)
+                counts = restart(name, broker, how)
+                totals[name] = tuple(map(sum, zip(totals[name], counts)))
     if broker and (why := broker.end(signal.SIGTERM)):
         print(f"FAIL at the end: {why}")
-        totals["stop"] = (1, 1)
-    for name, (checks, failed) in totals.items():
-        print(f"interop {name}: {checks} checks, {failed} failed")
-    is_failed = any(failed for _, failed in totals.values())
+        totals["stop"] = (1, 1, 0)
+    for name, (checks, failed, cannot) in totals.items():
+        also = f", {cannot} it cannot express" if cannot else ""
+        print(f"interop {name}: {checks} checks, {failed} failed{also}")
+    is_failed = any(failed for _, failed, _ in totals.values())
     if is_failed and broker:
         # The next run empties the folder.
         print(f"the broker's log:\n{(WORK / 'broker.log').read_text(errors='replace')}")

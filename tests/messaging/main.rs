@@ -16,6 +16,7 @@ mod row_14_browse;
 mod row_15_replay;
 mod row_16_ring_and_last_value_queues;
 mod row_19_duplicate_detection;
+mod row_20_large_messages;
 mod row_21_temporary_queues;
 mod row_22_consumer_credit;
 
@@ -78,6 +79,7 @@ fn send(client: &mut Client, destination: &str, headers: &[(&str, &str)], body: 
     let headers = [&own[..], headers].concat();
     client.send("SEND", &headers, body.as_bytes()).unwrap();
     let answer = next(client);
+    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
     assert_eq!(answer.header("receipt-id"), Some("sent"), "{answer:?}");
 }
 
@@ -110,5 +112,6 @@ fn ask(client: &mut Client, command: &str, headers: &[(&str, &str)]) {
     let headers = [headers, &[("receipt", command)]].concat();
     client.send(command, &headers, b"").unwrap();
     let answer = next(client);
+    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
     assert_eq!(answer.header("receipt-id"), Some(command), "{answer:?}");
 }

@@ -50,8 +50,8 @@ const MISTAKES: [(&str, &str, &[&str]); 9] = [
     ("syntax", "[node\nshards = 1\n", &["toml:1", "not TOML"]),
     (
         "relation",
-        "[limits]\nvolatile_size_max = \"1MiB\"\n",
-        &["toml:2:", "volatile_size_max", "message_size_max"],
+        "[node]\nshards = 2\n[runtime]\npin = [0]\n",
+        &["toml:4:", "runtime.pin", "1 CPUs for 2 shards"],
     ),
     (
         "user",

@@ -298,8 +298,9 @@ pub const KEYS: &[Key] = &[
             slot: |c| &mut c.limits.volatile_size_max,
         },
         default: Some("\"256MiB\""),
-        effect: "Memory of each shard for bodies of messages that are not persistent. At least \
-                 `limits.message_size_max`. When it is full their producers wait.",
+        effect: "Memory of each shard for bodies of messages that are not persistent. When it is \
+                 full their producers wait; one that is larger is refused. One without a length \
+                 waits for room for `limits.message_size_max`, or for all of this if it is less.",
     },
     Key {
         path: "stomp.persistent_default",

@@ -34,18 +34,9 @@ fn every_key_has_its_own_field_and_a_default_within_range() {
             Kind::Placement { .. } => "[7]".into(),
             Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => continue,
         };
-        // A larger message needs more room for volatile ones.
-        let room = if key.name() == "message_size_max" {
-            "volatile_size_max = \"2GiB\"\n"
-        } else {
-            ""
-        };
-        let text = format!("[{}]\n{room}{} = {line}\n", key.section(), key.name());
+        let text = format!("[{}]\n{} = {line}\n", key.section(), key.name());
         let loaded = load(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
-        for other in KEYS
-            .iter()
-            .filter(|other| room.is_empty() || other.name() != "volatile_size_max")
-        {
+        for other in KEYS {
             let same = other.show(&loaded.config) == other.show(&usual);
             assert_eq!(same, other.path != key.path, "{} after {text}", other.path);
         }
@@ -179,11 +170,6 @@ fn a_wrong_value_names_line_range_and_remedy() {
 
 #[test]
 fn values_that_do_not_go_together_are_refused() {
-    let said = refusal("[limits]\nmessage_size_max = \"512MiB\"\n");
-    assert!(
-        said.contains("limits.volatile_size_max") && said.contains("\"512MiB\""),
-        "{said}"
-    );
     let said = refusal("[node]\nshards = 2\n[runtime]\npin = [0]\n");
     assert!(said.contains("1 CPUs for 2 shards"), "{said}");
 }

@@ -331,8 +331,9 @@ impl Host {
             return Ok(UploadTo::Journal { upload: 0 });
         }
         let max = self.bodies.max_bytes();
-        // Unknown is as much as it may become; the front end stops it there.
-        let body_size = send.body_total.unwrap_or(self.message_size_max);
+        // Unknown is as much as it may become: the front end stops it there, or memory does.
+        let largest = self.message_size_max.min(max);
+        let body_size = send.body_total.unwrap_or(largest);
         if body_size > max {
             return Err(Refusal::VolatileTooLarge { max });
         }
@@ -378,6 +379,7 @@ impl Host {
         is_last: bool,
         now: Now,
     ) -> Taken {
+        self.refuse_outgrown(link, bytes.len() as u64);
         if !is_last {
             self.upload_bytes(link, bytes);
             return Taken::Yes;
@@ -386,6 +388,32 @@ impl Host {
             return Taken::Yes;
         };
         self.finish_upload(link, upload, bytes, now)
+    }
+
+    /// Refuses a message of unknown length when it proves larger than the memory for it.
+    fn refuse_outgrown(&mut self, link: ConnectionId, more: u64) {
+        let max = self.bodies.max_bytes();
+        let links = self.links.get_mut(&link);
+        let Some(upload) = links.and_then(|link| link.upload.as_mut()) else {
+            return;
+        };
+        let UploadTo::Memory {
+            needed,
+            is_reserved,
+            ..
+        } = upload.to
+        else {
+            return;
+        };
+        if upload.body_size + more <= max {
+            return;
+        }
+        upload.to = UploadTo::Nowhere;
+        let receipt = upload.receipt.take();
+        if is_reserved {
+            self.bodies.release(needed);
+        }
+        self.refuse(link, Refusal::VolatileTooLarge { max }, receipt);
     }
 
     fn finish_upload(
