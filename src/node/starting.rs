@@ -224,5 +224,6 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         prefetch_default: config.stomp.prefetch_default,
         subscriptions_max: limits::CONNECTION_SUBSCRIPTIONS_MAX as usize,
         server: concat!("forebay/", env!("CARGO_PKG_VERSION")).to_owned(),
+        policies: config.policies(),
     }
 }

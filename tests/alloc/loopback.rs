@@ -56,6 +56,7 @@ impl Loopback {
                 prefetch_default: 1000,
                 subscriptions_max: 16,
                 server: "loopback/1".to_owned(),
+                policies: Policies::default(),
             },
             node: "loopback".to_owned(),
             oldest_segment,

@@ -124,7 +124,7 @@ impl Host {
                 Taken::YesButWait
             }
             Err(refusal) => {
-                self.refuse(link, refusal, receipt);
+                self.refuse_about(link, incoming.address, refusal, receipt);
                 Taken::Yes
             }
         }
@@ -271,7 +271,8 @@ impl Host {
         let to = match self.upload_target(send) {
             Ok(to) => to,
             Err(refusal) => {
-                self.refuse(link, refusal, send.receipt.map(Text::new));
+                let receipt = send.receipt.map(Text::new);
+                self.refuse_about(link, send.address, refusal, receipt);
                 UploadTo::Nowhere
             }
         };
