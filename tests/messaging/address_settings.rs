@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::broker::process::wait_until;
-use crate::broker::stomp::Client;
+use crate::broker::stomp::{Client, Frame};
 use crate::{
     PATIENCE, ask, browse, connect, next, next_message, send, subscribe, text, with_shards,
 };
@@ -311,6 +311,81 @@ fn what_the_last_consumer_leaves_goes_where_the_address_says_so() {
         let mut producer = connect(running.address());
         send(&mut producer, QUEUE, &[], "2");
         assert_eq!(text(&next_message(&mut consumer)), "2");
+        assert!(running.stop().success());
+    });
+}
+
+/// A SEND whose body comes in two halves.
+struct Halves {
+    client: Client,
+    rest: Vec<u8>,
+}
+
+impl Halves {
+    fn begin(address: SocketAddr, destination: &str) -> Self {
+        let mut client = connect(address);
+        let headers = [
+            ("destination", destination),
+            ("persistent", "true"),
+            ("receipt", "halves"),
+        ];
+        let mut bytes = Vec::new();
+        Frame::new("SEND", &headers, &[b'x'; 600_000]).encode(&mut bytes);
+        let rest = bytes.split_off(400_000);
+        client.send_bytes(&bytes).unwrap();
+        Self { client, rest }
+    }
+
+    /// It is taken, wherever it leads.
+    fn end(mut self) {
+        self.client.send_bytes(&self.rest).unwrap();
+        let answer = next(&mut self.client);
+        assert_eq!(answer.header("receipt-id"), Some("halves"), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_message_in_pieces_outlives_the_queue_it_was_for_by_nothing() {
+    with_shards("address-pieces", |setup| {
+        setup.config += "[[address]]\nmatch = \"live\"\ndefault_purge_on_no_consumers = true\n";
+        let running = setup.start();
+        let address = running.address();
+        let mut other = connect(address);
+        for _ in 0..5 {
+            // Whoever was there for it goes while it comes: from a queue that is purged then, and
+            // from a topic that somebody else still listens to.
+            let mut reader = connect(address);
+            ask(
+                &mut reader,
+                "SUBSCRIBE",
+                &[("id", "q"), ("destination", "/queue/live")],
+            );
+            let name = ("activemq.subscriptionName", "s");
+            let mut durable = Client::open(address).unwrap();
+            let headers = [("accept-version", "1.2"), ("host", "/"), ("client-id", "c")];
+            durable.send("CONNECT", &headers, b"").unwrap();
+            assert_eq!(next(&mut durable).command, "CONNECTED");
+            let topic = ("destination", "/topic/live");
+            ask(&mut durable, "SUBSCRIBE", &[("id", "t"), topic, name]);
+            let mut listener = connect(address);
+            ask(&mut listener, "SUBSCRIBE", &[("id", "t"), topic]);
+            let queue = Halves::begin(address, "/queue/live");
+            let topic = Halves::begin(address, "/topic/live");
+            // By then the first halves are there.
+            send(&mut other, "/queue/other", &[], "after them");
+            send(&mut other, "/queue/other", &[], "after them");
+            ask(&mut reader, "UNSUBSCRIBE", &[("id", "q")]);
+            ask(&mut durable, "UNSUBSCRIBE", &[("id", "t"), name]);
+            queue.end();
+            topic.end();
+        }
+        running.kill();
+        let running = setup.start();
+        let nothing: [&str; 0] = [];
+        assert_eq!(
+            browse(&mut connect(running.address()), "/queue/live", "b"),
+            nothing
+        );
         assert!(running.stop().success());
     });
 }

@@ -133,15 +133,16 @@ impl Host {
     /// Routes and stores a whole message. Who sends durable ones needs no memory.
     fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Enqueued, Refusal> {
         let nothing = Enqueued::Upto(Lsn::ZERO);
+        let upload = incoming.fields.upload;
         let Some(destination) =
             self.destination(incoming.routing, incoming.address, incoming.is_temporary)?
         else {
-            self.drop_upload(incoming.fields.upload);
+            self.drop_upload(upload);
             return Ok(nothing);
         };
         let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
         if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
-            self.drop_upload(incoming.fields.upload);
+            self.drop_upload(upload);
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
@@ -149,8 +150,10 @@ impl Host {
             .decide_enqueue(destination, incoming.is_persistent, &mut self.routed)
             .map_err(Refusal::Queue)?;
         let queue_count = self.routed.queue_count();
-        if queue_count == 0 {
-            self.drop_upload(incoming.fields.upload);
+        // A message whose pieces are in the journal goes with the last queue that wanted it there.
+        let has_lost_queue = upload != 0 && !self.routed.is_journaled();
+        if queue_count == 0 || has_lost_queue {
+            self.drop_upload(upload);
             return Ok(nothing);
         }
         let place = if self.routed.is_journaled() {
@@ -330,6 +333,9 @@ impl Host {
             .map_err(Refusal::Queue)?;
         if self.routed.is_journaled() {
             return Ok(UploadTo::Journal { upload: 0 });
+        }
+        if self.routed.queue_count() == 0 {
+            return Ok(UploadTo::Nowhere);
         }
         let max = self.bodies.max_bytes();
         // Unknown is as much as it may become; the front end stops it there.
