@@ -25,7 +25,20 @@ impl Machine {
     ///
     /// Errors: `QueuesFull`; `NameTooLong`; `UnknownAddress`.
     pub fn decide_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
-        self.decide_anycast(address, true, out)
+        let found = self.anycast(address);
+        if found.is_none() && !self.policies.of(address).auto_create {
+            out.clear();
+            return Err(Refused::UnknownAddress);
+        }
+        self.decide_anycast(found, address, true, out)
+    }
+
+    /// Opens the queue of an anycast address that the settings name: it is made if it is not
+    /// there, whatever they say about queues that clients name.
+    ///
+    /// Errors: `QueuesFull`; `NameTooLong`.
+    pub fn decide_own_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
+        self.decide_anycast(self.anycast(address), address, true, out)
     }
 
     /// Opens the queue of an anycast address as [`Self::decide_queue`] does, but one that is not
@@ -37,26 +50,29 @@ impl Machine {
         address: &[u8],
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
-        self.decide_anycast(address, false, out)
+        // Who asks for one does not name a queue that should be there.
+        self.decide_anycast(self.anycast(address), address, false, out)
+    }
+
+    /// The queue of an anycast address, if it is there.
+    fn anycast(&self, address: &[u8]) -> Option<QueueId> {
+        let found = self.resolve(Routing::Anycast, address)?;
+        let destination = self.destinations.get(found)?;
+        let (durable, volatile) = (&destination.durable, &destination.volatile);
+        let queue = durable.first().or_else(|| volatile.first())?;
+        Some(QueueId(queue.get()))
     }
 
     fn decide_anycast(
         &self,
+        found: Option<QueueId>,
         address: &[u8],
         is_journaled: bool,
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
         out.clear();
-        let found = self.resolve(Routing::Anycast, address);
-        let destination = found.and_then(|id| self.destinations.get(id));
-        if let Some(queue) =
-            destination.and_then(|d| d.durable.first().or_else(|| d.volatile.first()))
-        {
-            return Ok(QueueId(queue.get()));
-        }
-        // Who asks for a temporary queue does not name one that should be there.
-        if is_journaled && !self.policies.of(address).auto_create {
-            return Err(Refused::UnknownAddress);
+        if let Some(queue) = found {
+            return Ok(queue);
         }
         self.decide_define(Routing::Anycast, address, is_journaled, out)
     }

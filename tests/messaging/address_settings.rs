@@ -389,3 +389,29 @@ fn a_message_in_pieces_outlives_the_queue_it_was_for_by_nothing() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn dead_letters_reach_their_address_whoever_may_make_queues() {
+    const QUEUE: &str = "/queue/made.before";
+    with_shards("address-dead", |setup| {
+        let running = setup.start();
+        send(&mut connect(running.address()), QUEUE, &[], "poison");
+        running.kill();
+        setup.config += "[[address]]\nmatch = \"#\"\nauto_create_queues = false\n";
+        let running = setup.start();
+        let address = running.address();
+        assert!(!is_there(address, "/queue/DLQ"), "nobody needed it yet");
+        let mut consumer = connect(address);
+        subscribe(&mut consumer, QUEUE, &[("ack", "client-individual")]);
+        for _ in 0..10 {
+            let message = next_message(&mut consumer);
+            let id = message.header("ack").unwrap();
+            ask(&mut consumer, "NACK", &[("id", id)]);
+        }
+        wait_until(PATIENCE, "the dead letter is there", || {
+            is_there(address, "/queue/DLQ")
+        });
+        assert_eq!(browse(&mut consumer, "/queue/DLQ", "b"), ["poison"]);
+        assert!(running.stop().success());
+    });
+}

@@ -34,7 +34,32 @@ struct Incoming<'a> {
     body: &'a [u8],
 }
 
+/// Who makes a queue that is not there.
+#[derive(Clone, Copy, Debug)]
+enum Maker {
+    /// It is temporary: whoever could has not.
+    Nobody,
+    /// The client, if it may.
+    Client,
+    /// The broker: it sends a message on to an address of its settings.
+    Broker,
+}
+
+impl Maker {
+    const fn of(is_temporary: bool, is_forwarded: bool) -> Self {
+        match (is_temporary, is_forwarded) {
+            (true, _) => Self::Nobody,
+            (false, true) => Self::Broker,
+            (false, false) => Self::Client,
+        }
+    }
+}
+
 impl<'a> Incoming<'a> {
+    const fn maker(&self) -> Maker {
+        Maker::of(self.is_temporary, self.is_forwarded)
+    }
+
     fn annotations(&self, now_unix_ms: u64) -> Annotations<'a> {
         let extras = &self.extras;
         // A time that is over is no time to wait for.
@@ -135,7 +160,7 @@ impl Host {
         let nothing = Enqueued::Upto(Lsn::ZERO);
         let upload = incoming.fields.upload;
         let Some(destination) =
-            self.destination(incoming.routing, incoming.address, incoming.is_temporary)?
+            self.destination(incoming.routing, incoming.address, incoming.maker())?
         else {
             self.drop_upload(upload);
             return Ok(nothing);
@@ -237,17 +262,18 @@ impl Host {
         &mut self,
         routing: Routing,
         address: &[u8],
-        is_temporary: bool,
+        maker: Maker,
     ) -> Result<Option<DestinationId>, Refusal> {
         if let Some(destination) = self.machine.resolve(routing, address) {
             return Ok(Some(destination));
         }
-        if routing == Routing::Multicast || is_temporary {
-            return Ok(None);
-        }
-        self.machine
-            .decide_queue(address, &mut self.decision)
-            .map_err(Refusal::Queue)?;
+        let decision = &mut self.decision;
+        let decided = match (routing, maker) {
+            (Routing::Multicast, _) | (_, Maker::Nobody) => return Ok(None),
+            (Routing::Anycast, Maker::Client) => self.machine.decide_queue(address, decision),
+            (Routing::Anycast, Maker::Broker) => self.machine.decide_own_queue(address, decision),
+        };
+        decided.map_err(Refusal::Queue)?;
         match self.commit_decision() {
             Ok(_) => Ok(self.machine.resolve(routing, address)),
             Err(AppendError::Failed(failure)) => {
@@ -324,7 +350,11 @@ impl Host {
     }
 
     fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
-        let Some(destination) = self.destination(send.routing, send.address, send.is_temporary)?
+        let Some(destination) = self.destination(
+            send.routing,
+            send.address,
+            Maker::of(send.is_temporary, send.is_forwarded),
+        )?
         else {
             return Ok(UploadTo::Nowhere);
         };
