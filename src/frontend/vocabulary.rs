@@ -268,6 +268,8 @@ pub enum Reply<B> {
     Refused {
         /// Why.
         refusal: Refusal,
+        /// The address that the command named, if that is what was refused.
+        about: Option<B>,
         /// The command's receipt.
         receipt: Option<B>,
     },
@@ -473,8 +475,13 @@ impl<B> Reply<B> {
                 shard,
                 subscription,
             },
-            Self::Refused { refusal, receipt } => Reply::Refused {
+            Self::Refused {
                 refusal,
+                about,
+                receipt,
+            } => Reply::Refused {
+                refusal,
+                about: about.map(&mut *hold),
                 receipt: receipt.map(hold),
             },
             Self::Answered { existed } => Reply::Answered { existed },

@@ -230,5 +230,6 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         } else {
             stomp::Pages::All
         },
+        policies: config.policies(),
     }
 }

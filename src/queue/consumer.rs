@@ -214,13 +214,18 @@ impl Consumers {
         self.count
     }
 
-    pub(super) fn insert(&mut self, attachment: &Attachment, credit: u32) -> ConsumerId {
+    pub(super) fn insert(
+        &mut self,
+        attachment: &Attachment,
+        rank: Rank,
+        credit: u32,
+    ) -> ConsumerId {
         let consumer = Consumer {
             queue: attachment.queue,
             link: attachment.link,
             tag: attachment.tag,
             settlement: attachment.settlement,
-            rank: attachment.rank,
+            rank,
             credit,
             unsettled: 0,
             credit_bytes: attachment.credit_bytes.unwrap_or(u64::MAX),

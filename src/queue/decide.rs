@@ -2,6 +2,7 @@
 
 use forebay_journal::format::{Departure, Outcome, QueueFlags, Record, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
+use zerocopy::little_endian::U64;
 
 use super::aside::Why;
 use super::consumer::{ConsumerId, Outstanding, Selection};
@@ -10,6 +11,7 @@ use super::delivered::Holder;
 use super::destination::DestinationId;
 use super::entry::Entry;
 use super::fate::Return;
+use super::lifetime::Lifetime;
 use super::machine::{Machine, NOWHERE};
 use super::state::QueueState;
 
@@ -21,9 +23,22 @@ const REDEFINED_MAX: usize = 256;
 impl Machine {
     /// Opens the queue of an anycast address; decides to define it, durable, if it is not there.
     ///
-    /// Errors: `QueuesFull`; `NameTooLong`.
+    /// Errors: `QueuesFull`; `NameTooLong`; `UnknownAddress`.
     pub fn decide_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
-        self.decide_anycast(address, true, out)
+        let found = self.anycast(address);
+        if found.is_none() && !self.policies.of(address).auto_create {
+            out.clear();
+            return Err(Refused::UnknownAddress);
+        }
+        self.decide_anycast(found, address, true, out)
+    }
+
+    /// Opens the queue of an anycast address that the settings name: it is made if it is not
+    /// there, whatever they say about queues that clients name.
+    ///
+    /// Errors: `QueuesFull`; `NameTooLong`.
+    pub fn decide_own_queue(&self, address: &[u8], out: &mut Decision) -> Result<QueueId, Refused> {
+        self.decide_anycast(self.anycast(address), address, true, out)
     }
 
     /// Opens the queue of an anycast address as [`Self::decide_queue`] does, but one that is not
@@ -35,22 +50,29 @@ impl Machine {
         address: &[u8],
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
-        self.decide_anycast(address, false, out)
+        // Who asks for one does not name a queue that should be there.
+        self.decide_anycast(self.anycast(address), address, false, out)
+    }
+
+    /// The queue of an anycast address, if it is there.
+    fn anycast(&self, address: &[u8]) -> Option<QueueId> {
+        let found = self.resolve(Routing::Anycast, address)?;
+        let destination = self.destinations.get(found)?;
+        let (durable, volatile) = (&destination.durable, &destination.volatile);
+        let queue = durable.first().or_else(|| volatile.first())?;
+        Some(QueueId(queue.get()))
     }
 
     fn decide_anycast(
         &self,
+        found: Option<QueueId>,
         address: &[u8],
         is_journaled: bool,
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
         out.clear();
-        let found = self.resolve(Routing::Anycast, address);
-        let destination = found.and_then(|id| self.destinations.get(id));
-        if let Some(queue) =
-            destination.and_then(|d| d.durable.first().or_else(|| d.volatile.first()))
-        {
-            return Ok(QueueId(queue.get()));
+        if let Some(queue) = found {
+            return Ok(queue);
         }
         self.decide_define(Routing::Anycast, address, is_journaled, out)
     }
@@ -172,7 +194,7 @@ impl Machine {
 
     /// Routes a message and gives it its name.
     ///
-    /// Cost: O(queues that take it), no hashing.
+    /// Cost: O(queues that take it), no hashing unless the policy purges.
     /// Errors: `UnknownDestination`: the address has no queue any more, or the id is another
     /// machine's.
     pub fn decide_enqueue(
@@ -187,11 +209,14 @@ impl Machine {
             .ok_or(Refused::UnknownDestination)?;
         let (durable, volatile) = (&destination.durable, &destination.volatile);
         out.queues.clear();
+        out.lifetime = Lifetime::from(&*destination.policy);
+        let is_purged = destination.policy.purge_on_no_consumers;
         match destination.routing {
             Routing::Anycast => {
-                out.durable_count = durable.len().min(1);
-                out.queues
-                    .extend(durable.first().or_else(|| volatile.first()));
+                let queue = durable.first().or_else(|| volatile.first());
+                let is_taken = |queue: &&U64| !is_purged || self.is_attended(queue.get());
+                out.queues.extend(queue.filter(is_taken));
+                out.durable_count = durable.len().min(out.queues.len());
             }
             Routing::Multicast => {
                 out.durable_count = durable.len();
@@ -354,7 +379,8 @@ impl Machine {
     }
 
     /// Gives back all that a consumer holds, and deletes its queue if that was a plain
-    /// subscription; [`Self::detach`] follows.
+    /// subscription; [`Self::detach`] follows. What the last one leaves behind in a queue that is
+    /// purged goes.
     ///
     /// Errors: `UnknownConsumer`.
     pub fn decide_detach(
@@ -372,10 +398,36 @@ impl Machine {
             .ok_or(Refused::UnknownQueue)?;
         if !queue.is_durable() && queue.consumers.len() == 1 {
             out.delete(queue.id, false);
+        } else if queue.is_purged_without(1) {
+            self.decide_purge(queue, out);
         } else {
             self.add_returned(queue, consumer.outstanding(), given_back, now_unix_ms, out);
         }
         Ok(())
+    }
+
+    /// Empties a queue, whatever it holds, by two records: another one takes its place.
+    #[cold]
+    fn decide_purge(&self, queue: &QueueState, out: &mut Decision) {
+        let Some(defined) = &queue.defined else {
+            return;
+        };
+        let destination = self.destinations.at(defined.destination);
+        let definition = Definition {
+            queue: QueueId(self.next_queue),
+            routing: destination.routing,
+            flags: defined.flags,
+            is_journaled: queue.is_durable(),
+        };
+        // In this order the address never loses its last queue, and with it what it remembers.
+        out.define(definition, &destination.address, &defined.name);
+        out.delete(queue.id, queue.is_durable());
+    }
+
+    /// Whether somebody is attached to the queue.
+    fn is_attended(&self, queue: u64) -> bool {
+        let queue = self.queues.get(QueueId(queue));
+        queue.is_some_and(|queue| !queue.consumers.is_empty() || queue.is_followed)
     }
 
     /// The queue of a consumer and what is meant of the consumer's deliveries.

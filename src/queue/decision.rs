@@ -12,6 +12,7 @@ use zerocopy::little_endian::U64;
 use super::consumer::{ConsumerId, Settlement};
 use super::destination::Destination;
 use super::entry::Place;
+use super::lifetime::Lifetime;
 
 /// One thing that was decided, ready for [`super::Machine::evolve`].
 ///
@@ -116,6 +117,8 @@ pub enum Refused {
     },
     /// Somebody is attached to the durable subscription.
     SubscriptionInUse,
+    /// The address has no queue, and its policy makes none.
+    UnknownAddress,
     /// The consumer is not, or no more, attached.
     UnknownConsumer,
     /// The delivery never was, or is settled.
@@ -140,6 +143,10 @@ impl fmt::Display for Refused {
                     "somebody is attached to the durable subscription of that name"
                 )
             }
+            Self::UnknownAddress => write!(
+                f,
+                "there is no such queue, and none is made when somebody names it (auto_create_queues)"
+            ),
             Self::UnknownConsumer => write!(f, "no such consumer"),
             Self::UnknownDelivery => write!(f, "no such delivery waits for its settlement"),
             Self::UnknownDestination => write!(f, "no queue is bound to the address"),
@@ -367,6 +374,7 @@ pub struct Routed {
     pub(super) queues: Vec<U64>,
     pub(super) durable_count: usize,
     pub(super) is_journaled: bool,
+    pub(super) lifetime: Lifetime,
 }
 
 impl Routed {
@@ -392,7 +400,9 @@ impl Routed {
 
     /// The fact that the message is in its queues.
     ///
-    /// Shape: `fields.message` is overwritten, the rest of the message is the caller's.
+    /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
+    /// sender asked for, by what the policy makes of it at the time that the message came,
+    /// `fields.timestamp_unix_ms`. The rest of the message is the caller's.
     pub fn fact<'a>(
         &'a self,
         fields: MessageFields,
@@ -406,10 +416,14 @@ impl Routed {
             self.queues.len()
         };
         let (named, volatile) = self.queues.split_at(split);
+        let expires_unix_ms = self
+            .lifetime
+            .expires_unix_ms(fields.expires_unix_ms, fields.timestamp_unix_ms);
         Fact {
             record: Record::Message {
                 fields: MessageFields {
                     message: self.message,
+                    expires_unix_ms,
                     ..fields
                 },
                 annotations,

@@ -253,13 +253,15 @@ impl Machine {
             flags: name.flags,
             segment,
         });
+        self.idle.note(queue);
     }
 
     #[cold]
     fn delete(&mut self, id: QueueId, effects: &mut Vec<Effect>) {
-        let Some(queue) = self.queues.remove(id) else {
+        let Some(mut queue) = self.queues.remove(id) else {
             return;
         };
+        self.idle.end(&mut queue);
         for index in &queue.consumers {
             let consumer_id = self.consumers.id_of(*index);
             let consumer = self.consumers.remove(*index);
@@ -418,6 +420,7 @@ impl Machine {
             let why = Why::Delayed { ready_unix_ms };
             self.waits.insert(queue.id, &mut queue.aside, entry, why);
         }
+        self.idle.end(queue);
     }
 
     /// Panics: if the fragment is not in the journal (our own mistake).
@@ -489,6 +492,7 @@ impl Machine {
             self.bodies.leave(entry, effects);
         }
         queue.touch(dirty);
+        self.idle.note(queue);
     }
 
     /// Delivered, or waiting for their time, the messages are ready again, or wait for this time.

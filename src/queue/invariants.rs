@@ -8,6 +8,7 @@ use forebay_journal::{QueueId, SegmentId};
 use super::aside::Why;
 use super::delivered::Holder;
 use super::entry::Entry;
+use super::idle::Use;
 use super::machine::Machine;
 use super::segments::SegmentUse;
 use super::state::QueueState;
@@ -26,6 +27,7 @@ impl Machine {
         self.check_messages();
         self.check_expiring();
         self.check_waits();
+        self.check_idle();
         let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
         for queue in self.queues.iter() {
             let is_listed = listed.contains(&queue.id);
@@ -35,6 +37,29 @@ impl Machine {
                 queue.id.0
             );
         }
+    }
+
+    fn check_idle(&self) {
+        let noted: BTreeSet<u64> = self.idle.noted().iter().copied().collect();
+        assert_eq!(noted.len(), self.idle.noted().len(), "a queue noted twice");
+        let due: BTreeMap<u64, u64> = self.idle.due().map(|(due_us, id)| (id, due_us)).collect();
+        for queue in self.queues.iter() {
+            let id = queue.id.0;
+            let known = (noted.contains(&id), due.get(&id).copied());
+            let expected = match queue.idle {
+                Use::Open => (false, None),
+                Use::Noted => (true, None),
+                Use::Until(due_us) => (false, Some(due_us)),
+            };
+            assert_eq!(known, expected, "queue {id} and the unused ones");
+            let may_go = queue.is_unused() && queue.made_itself() && queue.policy.auto_delete;
+            assert!(!may_go || queue.idle != Use::Open, "queue {id} is unused");
+            assert!(may_go || known.1.is_none(), "queue {id} is to go");
+        }
+        let gone = due
+            .keys()
+            .find(|id| self.queues.get(QueueId(**id)).is_none());
+        assert_eq!(gone, None, "a queue that is gone is to go");
     }
 
     fn check_lists(&self, queue: &QueueState) {

@@ -7,12 +7,13 @@ use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::aside::{Departing, Waits, Why};
 use super::bodies::{Bodies, FragmentPlace};
-use super::consumer::{Attachment, ConsumerId, Consumers, Credit};
+use super::consumer::{Attachment, ConsumerId, Consumers, Credit, Rank};
 use super::decision::Refused;
 use super::destination::{DestinationId, Destinations};
 use super::duplicates::Unplaced;
 use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
+use super::idle::Idle;
 use super::policy::{Policies, Policy};
 use super::segments::SegmentUse;
 use super::state::Queues;
@@ -113,6 +114,7 @@ pub struct Machine {
     pub(super) waits: Waits,
     pub(super) unplaced: Unplaced,
     pub(super) surplus: Surplus,
+    pub(super) idle: Idle,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -139,6 +141,7 @@ impl Machine {
             waits: Waits::default(),
             unplaced: Unplaced::default(),
             surplus: Surplus::default(),
+            idle: Idle::default(),
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,
@@ -161,7 +164,12 @@ impl Machine {
             Credit::Unlimited => self.limits.unsettled_max,
             Credit::Messages(count) => count.min(self.limits.unsettled_max),
         };
-        let id = self.consumers.insert(attachment, credit);
+        let rank = Rank {
+            is_exclusive: attachment.rank.is_exclusive || queue.policy.is_exclusive,
+            ..attachment.rank
+        };
+        let id = self.consumers.insert(attachment, rank, credit);
+        self.idle.end(queue);
         queue.join(id.index, &mut self.consumers);
         queue.touch(dirty);
         Ok(id)
@@ -179,6 +187,7 @@ impl Machine {
         if let Some((queue, dirty)) = self.queues.open(consumer.queue) {
             queue.part(id.index, &mut self.consumers);
             queue.touch(dirty);
+            self.idle.note(queue);
         }
         self.consumers.remove(id.index);
     }
@@ -413,8 +422,14 @@ impl Machine {
 
     /// Whether to tell of each message that gets ready in a queue: [`super::Effect::Arrived`].
     pub fn set_followed(&mut self, queue: QueueId, is_followed: bool) {
-        if let Some(queue) = self.queues.get_mut(queue) {
-            queue.is_followed = is_followed;
+        let Some(queue) = self.queues.get_mut(queue) else {
+            return;
+        };
+        queue.is_followed = is_followed;
+        if is_followed {
+            self.idle.end(queue);
+        } else {
+            self.idle.note(queue);
         }
     }
 

@@ -12,6 +12,7 @@ use super::consumer::Consumers;
 use super::decision::Effect;
 use super::delivered::Delivered;
 use super::entry::Entry;
+use super::idle::Use;
 use super::last_value::LastValues;
 use super::policy::Policy;
 use super::ready::Ready;
@@ -53,6 +54,8 @@ pub(super) struct QueueState {
     pub(super) is_followed: bool,
     /// Whether it is in the machine's list of queues to dispatch.
     pub(super) is_dirty: bool,
+    /// Whether it is among those that nobody uses.
+    pub(super) idle: Use,
 }
 
 impl QueueState {
@@ -71,6 +74,7 @@ impl QueueState {
             willing: VecDeque::new(),
             is_followed: false,
             is_dirty: false,
+            idle: Use::Open,
         }
     }
 
@@ -111,6 +115,26 @@ impl QueueState {
         self.defined
             .as_ref()
             .is_none_or(|defined| defined.segment.is_some())
+    }
+
+    /// Whether it holds nothing and nobody is attached.
+    pub(super) fn is_unused(&self) -> bool {
+        self.message_count() == 0 && self.consumers.is_empty() && !self.is_followed
+    }
+
+    /// Whether it survives the process and was made because somebody named it.
+    pub(super) fn made_itself(&self) -> bool {
+        let defined = self.defined.as_ref();
+        defined.is_some_and(|defined| defined.flags.is_auto_created && defined.segment.is_some())
+    }
+
+    /// Whether what it holds is to go when so many of its consumers do. Durable subscriptions are
+    /// there to keep messages for who is away.
+    pub(super) fn is_purged_without(&self, leaving: usize) -> bool {
+        self.policy.purge_on_no_consumers
+            && self.consumers.len() == leaving
+            && self.subscription_name().is_none()
+            && self.message_count() > 0
     }
 
     /// Its name, if it is a durable subscription.

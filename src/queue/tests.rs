@@ -8,6 +8,8 @@ use zerocopy::little_endian::U64;
 
 use super::*;
 
+mod policies;
+
 const LIMITS: Limits = Limits {
     queues_max: 2000,
     consumers_max: 2000,
@@ -26,8 +28,12 @@ struct Shard {
 
 impl Shard {
     fn new() -> Self {
+        Self::with_policies(Policies::default())
+    }
+
+    fn with_policies(policies: Policies) -> Self {
         Self {
-            machine: Machine::new(LIMITS, Policies::default()),
+            machine: Machine::new(LIMITS, policies),
             decision: Decision::new(),
             routed: Routed::new(),
             effects: Vec::new(),

@@ -75,6 +75,16 @@ impl Transactions {
         locked
     }
 
+    /// Whether messages of one of them are to enter this queue.
+    pub(super) fn enter(&self, queue: u64) -> bool {
+        self.iter().any(|staged| {
+            staged.steps.iter().any(|step| match step {
+                Step::Enter { queues, .. } => queues.contains(&queue),
+                Step::Settle { .. } => false,
+            })
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.staged.len()
     }

@@ -120,7 +120,12 @@ impl Errand {
         let receipt = self.receipt.as_deref();
         if let Task::Unsubscribe { is_found: false } = self.task {
             let refusal = Refusal::UnknownDurableSubscription;
-            return Some(Reply::Refused { refusal, receipt });
+            let about = None;
+            return Some(Reply::Refused {
+                refusal,
+                about,
+                receipt,
+            });
         }
         receipt.map(|receipt| Reply::Receipt { receipt })
     }
@@ -279,6 +284,7 @@ mod tests {
                 errand.reply(),
                 Some(Reply::Refused {
                     refusal: Refusal::UnknownDurableSubscription,
+                    about: None,
                     receipt: RECEIPT,
                 })
             );

@@ -561,6 +561,7 @@ impl Shard {
             self.host.expiry_us(now).filter(|_| !self.is_stopping()),
             self.host.due_us(now).filter(|_| !self.is_stopping()),
             self.host.departure_us(now).filter(|_| !self.is_stopping()),
+            self.host.idle_us(now).filter(|_| !self.is_stopping()),
             self.stop_timeout(),
         ];
         timers.into_iter().flatten().min()

@@ -57,6 +57,7 @@ impl Loopback {
                 subscriptions_max: 16,
                 server: "loopback/1".to_owned(),
                 pages: stomp::Pages::All,
+                policies: Policies::default(),
             },
             node: "loopback".to_owned(),
             oldest_segment,

@@ -1,8 +1,10 @@
-//! The messaging model as a stock STOMP client meets it: one file per row of `features.md` 5.1,
-//! each over a real broker, with one shard and with two, and across kill -9 where it matters.
+//! The messaging model as a stock STOMP client meets it: one file per row of `features.md` 5.1, and
+//! one for what is set for addresses. Each over a real broker, with one shard and with two, and
+//! across kill -9 where it matters.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod address_settings;
 #[path = "../broker/mod.rs"]
 mod broker;
 mod row_06_message_priority;

@@ -4,13 +4,24 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use forebay::queue::{BrowsePlace, Fact, Machine, Place, Policies, Queued};
+use forebay::pattern::Pattern;
+use forebay::queue::{BrowsePlace, Fact, Machine, Place, Policies, PolicySettings, Queued};
 use forebay_journal::format::{Checksum, Record};
 use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
 use super::model::{Message, Queue, State};
 use super::rig::{LIMITS, Rig};
 use super::subscription::{NAMES, forgotten};
+
+/// Queues that nobody uses may go. Nobody asks for that here: the machine has to know them.
+pub(crate) fn policies() -> Policies {
+    let settings = PolicySettings {
+        auto_delete: Some(true),
+        ..PolicySettings::default()
+    };
+    let everything = Pattern::parse("#").expect("a pattern");
+    Policies::new(vec![(everything, settings)])
+}
 
 impl Rig {
     pub(crate) fn seal(&mut self) {
@@ -61,7 +72,7 @@ impl Rig {
 
     fn replayed(&mut self) -> Machine {
         self.journal.seal();
-        let mut machine = Machine::new(LIMITS, Policies::default());
+        let mut machine = Machine::new(LIMITS, policies());
         let mut effects = Vec::new();
         self.journal.replay(|record, location| {
             machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{
-    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Policies, Rank,
-    Refused, Return, Routed, Selection, Settlement,
+    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Rank, Refused,
+    Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
     Annotations, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
@@ -71,7 +71,7 @@ pub(crate) fn address_of(number: u8) -> String {
 impl Rig {
     pub(crate) fn new() -> Self {
         let mut rig = Self {
-            machine: Machine::new(LIMITS, Policies::default()),
+            machine: Machine::new(LIMITS, super::replay::policies()),
             model: Model::new(),
             journal: Journal::new(),
             decision: Decision::new(),

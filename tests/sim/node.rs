@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
-use forebay::queue::Limits as QueueLimits;
+use forebay::queue::{Limits as QueueLimits, Policies};
 use forebay::shard::{Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig};
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
 use forebay_journal::recovery::SpareFile;
@@ -571,5 +571,6 @@ fn stomp_settings() -> stomp::Settings {
         subscriptions_max: 16,
         server: "sim/1".to_owned(),
         pages: stomp::Pages::All,
+        policies: Policies::default(),
     }
 }

@@ -27,6 +27,7 @@ use forebay_journal::format::Routing;
 
 use crate::protocol::stomp::destination::{Destination, DestinationKind};
 use crate::protocol::stomp::{Headers, RoutingType};
+use crate::queue::Policies;
 use crate::routing::Address;
 
 /// Encoding number of STOMP 1.2 header lines and a body (`docs/format.md` 6, message).
@@ -73,7 +74,11 @@ struct Resolved<'a> {
 
 /// Takes a destination apart. Those of a connection alone are said as others name them
 /// ([`temporary::as_seen_by_others`]).
-fn resolve(text: &str, routing: Option<RoutingType>) -> Result<Resolved<'_>, Unusable> {
+fn resolve<'t>(
+    text: &'t str,
+    routing: Option<RoutingType>,
+    policies: &Policies,
+) -> Result<Resolved<'t>, Unusable> {
     let Destination { kind, name } = Destination::parse(text)
         .map_err(|empty| Unusable::new("destination without a name", empty.to_string()))?;
     if !kind.is_offered() {
@@ -94,6 +99,7 @@ fn resolve(text: &str, routing: Option<RoutingType>) -> Result<Resolved<'_>, Unu
         .map_err(|error| Unusable::new("destination malformed", error.to_string()))?;
     let by_name = match kind {
         DestinationKind::Topic | DestinationKind::RemoteTempTopic => Routing::Multicast,
+        DestinationKind::Plain => policies.default_routing(address.as_str().as_bytes()),
         _ => Routing::Anycast,
     };
     let routing = match routing {

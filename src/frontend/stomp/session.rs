@@ -21,6 +21,7 @@ use crate::protocol::stomp::{
     AckMode, Connect, Connection, Event, Limits, RoutingType, Send, StoredHead, Value, Version,
 };
 use crate::protocol::websocket::Pages;
+use crate::queue::Policies;
 
 /// What all STOMP connections of a shard share.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Settings {
     pub server: String,
     /// Which web pages may connect by WebSocket.
     pub pages: Pages,
+    /// How names route that say neither queue nor topic.
+    pub policies: Policies,
 }
 
 /// State of one connection.
@@ -344,7 +347,7 @@ impl Session {
                 is_temporary: false,
             });
         }
-        let resolved = resolve(text, routing)?;
+        let resolved = resolve(text, routing, &self.settings.policies)?;
         if routing.is_none() && !resolved.is_temporary {
             let (by_name, start) = (resolved.routing, text.len() - resolved.address.len());
             // Its memory is used again: producers may take turns between destinations.
@@ -401,9 +404,17 @@ impl Session {
                         });
                 }
             }
-            Reply::Refused { refusal, receipt } => {
+            Reply::Refused {
+                refusal,
+                about,
+                receipt,
+            } => {
                 let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt));
-                self.say_error("refused", &refusal.to_string(), receipt.as_deref(), out);
+                let details = match about {
+                    Some(address) => format!("{}: {refusal}", String::from_utf8_lossy(address)),
+                    None => refusal.to_string(),
+                };
+                self.say_error("refused", &details, receipt.as_deref(), out);
                 return false;
             }
             Reply::BrowseEnd {

@@ -163,7 +163,7 @@ impl Session {
             routing,
             address,
             is_temporary,
-        } = resolve(&destination, subscribe.routing).map_err(refused)?;
+        } = resolve(&destination, subscribe.routing, &self.settings.policies).map_err(refused)?;
         self.check_subscribe(subscribe, id.as_deref(), &given)
             .map_err(refused)?;
         let window = window(&subscribe.headers).map_err(refused)?;

@@ -124,7 +124,7 @@ fn narrow(number: u64) -> u32 {
 /// whether this release offers it.
 pub(super) const SETTINGS: &[Key] = &[
     key(
-        false,
+        true,
         "address.auto_create_queues",
         Setting::Flag(|s| &mut s.auto_create),
         "true",
@@ -132,14 +132,14 @@ pub(super) const SETTINGS: &[Key] = &[
          refused with an ERROR.",
     ),
     key(
-        false,
+        true,
         "address.auto_delete_queues",
         Setting::Flag(|s| &mut s.auto_delete),
         "false",
         "Whether a queue that was made that way goes when it is empty and has no consumers.",
     ),
     key(
-        false,
+        true,
         "address.auto_delete_queues_delay_ms",
         number(
             0,
@@ -151,7 +151,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "How long it has to be so before, in milliseconds.",
     ),
     key(
-        false,
+        true,
         "address.default_routing",
         Setting::Word {
             words: &["anycast", "multicast"],
@@ -166,14 +166,14 @@ pub(super) const SETTINGS: &[Key] = &[
          \"multicast\" a topic.",
     ),
     key(
-        false,
+        true,
         "address.default_exclusive",
         Setting::Flag(|s| &mut s.is_exclusive),
         "false",
         "Whether one consumer at a time is served: the one that was there first, then the next.",
     ),
     key(
-        false,
+        true,
         "address.default_purge_on_no_consumers",
         Setting::Flag(|s| &mut s.purge_on_no_consumers),
         "false",
@@ -298,7 +298,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Where messages go whose time is over; none drops them.",
     ),
     key(
-        false,
+        true,
         "address.expiry_delay_ms",
         optional(
             1,
@@ -310,7 +310,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Time in milliseconds that a message without `expires` gets.",
     ),
     key(
-        false,
+        true,
         "address.min_expiry_delay_ms",
         optional(
             1,
@@ -323,7 +323,7 @@ pub(super) const SETTINGS: &[Key] = &[
                without gets it too, if neither of the others is set.",
     ),
     key(
-        false,
+        true,
         "address.max_expiry_delay_ms",
         optional(
             1,
@@ -336,7 +336,7 @@ pub(super) const SETTINGS: &[Key] = &[
                `expires` gets it too, unless `expiry_delay_ms` is set. It wins over the least.",
     ),
     key(
-        false,
+        true,
         "address.no_expiry",
         Setting::Flag(|s| &mut s.has_no_expiry),
         "false",

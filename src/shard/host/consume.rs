@@ -21,7 +21,7 @@ impl Host {
                 self.answer(link, lsn, existed);
             }
             Ok((lsn, _)) => self.confirm(link, lsn, receipt),
-            Err(refusal) => self.refuse(link, refusal, receipt),
+            Err(refusal) => self.refuse_about(link, subscribe.address, refusal, receipt),
         }
     }
 

@@ -72,8 +72,12 @@ impl Host {
             };
             if let Pumped::Gone = pumped {
                 // A body that was begun cannot end in another way.
-                let (refusal, receipt) = (Refusal::MessageGone, None);
-                replies.reply(id, &Reply::Refused { refusal, receipt }, 0);
+                let gone = Reply::Refused {
+                    refusal: Refusal::MessageGone,
+                    about: None,
+                    receipt: None,
+                };
+                replies.reply(id, &gone, 0);
                 if let Taker::Departing = streaming.delivery.taker {
                     self.departure_broke(streaming.delivery.delivery_tag);
                 }

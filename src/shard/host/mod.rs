@@ -15,6 +15,7 @@ mod depart;
 mod due;
 mod expire;
 mod follow;
+mod idle;
 mod produce;
 mod space;
 mod trim;
@@ -182,8 +183,14 @@ pub(super) struct Host {
 #[derive(Debug)]
 enum Answer {
     Receipt(Text),
-    Refused(Refusal, Option<Text>),
-    Answered { existed: bool },
+    Refused {
+        refusal: Refusal,
+        about: Option<Text>,
+        receipt: Option<Text>,
+    },
+    Answered {
+        existed: bool,
+    },
     Synced,
     Hold,
     Resume,
@@ -415,8 +422,31 @@ impl Host {
     }
 
     fn refuse(&mut self, link: ConnectionId, refusal: Refusal, receipt: Option<Text>) {
-        self.answers
-            .push_back((link, Answer::Refused(refusal, receipt)));
+        let about = None;
+        let answer = Answer::Refused {
+            refusal,
+            about,
+            receipt,
+        };
+        self.answers.push_back((link, answer));
+    }
+
+    /// Refuses a command that names an address: a client that does not wait for answers is told
+    /// which.
+    fn refuse_about(
+        &mut self,
+        link: ConnectionId,
+        address: &[u8],
+        refusal: Refusal,
+        receipt: Option<Text>,
+    ) {
+        let about = Some(Text::new(address));
+        let answer = Answer::Refused {
+            refusal,
+            about,
+            receipt,
+        };
+        self.answers.push_back((link, answer));
     }
 
     /// Tells a connection of another shard to wait for memory here.
@@ -563,8 +593,13 @@ impl Host {
                 Answer::Receipt(receipt) => Reply::Receipt {
                     receipt: receipt.bytes(),
                 },
-                Answer::Refused(refusal, receipt) => Reply::Refused {
+                Answer::Refused {
+                    refusal,
+                    about,
+                    receipt,
+                } => Reply::Refused {
                     refusal: *refusal,
+                    about: about.as_ref().map(Text::bytes),
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
                 Answer::Answered { existed } => Reply::Answered { existed: *existed },
@@ -594,6 +629,7 @@ impl Host {
             if self.trim() {
                 self.dispatch(now);
             }
+            self.delete_idle(now);
         }
         self.release(replies);
         self.pump(replies);

@@ -34,7 +34,32 @@ struct Incoming<'a> {
     body: &'a [u8],
 }
 
+/// Who makes a queue that is not there.
+#[derive(Clone, Copy, Debug)]
+enum Maker {
+    /// It is temporary: whoever could has not.
+    Nobody,
+    /// The client, if it may.
+    Client,
+    /// The broker: it sends a message on to an address of its settings.
+    Broker,
+}
+
+impl Maker {
+    const fn of(is_temporary: bool, is_forwarded: bool) -> Self {
+        match (is_temporary, is_forwarded) {
+            (true, _) => Self::Nobody,
+            (false, true) => Self::Broker,
+            (false, false) => Self::Client,
+        }
+    }
+}
+
 impl<'a> Incoming<'a> {
+    const fn maker(&self) -> Maker {
+        Maker::of(self.is_temporary, self.is_forwarded)
+    }
+
     fn annotations(&self, now_unix_ms: u64) -> Annotations<'a> {
         let extras = &self.extras;
         // A time that is over is no time to wait for.
@@ -124,7 +149,7 @@ impl Host {
                 Taken::YesButWait
             }
             Err(refusal) => {
-                self.refuse(link, refusal, receipt);
+                self.refuse_about(link, incoming.address, refusal, receipt);
                 Taken::Yes
             }
         }
@@ -133,15 +158,16 @@ impl Host {
     /// Routes and stores a whole message. Who sends durable ones needs no memory.
     fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Enqueued, Refusal> {
         let nothing = Enqueued::Upto(Lsn::ZERO);
+        let upload = incoming.fields.upload;
         let Some(destination) =
-            self.destination(incoming.routing, incoming.address, incoming.is_temporary)?
+            self.destination(incoming.routing, incoming.address, incoming.maker())?
         else {
-            self.drop_upload(incoming.fields.upload);
+            self.drop_upload(upload);
             return Ok(nothing);
         };
         let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
         if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
-            self.drop_upload(incoming.fields.upload);
+            self.drop_upload(upload);
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
@@ -149,8 +175,10 @@ impl Host {
             .decide_enqueue(destination, incoming.is_persistent, &mut self.routed)
             .map_err(Refusal::Queue)?;
         let queue_count = self.routed.queue_count();
-        if queue_count == 0 {
-            self.drop_upload(incoming.fields.upload);
+        // A message whose pieces are in the journal goes with the last queue that wanted it there.
+        let has_lost_queue = upload != 0 && !self.routed.is_journaled();
+        if queue_count == 0 || has_lost_queue {
+            self.drop_upload(upload);
             return Ok(nothing);
         }
         let place = if self.routed.is_journaled() {
@@ -234,17 +262,18 @@ impl Host {
         &mut self,
         routing: Routing,
         address: &[u8],
-        is_temporary: bool,
+        maker: Maker,
     ) -> Result<Option<DestinationId>, Refusal> {
         if let Some(destination) = self.machine.resolve(routing, address) {
             return Ok(Some(destination));
         }
-        if routing == Routing::Multicast || is_temporary {
-            return Ok(None);
-        }
-        self.machine
-            .decide_queue(address, &mut self.decision)
-            .map_err(Refusal::Queue)?;
+        let decision = &mut self.decision;
+        let decided = match (routing, maker) {
+            (Routing::Multicast, _) | (_, Maker::Nobody) => return Ok(None),
+            (Routing::Anycast, Maker::Client) => self.machine.decide_queue(address, decision),
+            (Routing::Anycast, Maker::Broker) => self.machine.decide_own_queue(address, decision),
+        };
+        decided.map_err(Refusal::Queue)?;
         match self.commit_decision() {
             Ok(_) => Ok(self.machine.resolve(routing, address)),
             Err(AppendError::Failed(failure)) => {
@@ -271,7 +300,8 @@ impl Host {
         let to = match self.upload_target(send) {
             Ok(to) => to,
             Err(refusal) => {
-                self.refuse(link, refusal, send.receipt.map(Text::new));
+                let receipt = send.receipt.map(Text::new);
+                self.refuse_about(link, send.address, refusal, receipt);
                 UploadTo::Nowhere
             }
         };
@@ -320,7 +350,11 @@ impl Host {
     }
 
     fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
-        let Some(destination) = self.destination(send.routing, send.address, send.is_temporary)?
+        let Some(destination) = self.destination(
+            send.routing,
+            send.address,
+            Maker::of(send.is_temporary, send.is_forwarded),
+        )?
         else {
             return Ok(UploadTo::Nowhere);
         };
@@ -329,6 +363,9 @@ impl Host {
             .map_err(Refusal::Queue)?;
         if self.routed.is_journaled() {
             return Ok(UploadTo::Journal { upload: 0 });
+        }
+        if self.routed.queue_count() == 0 {
+            return Ok(UploadTo::Nowhere);
         }
         let max = self.bodies.max_bytes();
         // Unknown is as much as it may become: the front end stops it there, or memory does.

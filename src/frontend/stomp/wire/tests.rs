@@ -25,6 +25,7 @@ fn wire() -> Wire {
         subscriptions_max: 4,
         server: "test/1".to_owned(),
         pages: Pages::All,
+        policies: crate::queue::Policies::default(),
     };
     Wire::new(Session::new(Rc::new(settings), "name".to_owned(), START))
 }
