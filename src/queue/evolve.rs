@@ -187,6 +187,7 @@ impl Machine {
             queue.ready.merge(&mut self.scratch);
             let returned = self.scratch.iter().map(|entry| entry.message);
             let replaced = returned.filter(|message| queue.is_replaced(*message));
+            self.surplus.note_ready(queue);
             self.surplus
                 .extend_replaced(replaced.map(|message| (id, message)));
         }
@@ -416,6 +417,7 @@ impl Machine {
             queue.ready.insert(entry);
             queue.touch(dirty);
             queue.tell(&[entry], effects);
+            self.surplus.note_ready(queue);
         } else {
             let why = Why::Delayed { ready_unix_ms };
             self.waits.insert(queue.id, &mut queue.aside, entry, why);

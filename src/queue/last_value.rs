@@ -83,6 +83,7 @@ impl Machine {
         let Some(queue) = self.queues.get(id) else {
             return;
         };
+        self.surplus.note_ready(queue);
         if queue.last_values.is_none() {
             return;
         }

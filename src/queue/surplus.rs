@@ -7,7 +7,7 @@ use forebay_journal::QueueId;
 use forebay_journal::format::Outcome;
 
 use super::decide::add_entries;
-use super::decision::{Decision, Routed, Verb};
+use super::decision::{Decision, Verb};
 use super::machine::Machine;
 use super::state::QueueState;
 
@@ -25,19 +25,20 @@ impl Surplus {
         self.replaced.insert((queue.0, message));
     }
 
+    /// Messages got ready in a queue. What is to be looked at is no fact, so that the policy may say
+    /// it.
+    pub(super) fn note_ready(&mut self, queue: &QueueState) {
+        if queue.policy.ring_size.is_some() {
+            self.rings.insert(queue.id.0);
+        }
+    }
+
     pub(super) fn extend_replaced(&mut self, replaced: impl Iterator<Item = (u64, u64)>) {
         self.replaced.extend(replaced);
     }
 }
 
 impl Machine {
-    /// A message came to these queues, which are rings: they may hold one too many now.
-    pub fn note_ring(&mut self, routed: &Routed) {
-        self.surplus
-            .rings
-            .extend(routed.queues.iter().map(|queue| queue.get()));
-    }
-
     /// Whether [`Self::decide_trim`] has something to look at.
     pub fn has_surplus(&self) -> bool {
         !self.surplus.replaced.is_empty() || !self.surplus.rings.is_empty()

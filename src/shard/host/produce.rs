@@ -201,10 +201,6 @@ impl Host {
         let body = Parts::One(incoming.body);
         let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
-        let policy = self.machine.policy_of(destination);
-        if policy.is_some_and(|policy| policy.ring_size.is_some()) {
-            self.machine.note_ring(&routed);
-        }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
     }
