@@ -25,8 +25,8 @@ impl Surplus {
         self.replaced.insert((queue.0, message));
     }
 
-    /// Messages got ready in a queue. What is to be looked at is no fact, so that the policy may say
-    /// it.
+    /// Messages got ready in a queue. What is to be looked at is no fact, so that the policy may
+    /// say it.
     pub(super) fn note_ready(&mut self, queue: &QueueState) {
         if queue.policy.ring_size.is_some() {
             self.rings.insert(queue.id.0);

@@ -139,8 +139,8 @@ impl Rig {
             .machine
             .resolve(Routing::Anycast, rules.address.as_bytes())
             .expect("the queue is there");
-        let id = sending.duplicate_id.map(|id| [b'd', id]);
-        let id = id.as_ref().map_or(&[][..], |id| id);
+        let id = sending.duplicate_id.as_ref();
+        let id = id.map_or(&[][..], core::slice::from_ref);
         let known = sending
             .duplicate_id
             .is_some_and(|id| self.queues[which].1.seen.contains_key(&id));
@@ -149,9 +149,8 @@ impl Rig {
             return;
         }
         let mut routed = Routed::new();
-        let decided = self
-            .machine
-            .decide_enqueue(to, sending.is_persistent, &mut routed);
+        let machine = &self.machine;
+        let decided = machine.decide_enqueue(to, sending.is_persistent, &mut routed);
         decided.expect("the queue takes it");
         let key = sending.key.filter(|_| rules.has_keys);
         let from_now = |ahead: u8| {
