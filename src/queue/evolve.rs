@@ -17,7 +17,6 @@ use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
 use super::state::{Defined, QueueState};
-use super::transaction::Step;
 
 impl Machine {
     /// Makes a fact true; `effects` gets what is to be done when it is durable.

@@ -18,6 +18,7 @@ mod follow;
 mod idle;
 mod produce;
 mod space;
+mod transact;
 mod trim;
 
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Refusal, Reply, Subscription, Verdict};
+use crate::frontend::{Command, Order, Refusal, Reply, Report, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -59,11 +60,26 @@ pub(super) trait Replies {
 /// Effects in the gate.
 #[derive(Debug)]
 enum Parked {
-    Receipt { link: ConnectionId, receipt: Text },
+    Receipt {
+        link: ConnectionId,
+        receipt: Text,
+    },
     Deliver(Delivery),
-    Answered { link: ConnectionId, existed: bool },
-    Synced { link: ConnectionId },
-    Freed { oldest: SegmentId },
+    Answered {
+        link: ConnectionId,
+        existed: bool,
+    },
+    Reported {
+        link: ConnectionId,
+        transaction: u64,
+        report: Report,
+    },
+    Synced {
+        link: ConnectionId,
+    },
+    Freed {
+        oldest: SegmentId,
+    },
 }
 
 /// A control command whose records did not all fit.
@@ -74,7 +90,13 @@ enum Deferred {
         subscription: Subscription,
         selection: Selection,
         verdict: Verdict,
+        transaction: u64,
         receipt: Option<Text>,
+    },
+    Order {
+        link: ConnectionId,
+        transaction: u64,
+        order: Order,
     },
     Unsubscribe {
         link: ConnectionId,
@@ -191,6 +213,10 @@ enum Answer {
     Answered {
         existed: bool,
     },
+    Reported {
+        transaction: u64,
+        report: Report,
+    },
     Synced,
     Hold,
     Resume,
@@ -305,6 +331,7 @@ impl Host {
                 subscription,
                 selection,
                 verdict,
+                transaction,
                 receipt,
             } => {
                 let receipt = receipt.map(Text::new);
@@ -313,9 +340,20 @@ impl Host {
                     subscription,
                     selection,
                     verdict,
+                    transaction,
                     receipt,
                 });
             }
+            Command::Begin { receipt, .. } => {
+                self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
+            }
+            // The connection's shard makes orders of it.
+            Command::EndTransaction { .. } => {}
+            Command::Order {
+                transaction,
+                order,
+                copies,
+            } => self.take_order(link, transaction, order, copies),
             Command::Drained { bytes } => self.drained(link, bytes),
             Command::AbandonSend => self.run(Deferred::AbandonSend { link }),
             Command::Departed { tag, is_taken } => self.departed(tag, is_taken),
@@ -347,8 +385,17 @@ impl Host {
                 subscription,
                 selection,
                 verdict,
+                transaction,
                 receipt,
-            } => self.settle(*link, *subscription, *selection, *verdict, receipt.as_ref()),
+            } => {
+                let answer = (*verdict, *transaction);
+                self.settle(*link, *subscription, *selection, answer, receipt.as_ref())
+            }
+            Deferred::Order {
+                link,
+                transaction,
+                order,
+            } => self.carry_out(*link, *transaction, *order),
             Deferred::Unsubscribe {
                 link,
                 subscription,
@@ -581,6 +628,17 @@ impl Host {
                 Parked::Answered { link, existed } => {
                     replies.reply(link, &Reply::Answered { existed }, 0);
                 }
+                Parked::Reported {
+                    link,
+                    transaction,
+                    report,
+                } => {
+                    let reply = Reply::Reported {
+                        transaction,
+                        report,
+                    };
+                    replies.reply(link, &reply, 0);
+                }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
                 Parked::Freed { oldest } => {
                     self.space.freed(oldest);
@@ -603,6 +661,13 @@ impl Host {
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
                 Answer::Answered { existed } => Reply::Answered { existed: *existed },
+                &Answer::Reported {
+                    transaction,
+                    report,
+                } => Reply::Reported {
+                    transaction,
+                    report,
+                },
                 Answer::Synced => Reply::Synced,
                 Answer::Hold => Reply::Hold,
                 Answer::Resume => Reply::Resume,
