@@ -376,6 +376,9 @@ pub enum Refusal {
     MessageGone,
     /// What stays in its queue when it is consumed is acknowledged in a transaction.
     FollowerInTransaction,
+    /// A message of a transaction has a duplicate id that is known: all of the transaction is
+    /// discarded, since it was done before.
+    DuplicateInTransaction,
     /// A command of the transaction was refused before: all of it was rolled back.
     TransactionFailed,
     /// A message that is not durable is larger than the memory for such messages.
@@ -405,6 +408,10 @@ impl fmt::Display for Refusal {
             Self::FollowerInTransaction => write!(
                 f,
                 "what a queue keeps for all its consumers cannot be acknowledged in a transaction"
+            ),
+            Self::DuplicateInTransaction => write!(
+                f,
+                "duplicate id: the address has that message already; the transaction is discarded"
             ),
             Self::TransactionFailed => write!(
                 f,

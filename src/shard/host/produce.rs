@@ -172,6 +172,9 @@ impl Host {
         let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
         if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
             self.drop_upload(upload);
+            if incoming.fields.transaction != 0 {
+                return Err(Refusal::DuplicateInTransaction);
+            }
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
