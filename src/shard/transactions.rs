@@ -18,11 +18,11 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Open {
     /// What the front end calls it.
-    name: u64,
+    pub(super) name: u64,
     /// The node's number of it.
     pub(super) number: u64,
     /// When it has been open too long, in monotonic microseconds.
-    due_us: u64,
+    pub(super) due_us: u64,
     /// In the order in which they joined; no more than there are shards.
     pub(super) parts: Vec<Part>,
 }
