@@ -103,6 +103,18 @@ pub enum Order {
     End,
 }
 
+/// An order about a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// The node's number of the transaction.
+    pub transaction: u64,
+    /// What to do.
+    pub order: Order,
+    /// How often it comes: in each lane behind which it has to be done. It is done when the last
+    /// one is there.
+    pub copies: u8,
+}
+
 /// What a shard says about a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -229,15 +241,7 @@ pub enum Command<B> {
         receipt: Option<B>,
     },
     /// Do this with what is staged here; answered by [`Reply::Reported`].
-    Order {
-        /// The node's number of the transaction.
-        transaction: u64,
-        /// What.
-        order: Order,
-        /// How often it comes: in each lane behind which it has to be done. It is done when the
-        /// last one is there.
-        copies: u8,
-    },
+    Order(Ordered),
     /// This many bytes of deliveries went into the connection's socket.
     Drained {
         /// Bytes, counted as the deliveries' heads and bodies.
@@ -519,15 +523,7 @@ impl<B> Command<B> {
                 is_commit,
                 receipt: receipt.map(hold),
             },
-            Self::Order {
-                transaction,
-                order,
-                copies,
-            } => Command::Order {
-                transaction,
-                order,
-                copies,
-            },
+            Self::Order(ordered) => Command::Order(ordered),
             Self::Drained { bytes } => Command::Drained { bytes },
             Self::Sync => Command::Sync,
             Self::Detach {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use forebay_journal::ShardId;
 
 use super::ConnectionId;
-use super::transactions::{Open, Part};
+use super::transactions::{End, Open, Part};
 use crate::frontend::{Order, Report};
 use crate::queue::Machine;
 
@@ -129,13 +129,8 @@ impl Commits {
     }
 
     /// A client ends a transaction.
-    pub(super) fn begin(
-        &mut self,
-        connection: ConnectionId,
-        open: Open,
-        is_commit: bool,
-        receipt: Option<Vec<u8>>,
-    ) {
+    pub(super) fn begin(&mut self, connection: ConnectionId, open: Open, end: End) {
+        let End { is_commit, receipt } = end;
         let Open { number, parts, .. } = open;
         let mut ending = Ending {
             connection,

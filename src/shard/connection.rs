@@ -219,7 +219,7 @@ impl Routing {
             Command::AbandonSend => self.upload_to.take().unwrap_or(own),
             Command::Begin { .. }
             | Command::EndTransaction { .. }
-            | Command::Order { .. }
+            | Command::Order(_)
             | Command::Drained { .. }
             | Command::Sync
             | Command::Detach { .. }

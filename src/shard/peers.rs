@@ -125,7 +125,7 @@ impl Peers {
 /// The end of a transaction comes behind its messages, but needs no room as they do: what they
 /// wait for may be what it holds.
 fn is_admitted(command: &Command<&[u8]>, lane: Lane, host: &Host) -> bool {
-    let is_end = lane == Lane::Message && matches!(command, Command::Order { .. });
+    let is_end = lane == Lane::Message && matches!(command, Command::Order(_));
     is_end || host.admits(lane)
 }
 

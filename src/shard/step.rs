@@ -13,7 +13,7 @@ use super::peers::Peers;
 use super::transactions::Taking;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::{Session, Wire};
-use crate::frontend::{Command, Frontend, Refusal, Reply, Step, Timeout};
+use crate::frontend::{Command, Frontend, Ordered, Refusal, Reply, Step, Timeout};
 use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
 use crate::queue::Return;
@@ -125,6 +125,14 @@ enum Progress {
 }
 
 impl Progress {
+    const fn quiet(consumed: usize, is_starved: bool) -> Self {
+        if is_starved {
+            Self::Starved(consumed)
+        } else {
+            Self::Consumed(consumed)
+        }
+    }
+
     /// What follows a command, which may have begun an errand.
     fn after(consumed: usize, pause: Option<Pause>, errand: Option<&Errand>) -> Self {
         match (pause, errand) {
@@ -222,40 +230,48 @@ impl Shard {
         at
     }
 
+    /// The lane of what comes next, if it may be read.
+    fn lane_of_next(&self, id: ConnectionId, input: &[u8]) -> Result<Lane, Progress> {
+        let Some(connection) = self.connections.get(&id) else {
+            return Err(Progress::Ended);
+        };
+        if connection.phase != Phase::Open {
+            return Err(Progress::Ended);
+        }
+        if input.is_empty() && !connection.frontend.has_kept_input() {
+            return Err(Progress::Starved(0));
+        }
+        if let Some(pause) = connection.must_wait(self.window_bytes) {
+            return Err(Progress::Paused(0, pause));
+        }
+        let lane = if connection.frontend.is_message_next(input) {
+            Lane::Message
+        } else {
+            Lane::Control
+        };
+        if !self.host.admits(lane) || self.is_stopping() {
+            return Err(Progress::Paused(0, Pause::Space));
+        }
+        Ok(lane)
+    }
+
     fn read_step(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Progress {
-        let is_stopping = self.is_stopping();
+        let lane = match self.lane_of_next(id, input) {
+            Ok(lane) => lane,
+            Err(progress) => return progress,
+        };
         // Taken apart, so that a command may borrow the front end while the host takes it.
         let Self {
             connections,
             host,
             peers,
             dirty,
-            window_bytes,
             commits,
-            transaction_timeout_us,
             ..
         } = self;
         let Some(connection) = connections.get_mut(&id) else {
             return Progress::Ended;
         };
-        if connection.phase != Phase::Open {
-            return Progress::Ended;
-        }
-        if input.is_empty() && !connection.frontend.has_kept_input() {
-            return Progress::Starved(0);
-        }
-        if let Some(pause) = connection.must_wait(*window_bytes) {
-            return Progress::Paused(0, pause);
-        }
-        let is_message = connection.frontend.is_message_next(input);
-        let lane = if is_message {
-            Lane::Message
-        } else {
-            Lane::Control
-        };
-        if !host.admits(lane) || is_stopping {
-            return Progress::Paused(0, Pause::Space);
-        }
         let Connection {
             frontend,
             output,
@@ -274,9 +290,8 @@ impl Shard {
         match step {
             Step::Quiet {
                 consumed,
-                is_starved: true,
-            } => Progress::Starved(consumed),
-            Step::Quiet { consumed, .. } => Progress::Consumed(consumed),
+                is_starved,
+            } => Progress::quiet(consumed, is_starved),
             Step::Goodbye { receipt } => Progress::Goodbye(receipt.to_vec()),
             Step::Broken => Progress::Broken,
             Step::Command {
@@ -284,19 +299,13 @@ impl Shard {
                 mut command,
             } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
-                match transactions.take(&mut command, (shard, lane)) {
+                let due_us = now.monotonic_us + self.transaction_timeout_us;
+                let draw = || (host.draw_transaction(), due_us);
+                match transactions.take(&mut command, (shard, lane), draw) {
                     Taking::Pass => {}
                     Taking::Unknown => return Progress::Broken,
-                    Taking::Begin { name } => {
-                        let due_us = now.monotonic_us + *transaction_timeout_us;
-                        transactions.begin(name, host.draw_transaction(), due_us);
-                    }
-                    Taking::End {
-                        open,
-                        is_commit,
-                        receipt,
-                    } => {
-                        commits.begin(id, open, is_commit, receipt);
+                    Taking::End(open, end) => {
+                        commits.begin(id, open, end);
                         return Progress::Paused(consumed, Pause::Errand);
                     }
                 }
@@ -479,11 +488,11 @@ impl Shard {
             let copies = told.lanes.iter().filter(|is_in| **is_in).count() as u8;
             let (transaction, order) = (told.transaction, told.order);
             let is_own = told.shard == self.id;
-            let command = Command::Order {
+            let command = Command::Order(Ordered {
                 transaction,
                 order,
                 copies: if is_own { 1 } else { copies },
-            };
+            });
             if is_own {
                 self.host.handle(told.connection, &command, now);
                 continue;

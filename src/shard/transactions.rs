@@ -41,19 +41,20 @@ impl Open {
     }
 }
 
+/// How the client ends one.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) is_commit: bool,
+    pub(super) receipt: Option<Vec<u8>>,
+}
+
 /// What a command means to the transactions of its connection.
 #[derive(Debug)]
 pub(super) enum Taking {
     /// It goes its way.
     Pass,
-    /// It begins one of this name; draw a number for it, and let it go its way.
-    Begin { name: u64 },
     /// It ends one, and goes nowhere itself.
-    End {
-        open: Open,
-        is_commit: bool,
-        receipt: Option<Vec<u8>>,
-    },
+    End(Open, End),
     /// It belongs to none that is open: the front end knows better (our own mistake).
     Unknown,
 }
@@ -75,18 +76,15 @@ impl Transactions {
         self.ending.is_some() || self.unended >= CONNECTION_COMMITS_UNENDED_MAX
     }
 
-    pub(super) fn begin(&mut self, name: u64, number: u64, due_us: u64) {
-        self.open.push(Open {
-            name,
-            number,
-            due_us,
-            parts: Vec::new(),
-        });
-    }
-
     /// Finds out what a command, on its way to this shard in this lane, means to transactions. One
-    /// that belongs to a transaction gets the node's number of it.
-    pub(super) fn take(&mut self, command: &mut Command<&[u8]>, way: (ShardId, Lane)) -> Taking {
+    /// that belongs to a transaction gets the node's number of it; `draw` tells the number of one
+    /// that begins, and when it will have been open too long, in monotonic microseconds.
+    pub(super) fn take(
+        &mut self,
+        command: &mut Command<&[u8]>,
+        way: (ShardId, Lane),
+        draw: impl FnOnce() -> (u64, u64),
+    ) -> Taking {
         match command {
             Command::Send(SendCommand { transaction, .. })
             | Command::Settle { transaction, .. }
@@ -100,17 +98,28 @@ impl Transactions {
                 open.join(way);
                 Taking::Pass
             }
-            Command::Begin { transaction, .. } => Taking::Begin { name: *transaction },
+            Command::Begin { transaction, .. } => {
+                let (number, due_us) = draw();
+                self.open.push(Open {
+                    name: *transaction,
+                    number,
+                    due_us,
+                    parts: Vec::new(),
+                });
+                Taking::Pass
+            }
             Command::EndTransaction {
                 transaction,
                 is_commit,
                 receipt,
             } => match self.end(*transaction) {
-                Some(open) => Taking::End {
-                    open,
-                    is_commit: *is_commit,
-                    receipt: receipt.map(<[u8]>::to_vec),
-                },
+                Some(open) => {
+                    let end = End {
+                        is_commit: *is_commit,
+                        receipt: receipt.map(<[u8]>::to_vec),
+                    };
+                    Taking::End(open, end)
+                }
                 None => Taking::Unknown,
             },
             _ => Taking::Pass,

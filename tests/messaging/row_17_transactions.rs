@@ -179,7 +179,7 @@ fn acknowledgements_count_with_the_commit() {
             "/queue/tx.acks",
             &[("ack", "client-individual")],
         );
-        let mut bodies = vec![next_message(&mut other), next_message(&mut other)];
+        let mut bodies = [next_message(&mut other), next_message(&mut other)];
         bodies.sort_by_key(text);
         assert_eq!(bodies.iter().map(text).collect::<Vec<_>>(), ["4", "5"]);
         assert_eq!(bodies[0].header("redelivered"), Some("true"));

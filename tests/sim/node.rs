@@ -116,8 +116,7 @@ impl World {
             witness,
             files,
         } = scanned;
-        let options = &self.options;
-        let id = ShardId(index as u16);
+        let (options, id) = (&self.options, ShardId(index as u16));
         let named = |file: u32| files[file as usize].file;
         let segments = &recovered.segments;
         let held = segments

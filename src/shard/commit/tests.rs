@@ -9,7 +9,7 @@ use forebay_journal::ShardId;
 use super::{Commits, Outcome, Told};
 use crate::frontend::{Order, Report};
 use crate::shard::ConnectionId;
-use crate::shard::transactions::{Open, Part};
+use crate::shard::transactions::{End, Open, Part};
 
 const NUMBER: u64 = 77;
 const CONNECTION: ConnectionId = ConnectionId(5);
@@ -161,8 +161,9 @@ impl Run {
             due_us: 0,
             parts,
         };
+        let receipt = Some(b"r".to_vec());
         self.commits
-            .begin(CONNECTION, open, is_commit, Some(b"r".to_vec()));
+            .begin(CONNECTION, open, End { is_commit, receipt });
         self.collect();
         is_commit
     }

@@ -129,6 +129,55 @@ enum Deferred {
     },
 }
 
+impl Deferred {
+    /// The command, owned; none for those that never wait.
+    fn of(link: ConnectionId, command: &Command<&[u8]>) -> Option<Self> {
+        Some(match *command {
+            Command::Unsubscribe {
+                subscription,
+                is_for_good,
+                receipt,
+            } => Self::Unsubscribe {
+                link,
+                subscription,
+                is_for_good,
+                receipt: receipt.map(Text::new),
+            },
+            Command::Forget { name, receipt } => Self::Forget {
+                link,
+                name: Text::new(name),
+                receipt: receipt.map(Text::new),
+            },
+            Command::Settle {
+                subscription,
+                selection,
+                verdict,
+                transaction,
+                receipt,
+            } => Self::Settle {
+                link,
+                subscription,
+                selection,
+                verdict,
+                transaction,
+                receipt: receipt.map(Text::new),
+            },
+            Command::AbandonSend => Self::AbandonSend { link },
+            Command::Sync => Self::Sync { link },
+            Command::Detach {
+                is_last,
+                given_back,
+            } => Self::Detach {
+                link,
+                is_last,
+                given_back,
+            },
+            Command::Hangup => Self::Hangup { link },
+            _ => return None,
+        })
+    }
+}
+
 /// Why the shard has to stop: the world's fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -305,68 +354,17 @@ impl Host {
                 return self.send_part(link, bytes, is_last, now);
             }
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
-            Command::Unsubscribe {
-                subscription,
-                is_for_good,
-                receipt,
-            } => {
-                let receipt = receipt.map(Text::new);
-                self.run(Deferred::Unsubscribe {
-                    link,
-                    subscription,
-                    is_for_good,
-                    receipt,
-                });
-            }
-            Command::Forget { name, receipt } => {
-                let (name, receipt) = (Text::new(name), receipt.map(Text::new));
-                let forget = Deferred::Forget {
-                    link,
-                    name,
-                    receipt,
-                };
-                self.run(forget);
-            }
-            Command::Settle {
-                subscription,
-                selection,
-                verdict,
-                transaction,
-                receipt,
-            } => {
-                let receipt = receipt.map(Text::new);
-                self.run(Deferred::Settle {
-                    link,
-                    subscription,
-                    selection,
-                    verdict,
-                    transaction,
-                    receipt,
-                });
-            }
             Command::Begin { receipt, .. } => {
                 self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
             }
-            // The connection's shard makes orders of it.
-            Command::EndTransaction { .. } => {}
-            Command::Order {
-                transaction,
-                order,
-                copies,
-            } => self.take_order(link, transaction, order, copies),
+            Command::Order(ordered) => self.take_order(link, ordered),
             Command::Drained { bytes } => self.drained(link, bytes),
-            Command::AbandonSend => self.run(Deferred::AbandonSend { link }),
             Command::Departed { tag, is_taken } => self.departed(tag, is_taken),
-            Command::Sync => self.run(Deferred::Sync { link }),
-            Command::Detach {
-                is_last,
-                given_back,
-            } => self.run(Deferred::Detach {
-                link,
-                is_last,
-                given_back,
-            }),
-            Command::Hangup => self.run(Deferred::Hangup { link }),
+            _ => {
+                if let Some(command) = Deferred::of(link, command) {
+                    self.run(command);
+                }
+            }
         }
         Taken::Yes
     }

@@ -4,7 +4,7 @@
 use forebay_journal::{AppendError, Lsn};
 
 use super::{Answer, Deferred, Host, Parked};
-use crate::frontend::{Order, Report};
+use crate::frontend::{Order, Ordered, Report};
 use crate::shard::ConnectionId;
 use crate::shard::commit::Verdict;
 use crate::shard::link::Part;
@@ -58,13 +58,12 @@ impl Host {
     }
 
     /// Takes one copy of an order; the last one is carried out, behind all that came in any lane.
-    pub(super) fn take_order(
-        &mut self,
-        link: ConnectionId,
-        transaction: u64,
-        order: Order,
-        copies: u8,
-    ) {
+    pub(super) fn take_order(&mut self, link: ConnectionId, ordered: Ordered) {
+        let Ordered {
+            transaction,
+            order,
+            copies,
+        } = ordered;
         if copies > 1 {
             let part = self.part(link, transaction);
             part.copies += 1;
