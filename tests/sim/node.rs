@@ -86,7 +86,9 @@ impl World {
                 .segments
                 .max(recovered.segment_max.get() * u64::from(self.options.shards));
         }
-        let verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
+        let mut verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
+        self.report.verdicts += verdicts.iter().map(Vec::len).sum::<usize>() as u64;
+        self.twist(&mut verdicts);
         let shards = scans.into_iter().zip(verdicts).enumerate();
         let shards =
             shards.map(|(index, (scanned, verdicts))| self.bind(index, scanned, verdicts, epoch));
@@ -101,6 +103,17 @@ impl World {
             self.wake(shard, 0);
         }
         self.busy_us = self.now_us;
+    }
+
+    /// Planted: recovery does not ask the coordinator.
+    fn twist(&self, verdicts: &mut [Vec<Verdict>]) {
+        for verdict in verdicts.iter_mut().flatten() {
+            match self.mutant {
+                Mutant::ForgottenDecision => verdict.is_committed = false,
+                Mutant::InventedDecision => verdict.is_committed = true,
+                _ => {}
+            }
+        }
     }
 
     fn bind(
