@@ -65,6 +65,11 @@ pub const WEBSOCKET_FRAME_SIZE_MAX_BYTES: u64 = 64 * KIB - 1;
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: u32 = 1024;
+/// Transactions of one connection that are open at once.
+pub const CONNECTION_TRANSACTIONS_MAX: u32 = 64;
+/// Transactions of one connection, committed over several shards, of which not all shards have
+/// told that this is durable: its next commit waits.
+pub const CONNECTION_COMMITS_UNENDED_MAX: u32 = 8;
 /// Parcels that wait in a shard's mailbox from each other shard, in each lane; a parcel that finds
 /// it full waits with its sender.
 pub const MAILBOX_PARCELS_MAX: u32 = 4;

@@ -211,6 +211,7 @@ impl Outgoing {
             body_total: Some(self.body_size),
             is_complete: self.is_complete,
             receipt: Some(&self.receipt),
+            transaction: 0,
         }
     }
 }

@@ -10,8 +10,8 @@ mod vocabulary;
 
 pub use forward::{Departs, Forwarder};
 pub use vocabulary::{
-    Command, Deliver, Extras, Refusal, Reply, SendCommand, Start, SubscribeCommand, Subscription,
-    Verdict,
+    Command, Deliver, Extras, Order, Ordered, Refusal, Reply, Report, SendCommand, Start,
+    SubscribeCommand, Subscription, Verdict,
 };
 
 use std::borrow::Cow;

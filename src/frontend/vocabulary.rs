@@ -83,6 +83,53 @@ pub struct SendCommand<B> {
     pub is_complete: bool,
     /// Receipt to answer when it is safe.
     pub receipt: Option<B>,
+    /// The transaction it belongs to; zero for none. The front end names it as in
+    /// [`Command::Begin`]; the connection's shard puts the node's number in its place.
+    pub transaction: u64,
+}
+
+/// What a shard that has a part in a transaction is told by the one that coordinates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Promise to commit or roll back, whatever happens: [`Report::Prepared`].
+    Prepare,
+    /// Commit: [`Report::Applied`], then [`Report::Durable`].
+    Commit,
+    /// Roll back what is there: [`Report::Applied`].
+    RollBack,
+    /// To the coordinator's own queues: all others are prepared, commit: [`Report::Decided`].
+    Decide,
+    /// To the same: all others have committed durably. No report.
+    End,
+}
+
+/// An order about a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// The node's number of the transaction.
+    pub transaction: u64,
+    /// What to do.
+    pub order: Order,
+    /// How often it comes: in each lane behind which it has to be done. It is done when the last
+    /// one is there.
+    pub copies: u8,
+}
+
+/// What a shard says about a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Its promise is durable.
+    Prepared,
+    /// Nothing of the transaction is there.
+    Empty,
+    /// A command in it was refused: it cannot commit.
+    Failed,
+    /// The order is carried out.
+    Applied,
+    /// It is durable too.
+    Durable,
+    /// The decision to commit is durable.
+    Decided,
 }
 
 /// Where a consumer of messages that stay begins.
@@ -172,9 +219,29 @@ pub enum Command<B> {
         selection: Selection,
         /// What becomes of them.
         verdict: Verdict,
+        /// The transaction it belongs to; zero for none: see [`SendCommand::transaction`].
+        transaction: u64,
         /// Receipt to answer when that is safe.
         receipt: Option<B>,
     },
+    /// Begin a transaction. Asked of the connection's own shard, as [`Self::EndTransaction`].
+    Begin {
+        /// Its name: rises, never reused on the connection, not zero.
+        transaction: u64,
+        /// Receipt to answer.
+        receipt: Option<B>,
+    },
+    /// Commit or roll back a transaction on all shards that have a part in it.
+    EndTransaction {
+        /// Its name.
+        transaction: u64,
+        /// Whether it is to commit.
+        is_commit: bool,
+        /// Receipt to answer when that is safe.
+        receipt: Option<B>,
+    },
+    /// Do this with what is staged here; answered by [`Reply::Reported`].
+    Order(Ordered),
     /// This many bytes of deliveries went into the connection's socket.
     Drained {
         /// Bytes, counted as the deliveries' heads and bodies.
@@ -279,6 +346,13 @@ pub enum Reply<B> {
         /// Whether the shard had the subscription before.
         existed: bool,
     },
+    /// Answer to [`Command::Order`]. For the coordinator's shard, never for its client.
+    Reported {
+        /// The node's number of the transaction.
+        transaction: u64,
+        /// What became of the order.
+        report: Report,
+    },
     /// Answer to [`Command::Sync`].
     Synced,
     /// The shard it comes from holds a message back until memory has room: read nothing more
@@ -304,6 +378,13 @@ pub enum Refusal {
     UnknownSubscription,
     /// A message was settled, by its consumer or another one, before it was passed on to its end.
     MessageGone,
+    /// What stays in its queue when it is consumed is acknowledged in a transaction.
+    FollowerInTransaction,
+    /// A message of a transaction has a duplicate id that is known: all of the transaction is
+    /// discarded, since it was done before.
+    DuplicateInTransaction,
+    /// A command of the transaction was refused before: all of it was rolled back.
+    TransactionFailed,
     /// A message that is not durable is larger than the memory for such messages.
     VolatileTooLarge {
         /// Bytes of that memory.
@@ -328,6 +409,18 @@ impl fmt::Display for Refusal {
             }
             Self::UnknownSubscription => write!(f, "no such subscription"),
             Self::MessageGone => write!(f, "the message under way was settled before its end"),
+            Self::FollowerInTransaction => write!(
+                f,
+                "what a queue keeps for all its consumers cannot be acknowledged in a transaction"
+            ),
+            Self::DuplicateInTransaction => write!(
+                f,
+                "duplicate id: the address has that message already; the transaction is discarded"
+            ),
+            Self::TransactionFailed => write!(
+                f,
+                "the transaction was rolled back, because a command in it was refused"
+            ),
             Self::VolatileTooLarge { max } => write!(
                 f,
                 "a message that is not persistent is held in memory, which has room for {max} bytes"
@@ -354,6 +447,7 @@ impl<B> SendCommand<B> {
             body_total: self.body_total,
             is_complete: self.is_complete,
             receipt: self.receipt.map(hold),
+            transaction: self.transaction,
         }
     }
 }
@@ -404,13 +498,32 @@ impl<B> Command<B> {
                 subscription,
                 selection,
                 verdict,
+                transaction,
                 receipt,
             } => Command::Settle {
                 subscription,
                 selection,
                 verdict,
+                transaction,
                 receipt: receipt.map(hold),
             },
+            Self::Begin {
+                transaction,
+                receipt,
+            } => Command::Begin {
+                transaction,
+                receipt: receipt.map(hold),
+            },
+            Self::EndTransaction {
+                transaction,
+                is_commit,
+                receipt,
+            } => Command::EndTransaction {
+                transaction,
+                is_commit,
+                receipt: receipt.map(hold),
+            },
+            Self::Order(ordered) => Command::Order(ordered),
             Self::Drained { bytes } => Command::Drained { bytes },
             Self::Sync => Command::Sync,
             Self::Detach {
@@ -485,6 +598,13 @@ impl<B> Reply<B> {
                 receipt: receipt.map(hold),
             },
             Self::Answered { existed } => Reply::Answered { existed },
+            Self::Reported {
+                transaction,
+                report,
+            } => Reply::Reported {
+                transaction,
+                report,
+            },
             Self::Synced => Reply::Synced,
             Self::Hold => Reply::Hold,
             Self::Resume => Reply::Resume,

@@ -96,6 +96,8 @@ pub struct Budgets {
     pub block_cache_size: u64,
     /// Memory per shard for bodies of messages that are not durable.
     pub volatile_size_max: u64,
+    /// How long a transaction may be open, in milliseconds.
+    pub transaction_timeout_ms: u32,
 }
 
 /// `[stomp]`.
@@ -202,6 +204,7 @@ impl Config {
                 connections_max: 0,
                 block_cache_size: 0,
                 volatile_size_max: 0,
+                transaction_timeout_ms: 0,
             },
             stomp: Stomp {
                 persistent_default: false,

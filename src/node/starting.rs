@@ -22,7 +22,7 @@ use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, open_segme
 use crate::limits;
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
-use crate::shard::{HostLimits, ShardConfig};
+use crate::shard::{HostLimits, ShardConfig, Verdict, verdicts};
 
 /// A node whose folder is open and whose shards are not running yet.
 pub(super) struct Starting<'a> {
@@ -59,17 +59,19 @@ impl Starting<'_> {
         let mailboxes = Mailboxes::new(&bells);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = channel();
+        let verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
         let mut threads = Vec::new();
         let shards = scans
             .into_iter()
             .zip(ports)
             .zip(listeners)
             .zip(cores)
-            .zip(&bells);
-        for (index, ((((scanned, port), listener), core), bell)) in shards.enumerate() {
+            .zip(&bells)
+            .zip(verdicts);
+        for (index, (((((scanned, port), listener), core), bell), verdicts)) in shards.enumerate() {
             let shard = ShardId(index as u16);
             let start = ShardStart {
-                config: self.shard_config(shard, &scanned),
+                config: self.shard_config(shard, &scanned, verdicts),
                 files: self.open_files(&scanned)?,
                 scanned,
                 epoch: self.epoch,
@@ -97,7 +99,12 @@ impl Starting<'_> {
         })
     }
 
-    fn shard_config(&self, shard: ShardId, scanned: &Scanned) -> ShardConfig {
+    fn shard_config(
+        &self,
+        shard: ShardId,
+        scanned: &Scanned,
+        verdicts: Vec<Verdict>,
+    ) -> ShardConfig {
         let config = self.config;
         let oldest = scanned.recovered.oldest_segment;
         ShardConfig {
@@ -110,6 +117,8 @@ impl Starting<'_> {
                 segments_ready: config.journal.segments_ready as usize,
             },
             stomp: stomp_settings(config),
+            transaction_timeout_us: u64::from(config.limits.transaction_timeout_ms) * 1000,
+            verdicts,
             node: config.node.name.clone(),
             oldest_segment: oldest.max(SegmentId::ZERO.next()),
             next_segment: scanned.recovered.segment_max.next(),
@@ -223,6 +232,7 @@ fn stomp_settings(config: &Config) -> stomp::Settings {
         is_persistent_by_default: config.stomp.persistent_default,
         prefetch_default: config.stomp.prefetch_default,
         subscriptions_max: limits::CONNECTION_SUBSCRIPTIONS_MAX as usize,
+        transactions_max: limits::CONNECTION_TRANSACTIONS_MAX as usize,
         server: concat!("forebay/", env!("CARGO_PKG_VERSION")).to_owned(),
         // Without users loopback is the guard, which a browser on the machine is behind.
         pages: if config.users.is_empty() && !config.listen.allow_anonymous_remote {

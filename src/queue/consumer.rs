@@ -92,6 +92,12 @@ pub(super) struct Consumer {
     pub(super) rank: Rank,
     pub(super) credit: u32,
     pub(super) unsettled: u32,
+    /// Of these, those settled in transactions that are still open: they use up no credit, or a
+    /// transaction could not settle more than that.
+    pub(super) staged: u32,
+    pub(super) staged_bytes: u64,
+    /// Most unsettled ones, whatever its credit.
+    unsettled_max: u32,
     /// Bytes at which it gets nothing more; the greatest number for no such limit.
     pub(super) credit_bytes: u64,
     pub(super) unsettled_bytes: u64,
@@ -108,11 +114,15 @@ const TOMBSTONES_MIN: usize = 64;
 impl Consumer {
     /// How many messages it takes now.
     pub(super) const fn available(&self) -> u32 {
-        if self.is_blocked || self.unsettled_bytes >= self.credit_bytes {
-            0
-        } else {
-            self.credit.saturating_sub(self.unsettled)
+        let bytes = self.unsettled_bytes - self.staged_bytes;
+        if self.is_blocked || bytes >= self.credit_bytes {
+            return 0;
         }
+        let messages = self.unsettled - self.staged;
+        let credit = self.credit.saturating_sub(messages);
+        // Not `min`: that of the trait is no constant function.
+        let room = self.unsettled_max - self.unsettled;
+        if credit < room { credit } else { room }
     }
 
     /// How many messages it takes now, whatever their size: with a limit in bytes the next one may
@@ -137,6 +147,18 @@ impl Consumer {
             is_journaled,
         });
         tag
+    }
+
+    /// A delivery is settled in an open transaction.
+    pub(super) fn stage(&mut self, size_bytes: u32) {
+        self.staged += 1;
+        self.staged_bytes += u64::from(size_bytes);
+    }
+
+    /// Undoes [`Self::stage`].
+    pub(super) fn unstage(&mut self, size_bytes: u32) {
+        self.staged -= 1;
+        self.staged_bytes -= u64::from(size_bytes);
     }
 
     /// Forgets a delivery.
@@ -219,6 +241,7 @@ impl Consumers {
         attachment: &Attachment,
         rank: Rank,
         credit: u32,
+        unsettled_max: u32,
     ) -> ConsumerId {
         let consumer = Consumer {
             queue: attachment.queue,
@@ -228,6 +251,9 @@ impl Consumers {
             rank,
             credit,
             unsettled: 0,
+            staged: 0,
+            staged_bytes: 0,
+            unsettled_max,
             credit_bytes: attachment.credit_bytes.unwrap_or(u64::MAX),
             unsettled_bytes: 0,
             is_blocked: false,

@@ -401,7 +401,9 @@ impl Machine {
         } else if queue.is_purged_without(1) {
             self.decide_purge(queue, out);
         } else {
-            self.add_returned(queue, consumer.outstanding(), given_back, now_unix_ms, out);
+            let held = consumer.outstanding();
+            let held = held.filter(|one| !self.transactions.settles(queue.id, one.message));
+            self.add_returned(queue, held, given_back, now_unix_ms, out);
         }
         Ok(())
     }
@@ -445,7 +447,13 @@ impl Machine {
         };
         let selected = tag.and_then(|tag| consumer.select(tag, is_cumulative));
         let selected = selected.ok_or(Refused::UnknownDelivery)?;
-        let queue = self.queues.get(consumer.queue);
+        let queue = consumer.queue;
+        // What a transaction settles is settled once, and passed over when all up to one are.
+        let selected = selected.filter(move |one| !self.transactions.settles(queue, one.message));
+        if selected.clone().next().is_none() {
+            return Err(Refused::UnknownDelivery);
+        }
+        let queue = self.queues.get(queue);
         Ok((queue.ok_or(Refused::UnknownQueue)?, selected))
     }
 
@@ -498,7 +506,7 @@ pub(super) fn add_entries<'a>(
 }
 
 /// Durable messages make records of the journal, the others the same records beside it.
-fn add_messages<'a>(
+pub(super) fn add_messages<'a>(
     queue: QueueId,
     selected: impl Iterator<Item = &'a Outstanding> + Clone,
     verb: Verb,

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use forebay_journal::format::{
     Annotations, Departure, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
+    TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
 use zerocopy::little_endian::U64;
@@ -127,6 +128,8 @@ pub enum Refused {
     UnknownDestination,
     /// The queue is not, or no more, there.
     UnknownQueue,
+    /// Nothing is staged in the transaction.
+    UnknownTransaction,
 }
 
 impl fmt::Display for Refused {
@@ -151,6 +154,7 @@ impl fmt::Display for Refused {
             Self::UnknownDelivery => write!(f, "no such delivery waits for its settlement"),
             Self::UnknownDestination => write!(f, "no queue is bound to the address"),
             Self::UnknownQueue => write!(f, "no such queue"),
+            Self::UnknownTransaction => write!(f, "no such transaction"),
         }
     }
 }
@@ -163,6 +167,8 @@ pub struct Decision {
     steps: Vec<Step>,
     ids: Vec<U64>,
     names: Vec<u8>,
+    /// The transaction in which its messages are settled; zero for none.
+    pub(super) transaction: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +194,11 @@ enum Step {
         ids: Range<usize>,
         is_journaled: bool,
     },
+    Transact {
+        transaction: u64,
+        state: TransactionState,
+        is_journaled: bool,
+    },
 }
 
 /// Fixed part of a queue's definition.
@@ -208,11 +219,11 @@ pub(super) enum Verb {
 }
 
 impl Verb {
-    fn record<'a>(self, queue: QueueId, messages: IdList<'a>) -> Record<'a> {
+    fn record<'a>(self, queue: QueueId, transaction: u64, messages: IdList<'a>) -> Record<'a> {
         match self {
             Self::Settle(outcome) => Record::Settle {
                 queue,
-                transaction: 0,
+                transaction,
                 outcome,
                 messages,
             },
@@ -295,7 +306,15 @@ impl Decision {
                 verb,
                 ids: range,
                 is_journaled,
-            } => (verb.record(*queue, ids(range)), *is_journaled),
+            } => (
+                verb.record(*queue, self.transaction, ids(range)),
+                *is_journaled,
+            ),
+            &Step::Transact {
+                transaction,
+                state,
+                is_journaled,
+            } => (Record::Transaction { transaction, state }, is_journaled),
         };
         Fact {
             record,
@@ -308,6 +327,20 @@ impl Decision {
         self.steps.clear();
         self.ids.clear();
         self.names.clear();
+        self.transaction = 0;
+    }
+
+    pub(super) fn transact(
+        &mut self,
+        transaction: u64,
+        state: TransactionState,
+        is_journaled: bool,
+    ) {
+        self.steps.push(Step::Transact {
+            transaction,
+            state,
+            is_journaled,
+        });
     }
 
     pub(super) fn define(&mut self, definition: Definition, address: &[u8], name: &[u8]) {

@@ -15,7 +15,7 @@ pub(super) enum Holder {
     Gone,
     /// Delivered in the epoch under replay to a consumer that is no more.
     Unassigned,
-    /// Settled by a prepared transaction of an earlier epoch that is still undecided.
+    /// Settled in a transaction that is still undecided, by a consumer that is no more.
     Locked,
     /// The consumer at this index, under this delivery tag.
     Consumer { index: u32, tag: u64 },
@@ -99,6 +99,13 @@ impl Delivered {
             self.slots.retain(|slot| slot.holder != Holder::Gone);
         }
         Some(slot)
+    }
+
+    /// The holder of a message goes, but not the message: a transaction settles it.
+    pub(super) fn lock(&mut self, message: u64) {
+        if let Ok(index) = self.position(message) {
+            self.slots[index].holder = Holder::Locked;
+        }
     }
 
     /// Moves all messages to `out` in order, but for those that `is_kept` says stay, locked.

@@ -17,7 +17,6 @@ use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
 use super::state::{Defined, QueueState};
-use super::transaction::{Staged, Step};
 
 impl Machine {
     /// Makes a fact true; `effects` gets what is to be done when it is durable.
@@ -177,12 +176,13 @@ impl Machine {
             );
         }
         // Those that are left are prepared.
-        let locked = self.transactions.locked();
+        let locked = &self.transactions;
         for queue in self.queues.iter_mut() {
             let id = queue.id.0;
-            queue
-                .delivered
-                .drain(|message| locked.contains(&(id, message)), &mut self.scratch);
+            queue.delivered.drain(
+                |message| locked.settles(QueueId(id), message),
+                &mut self.scratch,
+            );
             self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
             let returned = self.scratch.iter().map(|entry| entry.message);
@@ -325,9 +325,10 @@ impl Machine {
             ids.for_each(|id| self.insert(&arrival, id, effects));
         } else {
             let queues = ids.collect();
-            let staged = self.transactions.add(fields.transaction);
+            let is_journaled = matches!(at, Place::Journal(_));
             let arrival = StagedArrival::of(&arrival);
-            staged.steps.push(Step::Enter { arrival, queues });
+            self.transactions
+                .stage_enter(fields.transaction, is_journaled, arrival, queues);
         }
     }
 
@@ -375,7 +376,7 @@ impl Machine {
     }
 
     /// The message of a transaction that was rolled back never was.
-    fn forget_id(&mut self, queues: &[u64], arrival: &StagedArrival) {
+    pub(super) fn forget_id(&mut self, queues: &[u64], arrival: &StagedArrival) {
         let queue = queues.first().map(|queue| QueueId(*queue));
         let queue = queue.and_then(|queue| self.queues.get(queue));
         if let Some(defined) = queue.and_then(|queue| queue.defined.as_ref())
@@ -397,7 +398,7 @@ impl Machine {
         }
     }
 
-    fn insert(&mut self, arrival: &Arrival<'_>, queue: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn insert(&mut self, arrival: &Arrival<'_>, queue: u64, effects: &mut Vec<Effect>) {
         let entry = arrival.entry;
         let Some((queue, dirty)) = self.queues.open(QueueId(queue)) else {
             self.bodies.leave(&entry, effects);
@@ -464,7 +465,7 @@ impl Machine {
     }
 
     /// Delivered or ready, the messages leave the queue.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         id: QueueId,
         messages: impl Iterator<Item = u64>,
@@ -510,6 +511,7 @@ impl Machine {
         };
         self.scratch.clear();
         for message in messages.messages().map(|message| message.0) {
+            self.transactions.forget(id, message);
             let taken = take_delivered(queue, &mut self.consumers, message)
                 .or_else(|| self.waits.remove(id, &mut queue.aside, message));
             self.scratch.extend(taken);
@@ -552,88 +554,6 @@ impl Machine {
             self.waits.insert(id, &mut queue.aside, *entry, why);
         }
         queue.touch(dirty);
-    }
-
-    fn stage_settle(&mut self, transaction: u64, queue: QueueId, messages: IdList<'_>, at: Place) {
-        let staged = self.transactions.add(transaction);
-        staged.steps.push(Step::Settle {
-            queue: queue.0,
-            messages: messages.messages().map(|id| id.0).collect(),
-        });
-        self.pin(transaction, at);
-    }
-
-    /// Keeps the segment of a record that only the transaction needs.
-    fn pin(&mut self, transaction: u64, at: Place) {
-        if let Place::Journal(location) = at {
-            self.bodies.segments.add(location.segment(), 0);
-            self.transactions
-                .open(transaction)
-                .pins
-                .push(location.segment());
-        }
-    }
-
-    #[cold]
-    fn transact(
-        &mut self,
-        transaction: u64,
-        state: TransactionState,
-        at: Place,
-        effects: &mut Vec<Effect>,
-    ) {
-        if state == TransactionState::Ended {
-            return;
-        }
-        if state == TransactionState::Prepared {
-            self.transactions.open(transaction).is_prepared = true;
-            self.pin(transaction, at);
-            return;
-        }
-        let Some(Staged { steps, pins, .. }) = self.transactions.close(transaction) else {
-            return;
-        };
-        for segment in pins {
-            self.bodies.segments.remove(segment, 0);
-        }
-        for step in steps {
-            match (step, state == TransactionState::Committed) {
-                (Step::Enter { arrival, queues }, true) => {
-                    queues
-                        .iter()
-                        .for_each(|queue| self.insert(&arrival.arrival(), *queue, effects));
-                }
-                (Step::Enter { arrival, queues }, false) => {
-                    self.forget_id(&queues, &arrival);
-                    queues
-                        .iter()
-                        .for_each(|_| self.bodies.leave(&arrival.entry, effects));
-                }
-                (Step::Settle { queue, messages }, true) => {
-                    self.settle(QueueId(queue), messages.into_iter(), effects);
-                }
-                (Step::Settle { queue, messages }, false) => self.unlock(QueueId(queue), &messages),
-            }
-        }
-    }
-
-    /// What a rolled back transaction settled stays with its consumer; if that went with an
-    /// earlier epoch, it is ready again.
-    fn unlock(&mut self, id: QueueId, messages: &[u64]) {
-        let Some((queue, dirty)) = self.queues.open(id) else {
-            return;
-        };
-        self.scratch.clear();
-        for message in messages {
-            let slot = queue.delivered.find(*message);
-            if slot.is_some_and(|slot| slot.holder == Holder::Locked) {
-                let slot = queue.delivered.remove(*message);
-                self.scratch.extend(slot.map(|slot| slot.entry));
-            }
-        }
-        self.expiring.give_back(id.0, &self.scratch);
-        return_to_ready(queue, dirty, &mut self.scratch);
-        self.note_returned(id);
     }
 }
 

@@ -28,6 +28,7 @@ impl Machine {
         self.check_expiring();
         self.check_waits();
         self.check_idle();
+        self.check_settling();
         let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
         for queue in self.queues.iter() {
             let is_listed = listed.contains(&queue.id);
@@ -154,6 +155,35 @@ impl Machine {
         assert_eq!(due_count, self.waits.due_count(), "messages that wait");
     }
 
+    /// What transactions settle is known by queue and message, each by one of them.
+    fn check_settling(&self) {
+        for ((queue, message), number) in self.transactions.settling() {
+            let staged = self.transactions.iter();
+            let mut steps = staged
+                .filter(|(of, _)| *of == number)
+                .flat_map(|(_, staged)| &staged.steps);
+            let is_there = steps.any(|step| match step {
+                Step::Settle {
+                    queue: of,
+                    messages,
+                } => *of == queue && messages.contains(&message),
+                Step::Enter { .. } => false,
+            });
+            assert!(is_there, "{message} is settled by no transaction");
+        }
+        for queue in self.queues.iter() {
+            let id = queue.id.0;
+            let staged = self.transactions.iter();
+            let mut steps = staged.flat_map(|(_, staged)| &staged.steps);
+            let is_to_enter = steps.any(|step| match step {
+                Step::Enter { queues, .. } => queues.contains(&id),
+                Step::Settle { .. } => false,
+            });
+            let is_known = self.transactions.enter(id);
+            assert_eq!(is_known, is_to_enter, "what is to enter queue {id}");
+        }
+    }
+
     fn check_turns(&self, queue: &QueueState) {
         let id = queue.id.0;
         let turns: BTreeSet<u32> = queue.willing.iter().copied().collect();
@@ -233,7 +263,18 @@ impl Machine {
                 unsettled, consumer.unsettled,
                 "unsettled of consumer {index}"
             );
-            assert!(unsettled <= consumer.credit, "credit of consumer {index}");
+            let staged = consumer.outstanding();
+            let staged =
+                staged.filter(|one| self.transactions.settles(consumer.queue, one.message));
+            assert_eq!(
+                staged.count(),
+                consumer.staged as usize,
+                "settled in transactions of {index}"
+            );
+            assert!(
+                unsettled <= self.limits.unsettled_max,
+                "consumer {index} holds too many"
+            );
             assert_eq!(bytes, consumer.unsettled_bytes, "bytes of consumer {index}");
             assert!(
                 consumer.slot_count() <= 2 * unsettled as usize + 65,
@@ -309,7 +350,9 @@ impl Machine {
             }
         }
         let mut records = self.bodies.staged_records();
-        for staged in self.transactions.iter() {
+        let decisions = self.transactions.decision_segments();
+        records.extend(decisions.map(|segment| (segment, 0)));
+        for (_, staged) in self.transactions.iter() {
             records.extend(staged.pins.iter().map(|segment| (*segment, 0)));
             for step in &staged.steps {
                 if let Step::Enter { arrival, queues } = step {

@@ -168,7 +168,8 @@ impl Machine {
             is_exclusive: attachment.rank.is_exclusive || queue.policy.is_exclusive,
             ..attachment.rank
         };
-        let id = self.consumers.insert(attachment, rank, credit);
+        let most = self.limits.unsettled_max;
+        let id = self.consumers.insert(attachment, rank, credit, most);
         self.idle.end(queue);
         queue.join(id.index, &mut self.consumers);
         queue.touch(dirty);
@@ -176,15 +177,22 @@ impl Machine {
     }
 
     /// Detaches a consumer after the facts of [`Self::decide_detach`] came true. One that is gone
-    /// already (its queue was deleted) is none of its business.
+    /// already (its queue was deleted) is none of its business. What it settled in transactions
+    /// that are still open waits for their end.
     ///
     /// Panics: if the consumer still holds messages (our own mistake: see above).
     pub fn detach(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.resolve(id) else {
             return;
         };
-        assert_eq!(consumer.unsettled, 0, "a consumer that goes holds messages");
+        assert_eq!(
+            consumer.unsettled, consumer.staged,
+            "a consumer that goes holds messages"
+        );
         if let Some((queue, dirty)) = self.queues.open(consumer.queue) {
+            for one in consumer.outstanding() {
+                queue.delivered.lock(one.message);
+            }
             queue.part(id.index, &mut self.consumers);
             queue.touch(dirty);
             self.idle.note(queue);

@@ -5,6 +5,7 @@ use rustc_hash::FxHashMap;
 
 use super::errand::Errand;
 use super::host::Lane;
+use super::transactions::Transactions;
 use crate::frontend::{Command, Frontend, Subscription};
 use crate::routing::shard_of;
 
@@ -13,6 +14,11 @@ use crate::routing::shard_of;
 pub struct ConnectionId(pub u64);
 
 impl ConnectionId {
+    /// No connection: what a shard asks for on its own account.
+    pub(super) fn nobody(shard: ShardId) -> Self {
+        Self::new(shard, (1 << 48) - 1)
+    }
+
     pub(super) fn new(shard: ShardId, number: u64) -> Self {
         assert!(number < 1 << 48, "2^48 connections were made");
         Self(u64::from(shard.0) << 48 | number)
@@ -73,6 +79,7 @@ pub(super) struct Connection {
     pub(super) held_by: Vec<ShardId>,
     /// What several shards are being asked for it.
     pub(super) errand: Option<Errand>,
+    pub(super) transactions: Transactions,
     /// Whether the runtime was told to stop reading.
     pub(super) is_reading_stopped: bool,
     /// Receipt of the goodbye.
@@ -102,6 +109,7 @@ impl Connection {
             pause: None,
             held_by: Vec::new(),
             errand: None,
+            transactions: Transactions::default(),
             is_reading_stopped: false,
             goodbye: Vec::new(),
             routing: Routing::default(),
@@ -117,7 +125,7 @@ impl Connection {
         if !self.held_by.is_empty() {
             return Some(Pause::Held);
         }
-        if self.errand.is_some() {
+        if self.errand.is_some() || self.transactions.must_wait() {
             return Some(Pause::Errand);
         }
         (self.pending_output() > window_bytes).then_some(Pause::Output)
@@ -209,7 +217,10 @@ impl Routing {
                 self.subscriptions.get(subscription).copied().unwrap_or(own)
             }
             Command::AbandonSend => self.upload_to.take().unwrap_or(own),
-            Command::Drained { .. }
+            Command::Begin { .. }
+            | Command::EndTransaction { .. }
+            | Command::Order(_)
+            | Command::Drained { .. }
             | Command::Sync
             | Command::Detach { .. }
             | Command::Departed { .. }

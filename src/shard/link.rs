@@ -53,6 +53,27 @@ pub(super) struct Streaming {
     pub(super) next: usize,
 }
 
+/// What a connection has staged here in one transaction that nobody promised to commit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    /// The node's number of it.
+    pub(super) number: u64,
+    /// Whether a command in it was refused.
+    pub(super) has_failed: bool,
+    /// Copies of the order to end it that have come.
+    pub(super) copies: u8,
+}
+
+impl Part {
+    pub(super) const fn new(number: u64) -> Self {
+        Self {
+            number,
+            has_failed: false,
+            copies: 0,
+        }
+    }
+}
+
 /// A message that is arriving piece by piece, or is here and waits for memory.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -68,6 +89,8 @@ pub(super) struct Upload {
     pub(super) has_content_length: bool,
     pub(super) encoding: u8,
     pub(super) body_size: u64,
+    /// The transaction it belongs to; zero for none.
+    pub(super) transaction: u64,
     pub(super) to: UploadTo,
     /// Whether nothing of it is still to come.
     pub(super) is_whole: bool,
@@ -104,6 +127,7 @@ impl Upload {
             has_content_length: send.has_content_length,
             encoding: send.encoding,
             body_size: 0,
+            transaction: send.transaction,
             to,
             is_whole: false,
         }
@@ -160,6 +184,9 @@ pub(super) struct Link {
     pub(super) browsers: Vec<Browser>,
     pub(super) followers: Vec<Follower>,
     pub(super) upload: Option<Upload>,
+    /// What it staged here in transactions that are open, in the order in which it began to. The
+    /// front end bounds their number.
+    pub(super) transactions: Vec<Part>,
     /// Highest LSN of anything the connection asked for.
     pub(super) last_lsn: Lsn,
     /// Deliveries in the gate.

@@ -7,6 +7,7 @@
 mod bodies;
 mod check;
 mod cold;
+mod commit;
 mod connection;
 mod errand;
 mod gate;
@@ -18,9 +19,11 @@ mod peers;
 mod step;
 mod stop;
 mod timers;
+mod transactions;
 
 pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
+pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane};
 pub use mailbox::{Parcel, ParcelLane};
@@ -43,6 +46,7 @@ use rustc_hash::FxHashMap;
 use crate::frontend::stomp;
 use crate::now::Now;
 use crate::queue::Machine;
+use commit::Commits;
 use connection::Connection;
 use host::Host;
 use peers::Peers;
@@ -94,6 +98,10 @@ pub struct ShardConfig {
     pub stomp: stomp::Settings,
     /// Name of the node, for session names.
     pub node: String,
+    /// How long a transaction may be open.
+    pub transaction_timeout_us: u64,
+    /// What becomes of the transactions that were prepared when the node ended ([`verdicts`]).
+    pub verdicts: Vec<Verdict>,
     /// Oldest segment needed.
     pub oldest_segment: SegmentId,
     /// Number of the next segment to prepare.
@@ -133,6 +141,9 @@ pub struct Shard {
     passed_parcels: usize,
     /// Connections whose errand can go on.
     answered: VecDeque<ConnectionId>,
+    /// Transactions of this shard's connections that end.
+    commits: Commits,
+    transaction_timeout_us: u64,
     actions: VecDeque<Action>,
     stopping: Stopping,
 }
@@ -144,18 +155,23 @@ impl Shard {
             oldest: config.oldest_segment,
             next: config.next_segment,
         };
+        let mut commits = Commits::new(config.shard);
+        let others = (0..config.shard_count).map(ShardId);
+        commits.resume(&machine.decided(), others);
         let forwarder = ConnectionId::new(config.shard, 0);
+        let mut host = Host::new(
+            config.shard.0,
+            machine,
+            writer,
+            segments,
+            config.limits,
+            forwarder,
+        );
+        host.judge(&config.verdicts);
         let mut shard = Self {
             id: config.shard,
             shard_count: config.shard_count,
-            host: Host::new(
-                config.shard.0,
-                machine,
-                writer,
-                segments,
-                config.limits,
-                forwarder,
-            ),
+            host,
             connections: FxHashMap::default(),
             forwarder,
             next_connection: 1,
@@ -168,6 +184,8 @@ impl Shard {
             waiting: VecDeque::new(),
             passed_parcels: 0,
             answered: VecDeque::new(),
+            commits,
+            transaction_timeout_us: config.transaction_timeout_us,
             actions: VecDeque::new(),
             stopping: Stopping::No,
         };

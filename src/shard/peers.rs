@@ -106,7 +106,7 @@ impl Peers {
                     return true;
                 }
                 while let Some((link, command)) = incoming.load.command(incoming.next) {
-                    if !host.admits(Lane::Message) {
+                    if !is_admitted(&command, Lane::Message, host) {
                         return true;
                     }
                     incoming.next += 1;
@@ -122,6 +122,13 @@ impl Peers {
     }
 }
 
+/// The end of a transaction comes behind its messages, but needs no room as they do: what they
+/// wait for may be what it holds.
+fn is_admitted(command: &Command<&[u8]>, lane: Lane, host: &Host) -> bool {
+    let is_end = lane == Lane::Message && matches!(command, Command::Order(_));
+    is_end || host.admits(lane)
+}
+
 /// A connection whose message waits for memory holds back itself, never the others of its shard.
 fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
     let Peer {
@@ -133,7 +140,7 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
     let place = &mut incoming[lane as usize];
     let Some(incoming) = place else { return };
     while let Some((link, command)) = incoming.load.command(incoming.next) {
-        if !host.admits(lane) {
+        if !is_admitted(&command, lane, host) {
             return;
         }
         if lane == Lane::Message {

@@ -4,14 +4,16 @@ use forebay_journal::ShardId;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
+use super::commit::{Commits, Outcome};
 use super::connection::{Connection, Pause, Phase};
 use super::errand::Errand;
 use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
 use super::peers::Peers;
+use super::transactions::Taking;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::{Session, Wire};
-use crate::frontend::{Command, Frontend, Reply, Step, Timeout};
+use crate::frontend::{Command, Frontend, Ordered, Refusal, Reply, Step, Timeout};
 use crate::limits::RECEIVE_BUFFER_SIZE_BYTES;
 use crate::now::Now;
 use crate::queue::Return;
@@ -22,6 +24,7 @@ struct Outbox<'a> {
     connections: &'a mut FxHashMap<ConnectionId, Connection>,
     dirty: &'a mut VecDeque<ConnectionId>,
     answered: &'a mut VecDeque<ConnectionId>,
+    commits: &'a mut Commits,
     peers: &'a mut Peers,
 }
 
@@ -30,6 +33,13 @@ impl Replies for Outbox<'_> {
         if to.shard() != self.own {
             let outgoing = self.peers.outgoing(to.shard());
             return outgoing.push_reply(to, reply, delivered_bytes);
+        }
+        if let Reply::Reported {
+            transaction,
+            report,
+        } = *reply
+        {
+            return self.commits.take(transaction, report);
         }
         let Some(connection) = self.connections.get_mut(&to) else {
             return;
@@ -115,6 +125,14 @@ enum Progress {
 }
 
 impl Progress {
+    const fn quiet(consumed: usize, is_starved: bool) -> Self {
+        if is_starved {
+            Self::Starved(consumed)
+        } else {
+            Self::Consumed(consumed)
+        }
+    }
+
     /// What follows a command, which may have begun an errand.
     fn after(consumed: usize, pause: Option<Pause>, errand: Option<&Errand>) -> Self {
         match (pause, errand) {
@@ -212,43 +230,54 @@ impl Shard {
         at
     }
 
+    /// The lane of what comes next, if it may be read.
+    fn lane_of_next(&self, id: ConnectionId, input: &[u8]) -> Result<Lane, Progress> {
+        let Some(connection) = self.connections.get(&id) else {
+            return Err(Progress::Ended);
+        };
+        if connection.phase != Phase::Open {
+            return Err(Progress::Ended);
+        }
+        if input.is_empty() && !connection.frontend.has_kept_input() {
+            return Err(Progress::Starved(0));
+        }
+        if let Some(pause) = connection.must_wait(self.window_bytes) {
+            return Err(Progress::Paused(0, pause));
+        }
+        let lane = if connection.frontend.is_message_next(input) {
+            Lane::Message
+        } else {
+            Lane::Control
+        };
+        if !self.host.admits(lane) || self.is_stopping() {
+            return Err(Progress::Paused(0, Pause::Space));
+        }
+        Ok(lane)
+    }
+
     fn read_step(&mut self, id: ConnectionId, input: &[u8], now: Now) -> Progress {
-        let is_stopping = self.is_stopping();
+        let lane = match self.lane_of_next(id, input) {
+            Ok(lane) => lane,
+            Err(progress) => return progress,
+        };
         // Taken apart, so that a command may borrow the front end while the host takes it.
         let Self {
             connections,
             host,
             peers,
             dirty,
-            window_bytes,
+            commits,
             ..
         } = self;
         let Some(connection) = connections.get_mut(&id) else {
             return Progress::Ended;
         };
-        if connection.phase != Phase::Open {
-            return Progress::Ended;
-        }
-        if input.is_empty() && !connection.frontend.has_kept_input() {
-            return Progress::Starved(0);
-        }
-        if let Some(pause) = connection.must_wait(*window_bytes) {
-            return Progress::Paused(0, pause);
-        }
-        let is_message = connection.frontend.is_message_next(input);
-        let lane = if is_message {
-            Lane::Message
-        } else {
-            Lane::Control
-        };
-        if !host.admits(lane) || is_stopping {
-            return Progress::Paused(0, Pause::Space);
-        }
         let Connection {
             frontend,
             output,
             routing,
             errand,
+            transactions,
             is_dirty,
             ..
         } = connection;
@@ -261,13 +290,25 @@ impl Shard {
         match step {
             Step::Quiet {
                 consumed,
-                is_starved: true,
-            } => Progress::Starved(consumed),
-            Step::Quiet { consumed, .. } => Progress::Consumed(consumed),
+                is_starved,
+            } => Progress::quiet(consumed, is_starved),
             Step::Goodbye { receipt } => Progress::Goodbye(receipt.to_vec()),
             Step::Broken => Progress::Broken,
-            Step::Command { consumed, command } => {
+            Step::Command {
+                consumed,
+                mut command,
+            } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
+                let due_us = now.monotonic_us + self.transaction_timeout_us;
+                let draw = || (host.draw_transaction(), due_us);
+                match transactions.take(&mut command, (shard, lane), draw) {
+                    Taking::Pass => {}
+                    Taking::Unknown => return Progress::Broken,
+                    Taking::End(open, end) => {
+                        commits.begin(id, open, end);
+                        return Progress::Paused(consumed, Pause::Errand);
+                    }
+                }
                 *errand = Errand::of(&command, shard);
                 let pause = if shard == self.id {
                     let taken = host.handle(id, &command, now);
@@ -413,6 +454,9 @@ impl Shard {
         let Some(connection) = self.connections.remove(&id) else {
             return;
         };
+        // Before its shards hear that it is gone: what they promised they keep until they are told.
+        self.commits.give_up(id);
+        self.run_commits(now);
         // Whom the broker sends away did not fail.
         let given_back = if self.is_stopping() {
             Return::Unused
@@ -434,6 +478,90 @@ impl Shard {
                 // wait for that very memory.
                 outgoing.push_command(Lane::Control, id, detach);
                 outgoing.push_command(Lane::Message, id, Command::Hangup);
+            }
+        }
+    }
+
+    /// Carries out what is to be said to shards and clients about transactions that end.
+    fn run_commits(&mut self, now: Now) {
+        while let Some(told) = self.commits.poll_order() {
+            let copies = told.lanes.iter().filter(|is_in| **is_in).count() as u8;
+            let (transaction, order) = (told.transaction, told.order);
+            let is_own = told.shard == self.id;
+            let command = Command::Order(Ordered {
+                transaction,
+                order,
+                copies: if is_own { 1 } else { copies },
+            });
+            if is_own {
+                self.host.handle(told.connection, &command, now);
+                continue;
+            }
+            let outgoing = self.peers.outgoing(told.shard);
+            for lane in [Lane::Message, Lane::Control] {
+                if told.lanes[lane as usize] {
+                    outgoing.push_command(lane, told.connection, command);
+                }
+            }
+        }
+        while let Some((id, outcome)) = self.commits.poll_outcome() {
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
+            let reply = match &outcome {
+                Outcome::Decided => {
+                    connection.transactions.decided();
+                    continue;
+                }
+                Outcome::AllTold => {
+                    connection.transactions.all_told();
+                    continue;
+                }
+                Outcome::Ended { receipt } => {
+                    receipt.as_deref().map(|receipt| Reply::Receipt { receipt })
+                }
+                Outcome::Failed { receipt } => {
+                    let (refusal, receipt) = (Refusal::TransactionFailed, receipt.as_deref());
+                    let about = None;
+                    Some(Reply::Refused {
+                        refusal,
+                        about,
+                        receipt,
+                    })
+                }
+            };
+            connection.transactions.ended();
+            if let Some(reply) = reply {
+                take_reply(connection, self.id, &reply, 0);
+            }
+            self.mark_dirty(id);
+        }
+    }
+
+    /// A transaction of the connection has been open too long: it is told so and ends, with all
+    /// that it has staged, though its client may read nothing any more.
+    fn time_out(&mut self, id: ConnectionId, now: Now) {
+        if !self.commits.give_up(id) {
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.transactions.cannot_be_recalled();
+            }
+            return self.enter_timer(id);
+        }
+        let details = "It was rolled back. The limit is limits.transaction_timeout_ms.";
+        self.break_off(id, Some(("transaction open too long", details)));
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let detach = Command::Detach {
+            is_last: false,
+            given_back: Return::Failed,
+        };
+        for &shard in connection.routing.known() {
+            if shard == self.id {
+                self.host.handle(id, &detach, now);
+            } else {
+                let outgoing = self.peers.outgoing(shard);
+                outgoing.push_command(Lane::Control, id, detach);
             }
         }
     }
@@ -461,7 +589,13 @@ impl Shard {
             Content::Commands(lane, load) => self.peers.take_commands(from, lane, load),
             Content::Replies(load) => {
                 for (to, reply, delivered_bytes) in load.replies() {
-                    if let Some(connection) = self.connections.get_mut(&to) {
+                    if let Reply::Reported {
+                        transaction,
+                        report,
+                    } = reply
+                    {
+                        self.commits.take(transaction, report);
+                    } else if let Some(connection) = self.connections.get_mut(&to) {
                         if take_reply(connection, from, &reply, delivered_bytes) {
                             self.answered.push_back(to);
                         }
@@ -517,7 +651,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let Some(due_us) = connection.frontend.poll_timeout() else {
+        let timers = [
+            connection.frontend.poll_timeout(),
+            connection.transactions.due_us(),
+        ];
+        let Some(due_us) = timers.into_iter().flatten().min() else {
             return;
         };
         if connection.timer_us.is_none_or(|entered| due_us < entered) {
@@ -533,6 +671,14 @@ impl Shard {
             };
             connection.timer_us = None;
             if connection.phase != Phase::Open {
+                continue;
+            }
+            if connection
+                .transactions
+                .due_us()
+                .is_some_and(|due_us| due_us <= now.monotonic_us)
+            {
+                self.time_out(id, now);
                 continue;
             }
             match connection
@@ -551,7 +697,7 @@ impl Shard {
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
         let has_work = self.host.has_work() && !self.is_stopping();
         let has_room = self.passed_parcels > 0 && !self.waiting.is_empty();
-        let has_work = has_work || self.has_looped_back();
+        let has_work = has_work || self.has_looped_back() || self.commits.has_work();
         if has_work || has_room || !self.dirty.is_empty() || !self.answered.is_empty() {
             return Some(now.monotonic_us);
         }
@@ -575,14 +721,18 @@ impl Shard {
         self.host.writer.handle_timeout(now.monotonic_us);
         self.peers.work(&mut self.host, now);
         self.run_errands(now);
+        self.run_commits(now);
         self.resume_waiting(now);
         self.loop_back(now);
+        // What they ended just now, and what timers gave up.
+        self.run_commits(now);
         let is_stopping = self.is_stopping();
         let mut outbox = Outbox {
             own: self.id,
             connections: &mut self.connections,
             dirty: &mut self.dirty,
             answered: &mut self.answered,
+            commits: &mut self.commits,
             peers: &mut self.peers,
         };
         self.host.finish_turn(is_stopping, now, &mut outbox);

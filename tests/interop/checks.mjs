@@ -212,6 +212,34 @@ async function topicsReachEverybodyWhoIsThere(version) {
   for (const client of [...listeners, producer, late]) await client.close();
 }
 
+async function transactionsCountWholeOrNotAtAll(version) {
+  const client = await open(version);
+  const reader = await open(version);
+  const places = [fresh(), fresh(), fresh(), fresh()];
+  const subscriptions = [];
+  for (const place of places) subscriptions.push(await reader.subscribe(place, "client"));
+  for (const verb of ["abort", "commit"]) {
+    const transaction = client.begin();
+    for (const place of places) {
+      await client.send(place, Buffer.from(verb), { transaction: transaction.id });
+    }
+    await receiveNothing(subscriptions[0]);
+    await transaction[verb]();
+  }
+  const messages = [];
+  for (const subscription of subscriptions) messages.push(await receive(subscription));
+  const isCommitted = ({ body }) => body.toString() === "commit";
+  expect(messages.every(isCommitted), "what was rolled back came");
+  for (const verb of ["abort", "commit"]) {
+    const transaction = reader.begin();
+    for (const message of messages) await transaction.ack(message);
+    await transaction[verb]();
+  }
+  reader.drop();
+  await receiveNothing(await client.subscribe(places[0]));
+  await client.close();
+}
+
 async function durableSubscriptionsCollectUntilToldToGo(version) {
   const where = fresh("topic");
   const name = unique("d");
@@ -293,6 +321,7 @@ const CHECKS = [
   [nackBringsItBack, SINCE_1_1],
   [consumersCompete, ALL],
   [topicsReachEverybodyWhoIsThere, ALL],
+  [transactionsCountWholeOrNotAtAll, ALL],
   [durableSubscriptionsCollectUntilToldToGo, ALL],
   [unsubscribeStopsDeliveries, ALL],
   [heartBeatsKeepIdleConnections, SINCE_1_1],

@@ -1,6 +1,6 @@
 // stompit and @stomp/stompjs, over TCP and over WebSocket, behind one small interface, so that one list of checks drives both.
 //
-// A connection: version, heartBeat, send, subscribe, ack, nack, close, drop, bad, ended (a promise).
+// A connection: version, heartBeat, send, subscribe, begin, ack, nack, close, drop, bad, ended (a promise).
 // A subscription: next(ms) gives {headers, body} or null after that time; unsubscribe(headers).
 
 import net from "node:net";
@@ -124,6 +124,18 @@ export const stompitClient = {
         return {
           next: (timeoutMs) => inbox.next(timeoutMs),
           unsubscribe: (extra = {}) => command("UNSUBSCRIBE", { id: subscription.getId(), ...extra }),
+        };
+      },
+      // Of its own: the id, ack(message), commit() and abort() with receipt.
+      begin() {
+        const transaction = client.begin();
+        const end = (verb) => () =>
+          within(new Promise((resolve) => transaction[verb]({ onReceipt: () => resolve() })), verb);
+        return {
+          id: String(transaction.id),
+          ack: (message) => command("ACK", { ...settlement(message), transaction: transaction.id }),
+          commit: end("commit"),
+          abort: end("abort"),
         };
       },
       ack: (message) => command("ACK", settlement(message)),
@@ -255,6 +267,24 @@ const stompjs = (name, transport) => ({
           next: (timeoutMs) => inbox.next(timeoutMs),
           unsubscribe: (extra = {}) =>
             receipted((receipt) => subscription.unsubscribe({ receipt, ...extra }), "UNSUBSCRIBE"),
+        };
+      },
+      begin() {
+        const transaction = client.begin();
+        // It asks for no receipt of them; what it sends behind is taken when they have ended.
+        const end = (verb) => () => {
+          transaction[verb]();
+          return this.send(`/queue/fence-${unique("f")}`, Buffer.from("fence"));
+        };
+        return {
+          id: transaction.id,
+          ack: (message) =>
+            receipted(
+              (receipt) => message.message.ack({ receipt, transaction: transaction.id }),
+              "ACK",
+            ),
+          commit: end("commit"),
+          abort: end("abort"),
         };
       },
       ack: settle("ack"),

@@ -139,16 +139,23 @@ class Client:
             return
         raise Failure(f"unexpected message {frame.body[:40]!r} {frame.headers}")
 
-    def settle(self, frame, verb="ack"):
+    def end_transaction(self, transaction, verb):
+        """COMMIT or ABORT with receipt."""
+        receipt = f"{verb}{next(COUNTER)}"
+        getattr(self.connection, verb)(transaction, headers={"receipt": receipt})
+        self.wait_receipt(receipt)
+
+    def settle(self, frame, verb="ack", **words):
         """ACK or NACK with receipt, in the words of the version."""
         receipt = f"{verb}{next(COUNTER)}"
         act = getattr(self.connection, verb)
         if self.version == "1.2":
-            act(frame.headers["ack"], receipt=receipt)
+            act(frame.headers["ack"], receipt=receipt, **words)
         elif self.version == "1.1":
-            act(frame.headers["message-id"], frame.headers["subscription"], receipt=receipt)
+            subscription = frame.headers["subscription"]
+            act(frame.headers["message-id"], subscription, receipt=receipt, **words)
         else:
-            act(frame.headers["message-id"], receipt=receipt)
+            act(frame.headers["message-id"], receipt=receipt, **words)
         self.wait_receipt(receipt)
 
     def unsubscribe(self, subscription, durable=None):
@@ -320,6 +327,28 @@ def nack_brings_it_back(address, version):
     client.close()
 
 
+def transactions_count_whole_or_not_at_all(address, version):
+    client, reader = Client(address, version), Client(address, version)
+    places = [fresh() for _ in range(4)]
+    subscriptions = [reader.subscribe(place, ack="client") for place in places]
+    for verb in ("abort", "commit"):
+        transaction = client.connection.begin()
+        for place in places:
+            client.send(place, verb.encode(), transaction=transaction)
+        reader.receive_nothing(subscriptions[0])
+        client.end_transaction(transaction, verb)
+    frames = [reader.receive(subscription) for subscription in subscriptions]
+    expect({frame.body for frame in frames} == {b"commit"}, "what was rolled back came")
+    for verb in ("abort", "commit"):
+        transaction = reader.connection.begin()
+        for frame in frames:
+            reader.settle(frame, transaction=transaction)
+        reader.end_transaction(transaction, verb)
+    reader.drop()
+    client.receive_nothing(client.subscribe(places[0]))
+    client.close()
+
+
 def consumers_compete(address, version):
     where = fresh()
     ack = "client" if version == "1.0" else "client-individual"
@@ -451,6 +480,7 @@ CHECKS = [
     (client_mode_is_cumulative, ALL),
     (individual_mode_settles_one, SINCE_1_1),
     (nack_brings_it_back, SINCE_1_1),
+    (transactions_count_whole_or_not_at_all, ALL),
     (consumers_compete, ALL),
     (topics_reach_everybody_who_is_there, ALL),
     (durable_subscriptions_collect_until_told_to_go, ALL),

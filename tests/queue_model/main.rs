@@ -8,6 +8,7 @@ mod model;
 mod replay;
 mod rig;
 mod subscription;
+mod transaction;
 
 use std::cell::Cell;
 
@@ -94,6 +95,9 @@ enum Op {
         transaction: u64,
         state: TransactionState,
     },
+    DrawTransaction {
+        shard: u8,
+    },
     /// A restart while a prepared transaction holds a settlement.
     Doubt {
         pick: Pick,
@@ -164,6 +168,8 @@ fn transaction_state() -> impl Strategy<Value = TransactionState> {
         Just(TransactionState::Prepared),
         Just(TransactionState::Committed),
         Just(TransactionState::RolledBack),
+        Just(TransactionState::Decided),
+        Just(TransactionState::Ended),
     ]
 }
 
@@ -199,10 +205,11 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
-        3 => (pick(), 1..4_u64)
+        6 => (pick(), 1..4_u64)
             .prop_map(|(pick, transaction)| Op::StageSettle { pick, transaction }),
         3 => (1..4_u64, transaction_state())
             .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
+        1 => any::<u8>().prop_map(|shard| Op::DrawTransaction { shard }),
         1 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
@@ -246,6 +253,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Abandon { which } => rig.abandon(*which),
         Op::StageSettle { pick, transaction } => rig.stage_settle(pick, *transaction),
         Op::Transact { transaction, state } => rig.transact(*transaction, *state),
+        Op::DrawTransaction { shard } => rig.draw_transaction(*shard),
         Op::Doubt { pick, transaction } => {
             rig.stage_settle(pick, *transaction);
             rig.transact(*transaction, TransactionState::Prepared);

@@ -8,10 +8,16 @@ use forebay::queue::{Place, Rank, Selection};
 use forebay_journal::SegmentId;
 use forebay_journal::format::Routing;
 
+/// Most messages a consumer holds, whatever its credit.
+pub(crate) const UNSETTLED_MAX: usize = 12;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     Ready,
-    Held { consumer: usize },
+    Held {
+        consumer: usize,
+    },
+    /// Settled in an open transaction by a consumer that is gone.
     Locked,
 }
 
@@ -109,6 +115,16 @@ pub(crate) struct Transaction {
     pub(crate) pins: Vec<SegmentId>,
 }
 
+impl Transaction {
+    /// Whether a restart finds something of it.
+    pub(crate) fn is_journaled(&self) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Enter { message, .. } => message.is_durable(),
+            Step::Settle { is_journaled, .. } => *is_journaled,
+        })
+    }
+}
+
 /// Segment and bytes of each record of a body.
 pub(crate) type Records = Vec<(SegmentId, u32)>;
 
@@ -117,6 +133,8 @@ pub(crate) struct Model {
     pub(crate) queues: BTreeMap<u64, Queue>,
     pub(crate) consumers: BTreeMap<usize, Consumer>,
     pub(crate) transactions: BTreeMap<u64, Transaction>,
+    /// Decided here and not heard of everywhere; where that is written.
+    pub(crate) decided: BTreeMap<u64, SegmentId>,
     pub(crate) uploads: BTreeMap<u64, Records>,
     /// Of every durable message ever: never cleaned, only asked.
     pub(crate) records: BTreeMap<u64, Records>,
@@ -133,6 +151,7 @@ impl Model {
             queues: BTreeMap::new(),
             consumers: BTreeMap::new(),
             transactions: BTreeMap::new(),
+            decided: BTreeMap::new(),
             uploads: BTreeMap::new(),
             records: BTreeMap::new(),
             next_message: 1,
@@ -184,10 +203,8 @@ impl Model {
 
     fn left_bytes(&self, consumer: &Consumer) -> u64 {
         let messages = &self.queues[&consumer.queue].messages;
-        let held = consumer
-            .held
-            .iter()
-            .map(|(_, id)| u64::from(messages[id].size));
+        let held = self.plainly_held(consumer);
+        let held = held.into_iter().map(|id| u64::from(messages[&id].size));
         let credit = consumer.credit_bytes.unwrap_or(u64::MAX);
         credit.saturating_sub(held.sum())
     }
@@ -197,8 +214,26 @@ impl Model {
         if consumer.is_blocked || self.left_bytes(consumer) == 0 {
             0
         } else {
-            consumer.credit as usize - consumer.held.len()
+            let credit = consumer.credit as usize;
+            let credit = credit.saturating_sub(self.plainly_held(consumer).len());
+            credit.min(UNSETTLED_MAX - consumer.held.len())
         }
+    }
+
+    /// Whether an open transaction settles the message.
+    pub(crate) fn is_staged(&self, queue: u64, id: u64) -> bool {
+        let transactions = self.transactions.values();
+        transactions.flat_map(|one| &one.steps).any(|step| {
+            let what = (queue, id);
+            matches!(step, Step::Settle { queue, id, .. } if (*queue, *id) == what)
+        })
+    }
+
+    /// What a consumer holds and settled in no transaction.
+    pub(crate) fn plainly_held(&self, consumer: &Consumer) -> Vec<u64> {
+        let held = consumer.held.iter().map(|(_, id)| *id);
+        held.filter(|id| !self.is_staged(consumer.queue, *id))
+            .collect()
     }
 
     /// How many it takes whatever their size; the one that uses up its bytes still goes.
@@ -319,7 +354,7 @@ impl Model {
         self.uploads.clear();
         self.queues.retain(|_, queue| queue.defined_in.is_some());
         self.transactions
-            .retain(|_, transaction| transaction.is_prepared);
+            .retain(|_, transaction| transaction.is_prepared && transaction.is_journaled());
         let mut locked = BTreeSet::new();
         for transaction in self.transactions.values_mut() {
             transaction.steps.retain_mut(|step| match step {
@@ -423,6 +458,7 @@ impl Model {
             .transactions
             .values()
             .flat_map(|transaction| &transaction.pins)
+            .chain(self.decided.values())
         {
             segments.entry(*pin).or_default().0 += 1;
         }

@@ -94,7 +94,9 @@ impl Rig {
         assert_eq!(replayed.transactions, self.model.transactions.len() as u64);
         assert_eq!(replayed.queues, self.model.queues.len() as u64);
         self.compare();
+        self.check_doubts();
         self.start_epoch();
+        self.check_doubts();
     }
 
     pub(crate) fn start_epoch(&mut self) {
@@ -132,7 +134,7 @@ impl Rig {
                 let durable = |one: &Queued| matches!(one.place, Place::Journal(_));
                 let live: Vec<_> = self.machine.ready(queue).filter(durable).collect();
                 assert_eq!(live, replayed.ready(queue).collect::<Vec<_>>());
-                let live: Vec<_> = self.machine.unsettled(queue).collect();
+                let live: Vec<_> = self.machine.unsettled(queue).filter(durable).collect();
                 assert_eq!(live, replayed.unsettled(queue).collect::<Vec<_>>());
                 assert_eq!(self.machine.name(queue), replayed.name(queue));
             }

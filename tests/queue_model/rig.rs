@@ -7,18 +7,17 @@ use forebay::queue::{
     Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
-    Annotations, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
-    TransactionState,
+    Annotations, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
 };
 use forebay_journal::{MessageId, QueueId};
 
 use super::journal::Journal;
-use super::model::{Consumer, Message, Model, Queue, State, Step};
+use super::model::{Consumer, Message, Model, Queue, State, UNSETTLED_MAX};
 
 pub(crate) const LIMITS: Limits = Limits {
     queues_max: 9,
     consumers_max: 7,
-    unsettled_max: 12,
+    unsettled_max: UNSETTLED_MAX as u32,
     dispatch_max: 4,
 };
 
@@ -255,11 +254,6 @@ impl Rig {
 
     // ---- messages ----
 
-    fn is_prepared(&self, transaction: u64) -> bool {
-        let staged = self.model.transactions.get(&transaction);
-        staged.is_some_and(|staged| staged.is_prepared)
-    }
-
     pub(crate) fn send(&mut self, sending: &Sending) {
         if self.is_prepared(sending.transaction) {
             return;
@@ -349,7 +343,7 @@ impl Rig {
             model.insert(id, &queues, &message);
         } else {
             let staged = model.transactions.entry(transaction).or_default();
-            staged.steps.push(Step::Enter {
+            staged.steps.push(super::model::Step::Enter {
                 id,
                 queues,
                 named,
@@ -534,9 +528,23 @@ impl Rig {
         if self.model.queues[&queue].defined_in.is_none() && is_alone {
             return self.model.delete(queue);
         }
+        let plain = self.model.plainly_held(&self.model.consumers[&number]);
         let all: Vec<usize> = (0..self.model.consumers[&number].held.len()).collect();
-        let taken = self.model.take(number, &all);
-        self.model.release(queue, &taken);
+        let (plain, staged): (Vec<_>, Vec<_>) = self
+            .model
+            .take(number, &all)
+            .into_iter()
+            .partition(|id| plain.contains(id));
+        self.model.release(queue, &plain);
+        for id in staged {
+            let messages = &mut self
+                .model
+                .queues
+                .get_mut(&queue)
+                .expect("consumed")
+                .messages;
+            messages.get_mut(&id).expect("held").state = State::Locked;
+        }
         self.model.consumers.remove(&number);
     }
 
@@ -754,7 +762,7 @@ impl Rig {
         found.state = State::Held { consumer: number };
     }
 
-    fn selection(&self, consumer: &Consumer, pick: &Pick) -> Selection {
+    pub(crate) fn selection(&self, consumer: &Consumer, pick: &Pick) -> Selection {
         let tag = u64::from(pick.which) % (consumer.next_tag + 2);
         let held = nth(consumer.held.iter().map(|(_, id)| id), pick.which);
         let message = MessageId(
@@ -788,7 +796,7 @@ impl Rig {
         }
         let consumer = &self.model.consumers[&number];
         let (queue, selection) = (consumer.queue, self.selection(consumer, pick));
-        let positions = consumer.select(selection);
+        let positions = self.positions(consumer, selection);
         let decided = if is_release {
             self.machine
                 .decide_release(id, selection, Return::Unused, 0, &mut self.decision)
@@ -813,8 +821,16 @@ impl Rig {
         }
     }
 
+    /// Positions of what is selected and not settled in a transaction already.
+    pub(crate) fn positions(&self, consumer: &Consumer, selection: Selection) -> Vec<usize> {
+        let mut positions = consumer.select(selection);
+        let (queue, held) = (consumer.queue, &consumer.held);
+        positions.retain(|at| !self.model.is_staged(queue, held[*at].1));
+        positions
+    }
+
     /// The decided facts name just these messages, and journal just those a restart must know.
-    fn check_facts(&self, number: usize, positions: &[usize]) {
+    pub(crate) fn check_facts(&self, number: usize, positions: &[usize]) {
         let consumer = &self.model.consumers[&number];
         let queue = &self.model.queues[&consumer.queue];
         let expected = positions.iter().map(|at| consumer.held[*at].1).map(|id| {
@@ -830,63 +846,6 @@ impl Rig {
             found.extend(messages.messages().map(|id| (id.0, fact.is_journaled)));
         }
         assert_eq!(found, expected.collect::<BTreeMap<_, _>>());
-    }
-
-    // ---- transactions ----
-
-    pub(crate) fn stage_settle(&mut self, pick: &Pick, transaction: u64) {
-        if self.is_prepared(transaction) {
-            return;
-        }
-        let Some((number, _, true)) = self.consumer(pick.who) else {
-            return;
-        };
-        let consumer = &self.model.consumers[&number];
-        let Some(id) = nth(consumer.held.iter().map(|(_, id)| id), pick.which) else {
-            return;
-        };
-        let queue = consumer.queue;
-        let state = &self.model.queues[&queue];
-        let is_journaled = state.defined_in.is_some() && state.messages[&id].is_durable();
-        let ids = [zerocopy::little_endian::U64::new(id)];
-        let fact = Fact {
-            is_journaled,
-            ..Fact::from(Record::Settle {
-                queue: QueueId(queue),
-                transaction,
-                outcome: Outcome::Accepted,
-                messages: IdList(&ids),
-            })
-        };
-        let (place, _) = self.apply(&fact, Place::NONE);
-        let staged = self.model.transactions.entry(transaction).or_default();
-        staged.steps.push(Step::Settle {
-            queue,
-            id,
-            is_journaled,
-        });
-        if let Place::Journal(location) = place {
-            staged.pins.push(location.segment());
-        }
-    }
-
-    pub(crate) fn transact(&mut self, transaction: u64, state: TransactionState) {
-        let fact = Fact::from(Record::Transaction { transaction, state });
-        let (place, _) = self.apply(&fact, Place::NONE);
-        let is_committed = match state {
-            TransactionState::Committed => true,
-            TransactionState::RolledBack => false,
-            TransactionState::Decided | TransactionState::Ended => panic!("a coordinator's"),
-            TransactionState::Prepared => {
-                let staged = self.model.transactions.entry(transaction).or_default();
-                staged.is_prepared = true;
-                let Place::Journal(location) = place else {
-                    panic!("journaled")
-                };
-                return staged.pins.push(location.segment());
-            }
-        };
-        self.model.end_transaction(transaction, is_committed);
     }
 }
 

@@ -7,6 +7,7 @@ use forebay::shard::ConnectionId;
 use crate::frame::{self, Frame};
 use crate::ledger::{Destination, SessionId, Uid};
 use crate::network::{NOTE, name_of};
+use crate::transaction::Open;
 use crate::wire::{Promise, Wire};
 use crate::world::{Phase, World};
 
@@ -37,10 +38,18 @@ impl Mode {
 }
 
 #[derive(Debug)]
-struct Held {
-    uid: Uid,
+pub(crate) struct Held {
+    pub(crate) uid: Uid,
     token: String,
-    name: (u16, u64),
+    pub(crate) name: (u16, u64),
+}
+
+impl Held {
+    /// Rises with each delivery of a subscription.
+    fn tag(&self) -> u64 {
+        let tag = self.token.split_once('-').map(|(_, tag)| tag.parse());
+        tag.expect("two numbers").expect("a number")
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +75,7 @@ pub(crate) struct Client {
     window: usize,
     // Of a consumer.
     subscribed: Vec<Subscribed>,
+    pub(crate) open: Option<Open>,
 }
 
 impl Client {
@@ -95,6 +105,7 @@ impl Client {
         self.is_connected = false;
         self.is_leaving = false;
         self.subscribed.clear();
+        self.open = None;
     }
 
     /// Whether it has nothing to do in this phase any more.
@@ -102,6 +113,7 @@ impl Client {
         let wire = self.connection.and_then(|id| world.wires.get(&id));
         let is_idle = wire.is_none_or(|wire| wire.promises.is_empty() && wire.inbound.is_empty());
         let is_empty = self.subscribed.iter().all(|one| one.held.is_empty());
+        let is_empty = is_empty && self.open.is_none();
         match self.role {
             Role::Producer => self.connection.is_none(),
             Role::Consumer if world.phase == Phase::Calm => is_idle && is_empty,
@@ -134,6 +146,10 @@ impl Client {
         }
         if world.phase == Phase::Unrest && self.is_restless(id, world) {
             return pause_us;
+        }
+        if self.role == Role::Consumer || self.role == Role::Producer {
+            let must_end = world.phase > Phase::Unrest || world.messages_left == 0;
+            self.transact(id, world, must_end);
         }
         match self.role {
             Role::Producer => self.produce(id, world),
@@ -181,7 +197,7 @@ impl Client {
         }
     }
 
-    fn say(
+    pub(crate) fn say(
         &self,
         id: ConnectionId,
         world: &mut World,
@@ -198,7 +214,12 @@ impl Client {
     }
 
     /// Promises are entered before the bytes leave.
-    fn receipt(&mut self, id: ConnectionId, world: &mut World, promise: Promise) -> String {
+    pub(crate) fn receipt(
+        &mut self,
+        id: ConnectionId,
+        world: &mut World,
+        promise: Promise,
+    ) -> String {
         self.receipts += 1;
         let receipt = format!("r{}", self.receipts);
         let wire = wire_of(id, world);
@@ -390,6 +411,34 @@ impl Client {
             .each_ref()
             .map(|(key, value)| (*key, value.as_str()));
         self.say(id, world, "UNSUBSCRIBE", &headers, b"");
+    }
+
+    /// What an ACK of something that is held names: session, token and messages, which are not
+    /// held any more.
+    pub(crate) fn take_held(
+        &mut self,
+        world: &mut World,
+    ) -> Option<(SessionId, String, Vec<Held>)> {
+        let holders = self.subscribed.iter_mut();
+        let mut holders = holders.filter(|one| !one.held.is_empty() && !one.is_over);
+        let one = holders.next()?;
+        let index = world.random.below(one.held.len() as u64) as usize;
+        let settled: Vec<Held> = match one.mode {
+            Mode::Client => one.held.drain(..=index).collect(),
+            _ => one.held.remove(index).into_iter().collect(),
+        };
+        let token = settled.last()?.token.clone();
+        Some((one.session, token, settled))
+    }
+
+    /// A transaction that acknowledged it was rolled back.
+    pub(crate) fn hold_again(&mut self, session: SessionId, held: Held) {
+        let mut holders = self.subscribed.iter_mut();
+        let holder = holders.find(|one| one.session == session && !one.is_over);
+        if let Some(one) = holder {
+            let at = one.held.partition_point(|other| other.tag() < held.tag());
+            one.held.insert(at, held);
+        }
     }
 
     /// Sends an ACK, or now and then a NACK, for something that is held.

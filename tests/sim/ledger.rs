@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::storage::memory::Random;
 
+use crate::transaction::{TransactionId, Transactions};
+
 /// Names a message: its producer (one connection) and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Uid(pub(crate) u32, pub(crate) u32);
@@ -122,6 +124,8 @@ pub(crate) struct Ledger {
     pub(crate) messages: BTreeMap<Uid, Message>,
     sessions: BTreeMap<SessionId, Session>,
     next_session: SessionId,
+    pub(crate) transactions: Transactions,
+    pub(crate) in_transaction: BTreeMap<Uid, TransactionId>,
     /// Times something ended that may give messages of the queue back.
     ends: BTreeMap<Destination, u32>,
     all_ends: u32,
@@ -192,7 +196,7 @@ impl Ledger {
         self.next_session += 1;
         // Another consumer, or one that is only just going, may give messages back in between.
         let mut others = self.sessions.values_mut().filter(|s| s.to == to);
-        let is_alone = others.all(|session| session.is_over);
+        let is_alone = others.all(|session| session.is_gone);
         if !is_alone {
             let others = self.sessions.values_mut().filter(|s| s.to == to);
             others.for_each(|session| session.is_strict = false);
@@ -224,6 +228,7 @@ impl Ledger {
     /// `known`: how often the disk knows it as delivered.
     pub(crate) fn depart(&mut self, one: Departure, known: Option<usize>) {
         let Departure { uid, session, .. } = one;
+        self.check_committed(uid);
         let (is_durable, life) = (self.is_durable(uid), self.life);
         let message = self.messages.get_mut(&uid).expect("checked by the caller");
         let to = message.to;
@@ -315,6 +320,22 @@ impl Ledger {
         message.is_maybe_settled = true;
     }
 
+    /// The consumer commits a transaction in which it acknowledged the message, of which it may
+    /// have taken its leave meanwhile. How often the message had left the broker.
+    pub(crate) fn settle_in(&mut self, uid: Uid, session: SessionId) -> u32 {
+        let message = self.messages.get_mut(&uid).expect("delivered before");
+        if message.holder == Holder::Held(session) {
+            message.holder = Holder::Settling(session);
+        }
+        message.is_maybe_settled = true;
+        message.departures
+    }
+
+    /// How often the message left the broker.
+    pub(crate) fn departures(&self, uid: Uid) -> u32 {
+        self.messages[&uid].departures
+    }
+
     /// The receipt of an ACK left.
     pub(crate) fn settled(&mut self, uid: Uid, is_on_disk: bool) {
         assert!(
@@ -402,6 +423,7 @@ impl Ledger {
 
     /// All was drained: nothing promised may be missing.
     pub(crate) fn check_end(&self) {
+        self.check_transactions();
         for (uid, message) in &self.messages {
             let is_promised =
                 message.is_confirmed && (self.is_durable(*uid) || message.life == self.life);

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod options;
 mod store;
+mod transaction;
 mod wire;
 mod witness;
 mod world;
@@ -28,7 +29,7 @@ const SEEDS: u64 = 400;
 /// settled as handed over, and lost with the connection.
 const FOUND: [u64; 1] = [719];
 /// Each planted fault has to be found within so many seeds.
-const MUTANT_SEEDS: u64 = 60;
+const MUTANT_SEEDS: u64 = 1000;
 /// Threads that run seeds.
 const THREADS: usize = 2;
 
@@ -47,6 +48,9 @@ fn add(total: &mut Report, one: &Report) {
     total.delivered += one.delivered;
     total.redelivered += one.redelivered;
     total.settled += one.settled;
+    total.commits += one.commits;
+    total.unsure_commits += one.unsure_commits;
+    total.verdicts += one.verdicts;
     total.power_cuts += one.power_cuts;
     total.failed_writes += one.failed_writes;
     total.short_writes += one.short_writes;
@@ -118,6 +122,7 @@ fn promises_are_kept() {
     assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
     assert!(total.failed_writes > 0 && total.short_writes > 0 && total.failed_reads > 0);
     assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
+    assert!(total.commits > 0 && total.unsure_commits > 0 && total.verdicts > 0);
 }
 
 #[test]

@@ -301,6 +301,14 @@ impl World {
                     self.ledger.settled(uid, has_settled(name));
                 }
             }
+            Promise::Commit(transaction, settled) => {
+                for uid in self.ledger.confirm_commit(transaction) {
+                    self.ledger.confirm(uid, has_message(uid));
+                }
+                for (uid, name) in settled {
+                    self.ledger.settled(uid, has_settled(name));
+                }
+            }
             Promise::Unsubscribe(session) => self.ledger.gone(session),
             Promise::Goodbye => {
                 let wire = &self.wires[&id];

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Policies};
-use forebay::shard::{Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig};
+use forebay::shard::{
+    Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig, Verdict, verdicts,
+};
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
 use forebay_journal::recovery::SpareFile;
 use forebay_journal::storage::buffer::ReadBuffer;
@@ -84,8 +86,12 @@ impl World {
                 .segments
                 .max(recovered.segment_max.get() * u64::from(self.options.shards));
         }
-        let shards = scans.into_iter().enumerate();
-        let shards = shards.map(|(index, scanned)| self.bind(index, scanned, epoch));
+        let mut verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
+        self.report.verdicts += verdicts.iter().map(Vec::len).sum::<usize>() as u64;
+        self.twist(&mut verdicts);
+        let shards = scans.into_iter().zip(verdicts).enumerate();
+        let shards =
+            shards.map(|(index, (scanned, verdicts))| self.bind(index, scanned, verdicts, epoch));
         let shards = shards.collect();
         self.node = Some(Node {
             shards,
@@ -99,15 +105,31 @@ impl World {
         self.busy_us = self.now_us;
     }
 
-    fn bind(&mut self, index: usize, scanned: Scanned, epoch: Epoch) -> Bound {
+    /// Planted: recovery does not ask the coordinator.
+    fn twist(&self, verdicts: &mut [Vec<Verdict>]) {
+        for verdict in verdicts.iter_mut().flatten() {
+            match self.mutant {
+                Mutant::ForgottenDecision => verdict.is_committed = false,
+                Mutant::InventedDecision => verdict.is_committed = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn bind(
+        &mut self,
+        index: usize,
+        scanned: Scanned,
+        verdicts: Vec<Verdict>,
+        epoch: Epoch,
+    ) -> Bound {
         let Scanned {
             recovered,
             machine,
             witness,
             files,
         } = scanned;
-        let options = &self.options;
-        let id = ShardId(index as u16);
+        let (options, id) = (&self.options, ShardId(index as u16));
         let named = |file: u32| files[file as usize].file;
         let segments = &recovered.segments;
         let held = segments
@@ -146,6 +168,8 @@ impl World {
             },
             stomp: stomp_settings(),
             node: "sim".to_owned(),
+            transaction_timeout_us: 300_000_000,
+            verdicts,
             oldest_segment,
             next_segment: recovered.segment_max.next(),
         };
@@ -569,6 +593,7 @@ fn stomp_settings() -> stomp::Settings {
         is_persistent_by_default: false,
         prefetch_default: 100,
         subscriptions_max: 16,
+        transactions_max: 16,
         server: "sim/1".to_owned(),
         pages: stomp::Pages::All,
         policies: Policies::default(),

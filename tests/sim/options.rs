@@ -89,10 +89,14 @@ pub(crate) enum Mutant {
     EarlyReuse,
     /// Bytes of a connection are passed on twice, one time in five hundred.
     RepeatedInput,
+    /// A prepared transaction is rolled back though its coordinator decided to commit.
+    ForgottenDecision,
+    /// A prepared transaction is committed though nobody decided that.
+    InventedDecision,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -103,5 +107,7 @@ impl Mutant {
         Self::ZeroForUnreadable,
         Self::EarlyReuse,
         Self::RepeatedInput,
+        Self::ForgottenDecision,
+        Self::InventedDecision,
     ];
 }

@@ -1,7 +1,8 @@
 //! A simulated data folder: segment files of all epochs and shards on one disk, and the start of a
 //! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
 
-use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place, Policies};
+use forebay::pattern::Pattern;
+use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place, Policies, PolicySettings};
 use forebay_journal::format::{Record, SECTOR_SIZE};
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -116,7 +117,7 @@ impl Store {
             head: head.as_deref().map_err(|error| *error),
         });
         let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
-        let mut machine = Machine::new(limits, Policies::default());
+        let mut machine = Machine::new(limits, policies());
         let mut witness = Witness::default();
         let mut effects = Vec::new();
         let last_message = (mutant == Mutant::ForgottenMessage)
@@ -187,4 +188,13 @@ fn read_error(error: DiskError) -> ReadError {
             code: IoFailure::from(other).0,
         },
     }
+}
+
+/// No message is delivered too often: the ledger knows no dead letters.
+fn policies() -> Policies {
+    let settings = PolicySettings {
+        attempts_max: Some(u32::MAX),
+        ..PolicySettings::default()
+    };
+    Policies::new(vec![(Pattern::parse("#").expect("all"), settings)])
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::frame::{Frame, Parser, Seen};
 use crate::ledger::{SessionId, Uid};
+use crate::transaction::TransactionId;
 
 /// What a receipt promises.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub(crate) enum Promise {
     Subscribe(SessionId),
     /// Messages with their names in the broker: shard and number.
     Ack(Vec<(Uid, (u16, u64))>),
+    /// The same of a transaction that commits.
+    Commit(TransactionId, Vec<(Uid, (u16, u64))>),
     Unsubscribe(SessionId),
     /// All that the connection sent.
     Goodbye,

@@ -116,6 +116,11 @@ pub(crate) struct Report {
     pub(crate) delivered: u64,
     pub(crate) redelivered: u64,
     pub(crate) settled: u64,
+    /// Transactions whose commit was confirmed, and of those others that committed.
+    pub(crate) commits: u64,
+    pub(crate) unsure_commits: u64,
+    /// Transactions that were prepared when the node ended.
+    pub(crate) verdicts: u64,
     pub(crate) power_cuts: u64,
     pub(crate) failed_writes: u64,
     /// Writes that the disk did in part and that went on.
@@ -265,6 +270,7 @@ impl World {
         self.report.delivered = self.ledger.delivered;
         self.report.redelivered = self.ledger.redelivered;
         self.report.settled = self.ledger.settled;
+        (self.report.commits, self.report.unsure_commits) = self.ledger.commits();
         self.report
     }
 

@@ -29,9 +29,6 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
         duplicate_id: None,
     };
     let refused = |unusable| (unusable, owned(send.receipt));
-    if send.transaction.is_some() {
-        return Err(refused(Unusable::not_offered("transaction")));
-    }
     for (key, value) in send.headers.iter() {
         let key = key.raw();
         // All of them begin with a capital or an underscore, which nearly no header does.

@@ -11,6 +11,7 @@ mod output;
 mod session;
 mod subscribe;
 mod temporary;
+mod transaction;
 mod websocket;
 mod wire;
 

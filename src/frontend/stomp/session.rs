@@ -11,6 +11,7 @@ use super::extras::extras;
 use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
 use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
+use super::transaction::Transactions;
 use super::{ENCODING, Resolved, Unusable, resolve};
 use crate::frontend::{
     Command, Deliver, Reply, SendCommand, Step, Subscription, Timeout, Users, Verdict,
@@ -36,6 +37,8 @@ pub struct Settings {
     pub prefetch_default: u32,
     /// Most subscriptions of one connection.
     pub subscriptions_max: usize,
+    /// Most transactions of one connection that are open at once.
+    pub transactions_max: usize,
     /// What CONNECTED says about the server.
     pub server: String,
     /// Which web pages may connect by WebSocket.
@@ -58,6 +61,7 @@ pub struct Session {
     pub(super) next_subscription: u32,
     /// Deliveries a client of STOMP 1.0 acknowledges without naming the subscription.
     pub(super) outstanding: Outstanding,
+    pub(super) transactions: Transactions,
     /// Decoded text and rewritten heads of the event under way.
     scratch: Scratch,
     interleaving: Interleaving,
@@ -170,6 +174,7 @@ impl Session {
             names: Names::default(),
             next_subscription: 0,
             outstanding: Outstanding::default(),
+            transactions: Transactions::default(),
             scratch: Scratch::default(),
             interleaving: Interleaving::default(),
             last_destination: None,
@@ -285,13 +290,9 @@ impl Session {
             Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
             Event::Nack(nack) if nack.is_requeued => self.acknowledge(&nack, Verdict::Release),
             Event::Nack(nack) => self.acknowledge(&nack, Verdict::Refuse),
-            Event::Begin(transaction) | Event::Commit(transaction) | Event::Abort(transaction) => {
-                let details = "This release does not offer transactions.";
-                Err((
-                    Unusable::new("not offered", details),
-                    owned(transaction.receipt),
-                ))
-            }
+            Event::Begin(begin) => self.begin(&begin),
+            Event::Commit(commit) => self.end_transaction(&commit, true),
+            Event::Abort(abort) => self.end_transaction(&abort, false),
             Event::Connect(_) | Event::Disconnect(_) => unreachable!("handled by the caller"),
         }
     }
@@ -306,6 +307,8 @@ impl Session {
         } = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
         let extras = extras(send, now)?;
         let extras = extras.map(|id| self.scratch.duplicate_id(id));
+        let transaction = self.transactions.of(send.transaction);
+        let transaction = transaction.map_err(|unusable| (unusable, owned(send.receipt)))?;
         let reply_to = send.reply_to.map(|value| value.decode());
         Ok(Command::Send(SendCommand {
             routing,
@@ -328,6 +331,7 @@ impl Session {
             body_total: send.body_total,
             is_complete: send.is_complete,
             receipt: self.scratch.receipt(send.receipt),
+            transaction,
         }))
     }
 
@@ -423,6 +427,7 @@ impl Session {
             } => self.end_browsing(*shard, *subscription, out),
             Reply::Departs(_)
             | Reply::Answered { .. }
+            | Reply::Reported { .. }
             | Reply::Synced
             | Reply::Hold
             | Reply::Resume => {}

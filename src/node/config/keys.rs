@@ -303,6 +303,18 @@ pub const KEYS: &[Key] = &[
                  waits for room for `limits.message_size_max`, or for all of this if it is less.",
     },
     Key {
+        path: "limits.transaction_timeout_ms",
+        kind: Kind::Integer {
+            least: 100,
+            most: 86_400_000,
+            slot: |c| &mut c.limits.transaction_timeout_ms,
+        },
+        default: Some("300000"),
+        effect: "How long a transaction may be open, in milliseconds. One that is open longer is \
+                 rolled back and its connection gets an ERROR: what it sent and acknowledged keeps \
+                 the journal from freeing segments.",
+    },
+    Key {
         path: "stomp.persistent_default",
         kind: Kind::Flag {
             slot: |c| &mut c.stomp.persistent_default,

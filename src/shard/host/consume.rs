@@ -160,6 +160,8 @@ impl Host {
         is_last: bool,
         given_back: Return,
     ) -> Result<(), AppendError> {
+        // First: what it settled in them goes back with all else that it holds.
+        self.roll_back_open(link)?;
         let held = self.links.get(&link);
         let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
@@ -180,6 +182,7 @@ impl Host {
     /// The connection is gone, and nothing it sent comes any more.
     pub(super) fn hang_up(&mut self, link: ConnectionId) -> Result<(), AppendError> {
         self.abandon_upload(link)?;
+        self.roll_back_open(link)?;
         self.link(link).is_hung_up = true;
         self.forget_link(link);
         Ok(())
@@ -199,7 +202,7 @@ impl Host {
         link: ConnectionId,
         subscription: Subscription,
         selection: Selection,
-        verdict: Verdict,
+        (verdict, transaction): (Verdict, u64),
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
         let consumer = self
@@ -207,6 +210,11 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription));
         let Some(consumer) = consumer else {
+            self.spoil(link, transaction);
+            if transaction != 0 && self.follows(link, subscription) {
+                self.refuse(link, Refusal::FollowerInTransaction, receipt.cloned());
+                return Ok(());
+            }
             match self.settle_followed(link, subscription, selection, verdict) {
                 Some(true) => self.confirm(link, Lsn::ZERO, receipt.cloned()),
                 Some(false) => {
@@ -218,6 +226,12 @@ impl Host {
             return Ok(());
         };
         let decided = match verdict {
+            Verdict::Accept if transaction != 0 => self.machine.decide_stage_settle(
+                consumer,
+                selection,
+                transaction,
+                &mut self.decision,
+            ),
             Verdict::Accept => self.machine.decide_settle(
                 consumer,
                 selection,
@@ -236,9 +250,11 @@ impl Host {
             }
         };
         if let Err(refused) = decided {
+            self.spoil(link, transaction);
             self.refuse(link, Refusal::Queue(refused), receipt.cloned());
             return Ok(());
         }
+        self.join(link, transaction);
         let lsn = self.commit_decision()?;
         if verdict == Verdict::Accept {
             self.stats.settled += 1;
@@ -298,6 +314,7 @@ impl Host {
                 subscription,
                 selection,
                 verdict,
+                transaction: 0,
                 receipt,
             };
             self.deferred.push_back(later);

@@ -203,6 +203,13 @@ impl Host {
         Some(is_settled)
     }
 
+    /// Whether the subscription is a follower.
+    pub(super) fn follows(&self, link: ConnectionId, subscription: Subscription) -> bool {
+        let followers = self.links.get(&link).map(|link| &link.followers);
+        let mut followers = followers.into_iter().flatten();
+        followers.any(|one| one.subscription == subscription)
+    }
+
     /// Looks up what the followers of a link see next, once all before has left; whether something
     /// can leave at once.
     pub(super) fn follow(&mut self, id: ConnectionId) -> bool {

@@ -18,6 +18,7 @@ mod follow;
 mod idle;
 mod produce;
 mod space;
+mod transact;
 mod trim;
 
 use std::collections::VecDeque;
@@ -32,7 +33,7 @@ use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Refusal, Reply, Subscription, Verdict};
+use crate::frontend::{Command, Order, Refusal, Reply, Report, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -59,11 +60,26 @@ pub(super) trait Replies {
 /// Effects in the gate.
 #[derive(Debug)]
 enum Parked {
-    Receipt { link: ConnectionId, receipt: Text },
+    Receipt {
+        link: ConnectionId,
+        receipt: Text,
+    },
     Deliver(Delivery),
-    Answered { link: ConnectionId, existed: bool },
-    Synced { link: ConnectionId },
-    Freed { oldest: SegmentId },
+    Answered {
+        link: ConnectionId,
+        existed: bool,
+    },
+    Reported {
+        link: ConnectionId,
+        transaction: u64,
+        report: Report,
+    },
+    Synced {
+        link: ConnectionId,
+    },
+    Freed {
+        oldest: SegmentId,
+    },
 }
 
 /// A control command whose records did not all fit.
@@ -74,7 +90,13 @@ enum Deferred {
         subscription: Subscription,
         selection: Selection,
         verdict: Verdict,
+        transaction: u64,
         receipt: Option<Text>,
+    },
+    Order {
+        link: ConnectionId,
+        transaction: u64,
+        order: Order,
     },
     Unsubscribe {
         link: ConnectionId,
@@ -105,6 +127,55 @@ enum Deferred {
     Hangup {
         link: ConnectionId,
     },
+}
+
+impl Deferred {
+    /// The command, owned; none for those that never wait.
+    fn of(link: ConnectionId, command: &Command<&[u8]>) -> Option<Self> {
+        Some(match *command {
+            Command::Unsubscribe {
+                subscription,
+                is_for_good,
+                receipt,
+            } => Self::Unsubscribe {
+                link,
+                subscription,
+                is_for_good,
+                receipt: receipt.map(Text::new),
+            },
+            Command::Forget { name, receipt } => Self::Forget {
+                link,
+                name: Text::new(name),
+                receipt: receipt.map(Text::new),
+            },
+            Command::Settle {
+                subscription,
+                selection,
+                verdict,
+                transaction,
+                receipt,
+            } => Self::Settle {
+                link,
+                subscription,
+                selection,
+                verdict,
+                transaction,
+                receipt: receipt.map(Text::new),
+            },
+            Command::AbandonSend => Self::AbandonSend { link },
+            Command::Sync => Self::Sync { link },
+            Command::Detach {
+                is_last,
+                given_back,
+            } => Self::Detach {
+                link,
+                is_last,
+                given_back,
+            },
+            Command::Hangup => Self::Hangup { link },
+            _ => return None,
+        })
+    }
 }
 
 /// Why the shard has to stop: the world's fault.
@@ -190,6 +261,10 @@ enum Answer {
     },
     Answered {
         existed: bool,
+    },
+    Reported {
+        transaction: u64,
+        report: Report,
     },
     Synced,
     Hold,
@@ -279,56 +354,17 @@ impl Host {
                 return self.send_part(link, bytes, is_last, now);
             }
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
-            Command::Unsubscribe {
-                subscription,
-                is_for_good,
-                receipt,
-            } => {
-                let receipt = receipt.map(Text::new);
-                self.run(Deferred::Unsubscribe {
-                    link,
-                    subscription,
-                    is_for_good,
-                    receipt,
-                });
+            Command::Begin { receipt, .. } => {
+                self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
             }
-            Command::Forget { name, receipt } => {
-                let (name, receipt) = (Text::new(name), receipt.map(Text::new));
-                let forget = Deferred::Forget {
-                    link,
-                    name,
-                    receipt,
-                };
-                self.run(forget);
-            }
-            Command::Settle {
-                subscription,
-                selection,
-                verdict,
-                receipt,
-            } => {
-                let receipt = receipt.map(Text::new);
-                self.run(Deferred::Settle {
-                    link,
-                    subscription,
-                    selection,
-                    verdict,
-                    receipt,
-                });
-            }
+            Command::Order(ordered) => self.take_order(link, ordered),
             Command::Drained { bytes } => self.drained(link, bytes),
-            Command::AbandonSend => self.run(Deferred::AbandonSend { link }),
             Command::Departed { tag, is_taken } => self.departed(tag, is_taken),
-            Command::Sync => self.run(Deferred::Sync { link }),
-            Command::Detach {
-                is_last,
-                given_back,
-            } => self.run(Deferred::Detach {
-                link,
-                is_last,
-                given_back,
-            }),
-            Command::Hangup => self.run(Deferred::Hangup { link }),
+            _ => {
+                if let Some(command) = Deferred::of(link, command) {
+                    self.run(command);
+                }
+            }
         }
         Taken::Yes
     }
@@ -347,8 +383,17 @@ impl Host {
                 subscription,
                 selection,
                 verdict,
+                transaction,
                 receipt,
-            } => self.settle(*link, *subscription, *selection, *verdict, receipt.as_ref()),
+            } => {
+                let answer = (*verdict, *transaction);
+                self.settle(*link, *subscription, *selection, answer, receipt.as_ref())
+            }
+            Deferred::Order {
+                link,
+                transaction,
+                order,
+            } => self.carry_out(*link, *transaction, *order),
             Deferred::Unsubscribe {
                 link,
                 subscription,
@@ -581,6 +626,17 @@ impl Host {
                 Parked::Answered { link, existed } => {
                     replies.reply(link, &Reply::Answered { existed }, 0);
                 }
+                Parked::Reported {
+                    link,
+                    transaction,
+                    report,
+                } => {
+                    let reply = Reply::Reported {
+                        transaction,
+                        report,
+                    };
+                    replies.reply(link, &reply, 0);
+                }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
                 Parked::Freed { oldest } => {
                     self.space.freed(oldest);
@@ -603,6 +659,13 @@ impl Host {
                     receipt: receipt.as_ref().map(Text::bytes),
                 },
                 Answer::Answered { existed } => Reply::Answered { existed: *existed },
+                &Answer::Reported {
+                    transaction,
+                    report,
+                } => Reply::Reported {
+                    transaction,
+                    report,
+                },
                 Answer::Synced => Reply::Synced,
                 Answer::Hold => Reply::Hold,
                 Answer::Resume => Reply::Resume,

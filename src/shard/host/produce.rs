@@ -88,6 +88,7 @@ impl<'a> Incoming<'a> {
             has_content_length: self.fields.flags.has_content_length,
             encoding: self.fields.encoding,
             body_size: self.body.len() as u64,
+            transaction: self.fields.transaction,
             to: UploadTo::Memory {
                 body: self.body.to_vec(),
                 needed,
@@ -121,6 +122,7 @@ impl Host {
                 expires_unix_ms: send.expires_unix_ms,
                 encoding: send.encoding,
                 flags: flags(send.has_content_length, send.is_persistent),
+                transaction: send.transaction,
                 ..MessageFields::default()
             },
             extras: send.extras,
@@ -139,6 +141,7 @@ impl Host {
         match self.enqueue(incoming) {
             Ok(Enqueued::Upto(lsn)) => {
                 self.stats.received += 1;
+                self.join(link, incoming.fields.transaction);
                 let last_lsn = &mut self.link(link).last_lsn;
                 *last_lsn = lsn.max(*last_lsn);
                 self.confirm(link, lsn, receipt);
@@ -149,6 +152,7 @@ impl Host {
                 Taken::YesButWait
             }
             Err(refusal) => {
+                self.spoil(link, incoming.fields.transaction);
                 self.refuse_about(link, incoming.address, refusal, receipt);
                 Taken::Yes
             }
@@ -168,6 +172,9 @@ impl Host {
         let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
         if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
             self.drop_upload(upload);
+            if incoming.fields.transaction != 0 {
+                return Err(Refusal::DuplicateInTransaction);
+            }
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
@@ -296,6 +303,7 @@ impl Host {
         let to = match self.upload_target(send) {
             Ok(to) => to,
             Err(refusal) => {
+                self.spoil(link, send.transaction);
                 let receipt = send.receipt.map(Text::new);
                 self.refuse_about(link, send.address, refusal, receipt);
                 UploadTo::Nowhere
@@ -464,6 +472,7 @@ impl Host {
             expires_unix_ms: upload.expires_unix_ms,
             encoding: upload.encoding,
             flags: flags(upload.has_content_length, true),
+            transaction: upload.transaction,
             ..MessageFields::default()
         };
         let mut whole = Vec::new();

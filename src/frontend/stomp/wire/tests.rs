@@ -23,6 +23,7 @@ fn wire() -> Wire {
         is_persistent_by_default: false,
         prefetch_default: 1,
         subscriptions_max: 4,
+        transactions_max: 16,
         server: "test/1".to_owned(),
         pages: Pages::All,
         policies: crate::queue::Policies::default(),
