@@ -440,6 +440,7 @@ impl Rig {
             credit_bytes,
             settlement: Settlement::ByConsumer,
             rank,
+            filter: None,
         });
         if self.model.consumers.len() >= LIMITS.consumers_max {
             assert_eq!(
@@ -556,11 +557,13 @@ impl Rig {
                 continue;
             }
             let due = self.model.due(queue.0, LIMITS.dispatch_max);
-            let fact = self
-                .machine
-                .decide_dispatch(queue)
-                .expect("polled queues have work");
-            self.deliver_all(queue, &due, &fact);
+            let mut decision = core::mem::take(&mut self.decision);
+            self.machine.decide_dispatch(queue, &mut decision);
+            assert_eq!(decision.facts().len(), 1, "polled queues have work");
+            for fact in decision.facts() {
+                self.deliver_all(queue, &due, &fact);
+            }
+            self.decision = decision;
         }
     }
 
@@ -702,6 +705,7 @@ impl Rig {
             attempts,
             is_redelivered,
             is_fragmented,
+            is_group_first,
             settlement,
         } = *effect
         else {
@@ -715,6 +719,7 @@ impl Rig {
         assert_eq!((queue.0, message.0, consumer_tag), (expected_queue, id, 7));
         assert_eq!(consumer, self.ids[&number]);
         assert_eq!(settlement, Settlement::ByConsumer);
+        assert!(!is_group_first, "no group");
         let served = self.model.served(queue.0);
         let willing = served
             .iter()
