@@ -76,6 +76,9 @@ impl QueueState {
         let served = self.exclusive;
         if let Some(selective) = &mut self.selective {
             selective.redistribute(|owner| served.is_some_and(|served| served != owner));
+            if selective.is_empty() {
+                self.selective = None;
+            }
         }
     }
 
@@ -109,14 +112,18 @@ impl QueueState {
     /// Messages are ready, for the first time or again.
     pub(super) fn note_ready(&mut self, entries: &[Entry]) {
         if let Some(selective) = self.active() {
-            entries.iter().for_each(|entry| selective.enter(Spot::of(entry)));
+            entries
+                .iter()
+                .for_each(|entry| selective.enter(Spot::of(entry)));
         }
     }
 
     /// Messages that were ready are so no more, and not as it was planned.
     pub(super) fn note_left(&mut self, entries: &[Entry]) {
         if let Some(selective) = self.active() {
-            entries.iter().for_each(|entry| selective.leave(Spot::of(entry)));
+            entries
+                .iter()
+                .for_each(|entry| selective.leave(Spot::of(entry)));
         }
     }
 
@@ -171,7 +178,10 @@ impl QueueState {
                 priority: consumer.rank.priority,
                 filter: consumer.filter,
                 messages,
-                bytes: consumer.credit_bytes.saturating_sub(consumer.unsettled_bytes),
+                is_done: false,
+                bytes: consumer
+                    .credit_bytes
+                    .saturating_sub(consumer.unsettled_bytes),
             })
         });
         selective.search(turns, &self.ready, max)

@@ -488,7 +488,14 @@ impl Machine {
         for (at, entry) in self.scratch.iter().enumerate() {
             let is_fragmented = self.bodies.has_fragments(entry);
             let holder = planned.get(at).map_or(Holder::Unassigned, |planned| {
-                give(queue, &mut self.consumers, planned, entry, is_fragmented, effects)
+                give(
+                    queue,
+                    &mut self.consumers,
+                    planned,
+                    entry,
+                    is_fragmented,
+                    effects,
+                )
             });
             queue.delivered.insert(entry.delivered_again(), holder);
         }

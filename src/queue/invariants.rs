@@ -194,7 +194,8 @@ impl Machine {
             "a stranger has a turn in queue {id}"
         );
         let is_choosing = queue.is_selective();
-        let has_work = !is_choosing && !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
+        let has_work =
+            !is_choosing && !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
         assert!(
             !has_work || queue.is_dirty,
             "queue {id} has work nobody knows of"

@@ -37,6 +37,8 @@ pub(super) struct Turn {
     pub(super) filter: Option<FilterId>,
     pub(super) messages: u32,
     pub(super) bytes: u64,
+    /// Whether there is nothing for it until a group is given out anew.
+    pub(super) is_done: bool,
 }
 
 /// What a search for deliveries came to.
@@ -124,16 +126,13 @@ impl Selective {
     }
 
     /// Serves consumers of one priority; false if the plan is full or it took too long.
-    fn plan_run(
-        &mut self,
-        run: &mut [Turn],
-        ready: &Ready,
-        max: usize,
-        steps: &mut u32,
-    ) -> bool {
+    fn plan_run(&mut self, run: &mut [Turn], ready: &Ready, max: usize, steps: &mut u32) -> bool {
         loop {
-            let mut is_any = false;
-            for turn in run.iter_mut().filter(|turn| turn.messages > 0) {
+            let (mut is_any, frees) = (false, self.frees);
+            for turn in run.iter_mut() {
+                if turn.messages == 0 || turn.is_done {
+                    continue;
+                }
                 if self.plan.steps.len() >= max {
                     return false;
                 }
@@ -142,11 +141,13 @@ impl Selective {
                         self.plan_one(turn, spot, ready);
                         is_any = true;
                     }
-                    Candidate::Nothing => turn.messages = 0,
+                    Candidate::Nothing => turn.is_done = true,
                     Candidate::OutOfSteps => return false,
                 }
             }
-            if !is_any {
+            if self.frees != frees {
+                run.iter_mut().for_each(|turn| turn.is_done = false);
+            } else if !is_any {
                 return true;
             }
         }
@@ -166,7 +167,9 @@ impl Selective {
                 && let Some(key) = self.owned_key(spot.message)
             {
                 // Its group got an owner after the lane was asked.
-                self.lane_mut(filter).into_iter().for_each(|lane| lane.drop_match(spot));
+                self.lane_mut(filter)
+                    .into_iter()
+                    .for_each(|lane| lane.drop_match(spot));
                 self.park(filter, key, spot);
                 self.rest(key);
                 continue;
@@ -189,7 +192,11 @@ impl Selective {
     fn plan_one(&mut self, turn: &mut Turn, spot: Spot, ready: &Ready) {
         let size_bytes = ready.at(spot).map_or(0, |entry| entry.size_bytes);
         turn.bytes = turn.bytes.saturating_sub(size_bytes.into());
-        turn.messages = if turn.bytes == 0 { 0 } else { turn.messages - 1 };
+        turn.messages = if turn.bytes == 0 {
+            0
+        } else {
+            turn.messages - 1
+        };
         for (_, lane) in &mut self.lanes {
             lane.forget(spot);
         }

@@ -25,6 +25,8 @@ pub(super) struct Selective {
     /// Whether messages are planned one by one; if not, turns alone decide.
     pub(super) is_active: bool,
     pub(super) plan: Plan,
+    /// How often a group was taken from its owner.
+    pub(super) frees: u64,
     waiting: Vec<Spot>,
 }
 
@@ -143,6 +145,7 @@ impl Selective {
 
     /// Nobody has this group any more: all may ask for its messages.
     pub(super) fn free(&mut self, key: u64) {
+        self.frees += 1;
         let mut waiting = core::mem::take(&mut self.waiting);
         self.groups.free(key, &mut waiting);
         for spot in waiting.drain(..) {

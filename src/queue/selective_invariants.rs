@@ -20,7 +20,10 @@ impl Machine {
         let filters = queue.consumers.iter();
         let filters = filters.map(|index| self.consumers.at(*index).filter);
         let filtered = filters.clone().filter(Option::is_some).count();
-        assert_eq!(filtered, selective.filtered as usize, "filters of queue {id}");
+        assert_eq!(
+            filtered, selective.filtered as usize,
+            "filters of queue {id}"
+        );
         let is_needed = filtered > 0 || !selective.marks.is_empty();
         assert_eq!(is_needed, selective.is_active, "choices of queue {id}");
         let mut counts = BTreeMap::new();
@@ -33,7 +36,9 @@ impl Machine {
         self.check_marks(queue, selective);
         self.check_groups(queue, selective);
         self.check_plan(queue, selective);
-        self.check_work(queue, selective);
+        if is_needed {
+            self.check_work(queue, selective);
+        }
     }
 
     fn check_lanes(&self, queue: &QueueState, selective: &Selective) {
@@ -72,7 +77,11 @@ impl Machine {
                 *held.entry(mark.turn).or_default() += 1;
             }
         };
-        selective.plan.steps().iter().for_each(|one| note(one.spot.message));
+        selective
+            .plan
+            .steps()
+            .iter()
+            .for_each(|one| note(one.spot.message));
         for slot in queue.delivered.iter() {
             note(slot.entry.message);
         }
@@ -108,7 +117,10 @@ impl Machine {
         let spots: BTreeSet<Spot> = steps.iter().map(|one| one.spot).collect();
         assert_eq!(spots.len(), steps.len(), "planned twice");
         for one in steps {
-            assert!(selective.plan.has(one.spot), "the plan does not know itself");
+            assert!(
+                selective.plan.has(one.spot),
+                "the plan does not know itself"
+            );
             assert!(queue.ready.at(one.spot).is_some(), "{one:?} is not ready");
             assert!(queue.consumers.contains(&one.taker), "{one:?} for nobody");
             assert!(self.consumers.at(one.taker).available() > 0, "{one:?}");
@@ -133,7 +145,10 @@ impl Machine {
                 (Some(first), Some(next)) => first < next || consumer.filter.is_none(),
                 (first, next) => first.is_some() || (next.is_some() && consumer.filter.is_none()),
             };
-            assert!(!is_due || queue.is_dirty, "{index} has work nobody knows of");
+            assert!(
+                !is_due || queue.is_dirty,
+                "{index} has work nobody knows of"
+            );
         }
         let is_due = queue.next_to_examine(&self.consumers).is_some();
         assert!(!is_due || queue.is_curious, "a question nobody knows of");

@@ -9,6 +9,7 @@ use zerocopy::little_endian::U64;
 use super::*;
 
 mod policies;
+mod selective;
 
 const LIMITS: Limits = Limits {
     queues_max: 2000,
