@@ -252,10 +252,10 @@ impl Machine {
             let planned = queue.planned();
             let entries = planned.iter().filter_map(|one| queue.ready.at(one.spot));
             let has_durable = entries.clone().any(Entry::is_durable);
-            if !planned.is_empty() {
-                let messages = entries.map(|entry| entry.message);
-                out.hand_out(queue.id, has_durable && queue.is_durable(), messages);
-            }
+            // No more than a record holds: evolve wants the plan as a whole.
+            let messages = entries.map(|entry| entry.message);
+            let is_journaled = has_durable && queue.is_durable();
+            out.messages(queue.id, Verb::HandOut, is_journaled, messages);
             return;
         }
         let most = self.limits.dispatch_max.min(queue.ready.len());

@@ -175,11 +175,6 @@ enum Step {
         front: Front,
         is_journaled: bool,
     },
-    HandOut {
-        queue: QueueId,
-        ids: Range<usize>,
-        is_journaled: bool,
-    },
     Define {
         definition: Definition,
         address: Range<usize>,
@@ -218,6 +213,7 @@ pub(super) enum Verb {
     Settle(Outcome),
     Release { ready_unix_ms: u64 },
     Depart(Departure),
+    HandOut,
 }
 
 impl Verb {
@@ -239,6 +235,7 @@ impl Verb {
                 reason,
                 messages,
             },
+            Self::HandOut => Record::Handout { queue, messages },
         }
     }
 }
@@ -280,17 +277,6 @@ impl Decision {
                     priority: front.priority,
                     first: MessageId(front.first),
                     last: MessageId(front.last),
-                },
-                *is_journaled,
-            ),
-            Step::HandOut {
-                queue,
-                ids: range,
-                is_journaled,
-            } => (
-                Record::Handout {
-                    queue: *queue,
-                    messages: ids(range),
                 },
                 *is_journaled,
             ),
@@ -383,22 +369,6 @@ impl Decision {
         self.steps.push(Step::Deliver {
             queue,
             front,
-            is_journaled,
-        });
-    }
-
-    /// Shape: no more messages than a record holds.
-    pub(super) fn hand_out(
-        &mut self,
-        queue: QueueId,
-        is_journaled: bool,
-        messages: impl Iterator<Item = u64>,
-    ) {
-        let start = self.ids.len();
-        self.ids.extend(messages.map(U64::new));
-        self.steps.push(Step::HandOut {
-            queue,
-            ids: start..self.ids.len(),
             is_journaled,
         });
     }

@@ -14,7 +14,6 @@ use super::delivered::Holder;
 use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
-use super::notes::Notes;
 use super::plan::Planned;
 use super::state::{Defined, Dirty, QueueState};
 use super::transaction::{Staged, Step};

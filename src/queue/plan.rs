@@ -128,8 +128,9 @@ impl Selective {
     /// Serves consumers of one priority; false if the plan is full or it took too long.
     fn plan_run(&mut self, run: &mut [Turn], ready: &Ready, max: usize, steps: &mut u32) -> bool {
         loop {
-            let (mut is_any, frees) = (false, self.frees);
-            for turn in run.iter_mut() {
+            let mut is_any = false;
+            for at in 0..run.len() {
+                let (turn, frees) = (&mut run[at], self.frees);
                 if turn.messages == 0 || turn.is_done {
                     continue;
                 }
@@ -137,17 +138,17 @@ impl Selective {
                     return false;
                 }
                 match self.candidate(turn, ready, steps) {
-                    Candidate::Message(spot) => {
-                        self.plan_one(turn, spot, ready);
-                        is_any = true;
-                    }
+                    Candidate::Message(spot) => self.plan_one(turn, spot, ready),
                     Candidate::Nothing => turn.is_done = true,
                     Candidate::OutOfSteps => return false,
                 }
+                is_any |= !turn.is_done;
+                if self.frees != frees {
+                    run.iter_mut().for_each(|turn| turn.is_done = false);
+                    is_any = true;
+                }
             }
-            if self.frees != frees {
-                run.iter_mut().for_each(|turn| turn.is_done = false);
-            } else if !is_any {
+            if !is_any {
                 return true;
             }
         }

@@ -70,6 +70,30 @@ pub(crate) struct Sending {
     pub(crate) is_asked: bool,
 }
 
+impl Sending {
+    fn annotations(&self) -> Annotations<'static> {
+        Annotations {
+            group: self.group.into(),
+            is_group_end: self.is_group_end,
+            ..Annotations::default()
+        }
+    }
+
+    fn message(&self, size: u32, place: Place) -> Message {
+        Message {
+            attempts: 0,
+            priority: self.priority,
+            expires: self.expires.into(),
+            size,
+            place,
+            state: State::Ready,
+            group: self.group.into(),
+            is_group_end: self.is_group_end,
+            is_closed: false,
+        }
+    }
+}
+
 pub(crate) fn address_of(number: u8) -> String {
     format!("address.{}", number % 3)
 }
@@ -306,11 +330,7 @@ impl Rig {
             },
             ..MessageFields::default()
         };
-        let annotations = Annotations {
-            group: sending.group.into(),
-            is_group_end: sending.is_group_end,
-            ..Annotations::default()
-        };
+        let annotations = sending.annotations();
         let fact = routed.fact(fields, annotations, Parts::One(head), Parts::One(&body));
         if !is_journaled {
             self.next_slot += 1;
@@ -318,17 +338,7 @@ impl Rig {
         }
         let (place, _) = self.apply(&fact, Place::Volatile(self.next_slot));
         let own = (head.len() + body.len()) as u32;
-        let message = Message {
-            attempts: 0,
-            priority: sending.priority,
-            expires: sending.expires.into(),
-            size: own + before as u32,
-            place,
-            state: State::Ready,
-            group: sending.group.into(),
-            is_group_end: sending.is_group_end,
-            is_closed: false,
-        };
+        let message = sending.message(own + before as u32, place);
         self.enter(
             routed.message().0,
             upload,
