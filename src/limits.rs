@@ -100,6 +100,9 @@ pub const FILTER_AGAIN_MAX: usize = 1024;
 pub const GROUPS_IDLE_MAX: usize = 16 * 1024;
 /// Messages looked at in one search for what some consumer may have: bounds a turn.
 pub const SELECTIVE_STEPS_MAX: u32 = 4096;
+/// Deliveries of a message that are counted one by one; more count as these. Eleven bits of what a
+/// waiting message takes of memory.
+pub const ATTEMPTS_COUNTED_MAX: u16 = 2047;
 /// Credit of one subscription, in messages.
 pub const PREFETCH_MAX: u32 = 1_000_000;
 /// Bytes of a selector's text, given or canonical: generous for lists of IN, and it bounds the

@@ -3,6 +3,8 @@
 use forebay_journal::format::{BLOCK_SIZE_MAX, PRIORITY_MAX};
 use forebay_journal::{Location, MessageId, SegmentId};
 
+use crate::limits::ATTEMPTS_COUNTED_MAX;
+
 /// Where the body of a message lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -54,6 +56,7 @@ const ATTEMPTS_MAX: u16 = (1 << ATTEMPTS_BITS) - 1;
 const IS_NOTED: u16 = 1 << ATTEMPTS_BITS;
 /// Where the priority begins.
 const PRIORITY_SHIFT: u32 = ATTEMPTS_BITS + 1;
+const _: () = assert!(ATTEMPTS_MAX == ATTEMPTS_COUNTED_MAX);
 const _: () = assert!(PRIORITY_MAX < 1 << (u16::BITS - PRIORITY_SHIFT));
 
 /// Bit of `word`: more is known about the body (`bodies.rs`): fragments, or several queues.

@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 
 use super::aside::{Aside, Why};
 use super::consumer::Consumers;
-use super::decision::Effect;
 use super::consumer::FilterId;
+use super::decision::Effect;
 use super::delivered::Delivered;
 use super::entry::Entry;
 use super::idle::Use;
