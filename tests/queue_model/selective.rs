@@ -18,7 +18,8 @@ const FILTERS: u8 = 3;
 const BUCKETS: u64 = 2;
 
 /// Groups of the second address are given out anew when a consumer comes, those of the third share
-/// buckets. Queues that nobody uses may go. Nobody asks for that here: the machine has to know them.
+/// buckets. Queues that nobody uses may go; nobody asks for that here, but the machine has to know
+/// them.
 pub(crate) fn policies() -> Policies {
     let rebalance = PolicySettings {
         group_rebalance: Some(true),
