@@ -94,6 +94,20 @@ pub const QUEUES_MAX: u32 = 1_000_000;
 pub const CONSUMERS_MAX: u32 = 1_000_000;
 /// Deliveries of one queue handed out in one batch: bounds a turn.
 pub const DISPATCH_MAX: u32 = 256;
+/// Matching messages that a queue remembers for consumers with the same filter, or of those
+/// without one when messages have groups: enough to fill a batch while some belong to others.
+pub const FILTER_MATCHES_MAX: usize = 1024;
+/// Messages given back of which a filter remembers one by one that it has to be asked again; of
+/// more it is asked about all behind them.
+pub const FILTER_AGAIN_MAX: usize = 1024;
+/// Groups of one queue that keep their consumer while nothing of them waits or is unsettled: some
+/// 200 bytes each. The one that has been so for longest is given out anew.
+pub const GROUPS_IDLE_MAX: usize = 16 * 1024;
+/// Messages looked at in one search for what some consumer may have: bounds a turn.
+pub const SELECTIVE_STEPS_MAX: u32 = 4096;
+/// Deliveries of a message that are counted one by one; more count as these. Eleven bits of what a
+/// waiting message takes of memory.
+pub const ATTEMPTS_COUNTED_MAX: u16 = 2047;
 /// Credit of one subscription, in messages.
 pub const PREFETCH_MAX: u32 = 1_000_000;
 /// Bytes of a selector's text, given or canonical: generous for lists of IN, and it bounds the

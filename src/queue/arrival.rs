@@ -11,6 +11,18 @@ pub(super) struct Arrival<'a> {
     pub(super) annotations: Annotations<'a>,
 }
 
+impl<'a> Arrival<'a> {
+    /// The entry gets the word that tables know more of it, if they have to.
+    pub(super) fn new(entry: Entry, expires_unix_ms: u64, annotations: Annotations<'a>) -> Self {
+        let is_noted = expires_unix_ms != 0 || annotations.group != 0;
+        Self {
+            entry: if is_noted { entry.noted() } else { entry },
+            expires_unix_ms,
+            annotations,
+        }
+    }
+}
+
 /// An arrival that waits for its transaction.
 #[derive(Debug)]
 pub(super) struct StagedArrival {

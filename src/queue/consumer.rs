@@ -14,6 +14,11 @@ pub struct ConsumerId {
     generation: u32,
 }
 
+/// Names a filter: what a consumer takes, of all messages of its queue. Equal ones of a queue are
+/// one filter, asked once; what each says is the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilterId(pub u64);
+
 /// Most messages a consumer holds unsettled at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credit {
@@ -49,6 +54,8 @@ pub struct Attachment {
     pub settlement: Settlement,
     /// Who is served first: the highest with credit.
     pub rank: Rank,
+    /// What it takes; none: everything.
+    pub filter: Option<FilterId>,
 }
 
 /// A consumer among those of its queue.
@@ -90,6 +97,7 @@ pub(super) struct Consumer {
     pub(super) tag: u64,
     pub(super) settlement: Settlement,
     pub(super) rank: Rank,
+    pub(super) filter: Option<FilterId>,
     pub(super) credit: u32,
     pub(super) unsettled: u32,
     /// Of these, those settled in transactions that are still open: they use up no credit, or a
@@ -249,6 +257,7 @@ impl Consumers {
             tag: attachment.tag,
             settlement: attachment.settlement,
             rank,
+            filter: attachment.filter,
             credit,
             unsettled: 0,
             staged: 0,

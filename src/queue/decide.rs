@@ -1,18 +1,18 @@
 //! Commands to facts. Nothing here changes anything.
 
-use forebay_journal::format::{Departure, Outcome, QueueFlags, Record, Routing};
+use forebay_journal::format::{Departure, Outcome, QueueFlags, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 use zerocopy::little_endian::U64;
 
 use super::aside::Why;
 use super::consumer::{ConsumerId, Outstanding, Selection};
-use super::decision::{Decision, Definition, Fact, Refused, Routed, Verb};
+use super::decision::{Decision, Definition, Refused, Routed, Verb};
 use super::delivered::Holder;
 use super::destination::DestinationId;
 use super::entry::Entry;
 use super::fate::Return;
 use super::lifetime::Lifetime;
-use super::machine::{Machine, NOWHERE};
+use super::machine::Machine;
 use super::state::QueueState;
 
 /// Longest address or queue name: what a record holds.
@@ -238,22 +238,32 @@ impl Machine {
     /// Hands messages of a queue to its consumers: those of the highest priority at the front, in
     /// turns, as far as credit reaches; lower ones come with the next decision.
     ///
-    /// None if there is nothing to hand over. The deliveries are effects of the fact.
-    pub fn decide_dispatch(&self, queue: QueueId) -> Option<Fact<'static>> {
-        let queue = self.queues.get(queue)?;
+    /// Where consumers have filters or messages have groups: what [`Self::poll_dispatch`] found,
+    /// whatever its priority.
+    ///
+    /// One fact, or none if there is nothing to hand over. The deliveries are its effects; it has
+    /// to come true before anything else happens to the queue, or be decided again.
+    pub fn decide_dispatch(&self, queue: QueueId, out: &mut Decision) {
+        out.clear();
+        let Some(queue) = self.queues.get(queue) else {
+            return;
+        };
+        if queue.is_selective() {
+            let planned = queue.planned();
+            let entries = planned.iter().filter_map(|one| queue.ready.at(one.spot));
+            let has_durable = entries.clone().any(Entry::is_durable);
+            // No more than a record holds: evolve wants the plan as a whole.
+            let messages = entries.map(|entry| entry.message);
+            let is_journaled = has_durable && queue.is_durable();
+            out.messages(queue.id, Verb::HandOut, is_journaled, messages);
+            return;
+        }
         let most = self.limits.dispatch_max.min(queue.ready.len());
         let count = queue.demand(&self.consumers, most);
-        let front = queue.ready.front(count)?;
-        Some(Fact {
-            record: Record::Delivery {
-                queue: queue.id,
-                priority: front.priority,
-                first: MessageId(front.first),
-                last: MessageId(front.last),
-            },
-            volatile_queues: NOWHERE,
-            is_journaled: front.has_durable && queue.is_durable(),
-        })
+        if let Some(front) = queue.ready.front(count) {
+            let is_journaled = front.has_durable && queue.is_durable();
+            out.deliver(queue.id, front, is_journaled);
+        }
     }
 
     /// Ends deliveries for good.
@@ -353,12 +363,19 @@ impl Machine {
         let Some(queue) = self.queues.get(queue).filter(|_| is_any_over) else {
             return;
         };
-        let front = queue.ready.iter().take(self.limits.dispatch_max);
-        let overdue = front.filter(|entry| {
+        let is_overdue = |entry: &&Entry| {
             let known = self.expiring.of(queue.id.0, entry.message);
             known.is_some_and(|(unix_ms, _)| unix_ms <= now_unix_ms)
-        });
-        add_entries(queue, overdue, self.expired(queue), out);
+        };
+        let verb = self.expired(queue);
+        if queue.is_selective() {
+            let planned = queue.planned().iter();
+            let planned = planned.filter_map(|one| queue.ready.at(one.spot));
+            add_entries(queue, planned.filter(is_overdue), verb, out);
+        } else {
+            let front = queue.ready.iter().take(self.limits.dispatch_max);
+            add_entries(queue, front.filter(is_overdue), verb, out);
+        }
     }
 
     /// Gives delivered messages back to their queue, or sends them on if that was often enough.

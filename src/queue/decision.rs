@@ -13,6 +13,7 @@ use zerocopy::little_endian::U64;
 use super::consumer::{ConsumerId, Settlement};
 use super::destination::Destination;
 use super::entry::Place;
+use super::level::Front;
 use super::lifetime::Lifetime;
 
 /// One thing that was decided, ready for [`super::Machine::evolve`].
@@ -68,6 +69,8 @@ pub enum Effect {
         /// Whether the first part of its body lies in fragments
         /// ([`super::Machine::fragments`]).
         is_fragmented: bool,
+        /// Whether its group begins with it, as far as this consumer is concerned.
+        is_group_first: bool,
         /// Who settles it.
         settlement: Settlement,
     },
@@ -173,6 +176,11 @@ pub struct Decision {
 
 #[derive(Clone, Debug)]
 enum Step {
+    Deliver {
+        queue: QueueId,
+        front: Front,
+        is_journaled: bool,
+    },
     Define {
         definition: Definition,
         address: Range<usize>,
@@ -216,6 +224,7 @@ pub(super) enum Verb {
     Settle(Outcome),
     Release { ready_unix_ms: u64 },
     Depart(Departure),
+    HandOut,
 }
 
 impl Verb {
@@ -237,12 +246,13 @@ impl Verb {
                 reason,
                 messages,
             },
+            Self::HandOut => Record::Handout { queue, messages },
         }
     }
 }
 
 /// Most ids in one record: 32 KiB, so that it fits the block under way more often than not.
-const IDS_PER_RECORD_MAX: usize = 4096;
+pub(super) const IDS_PER_RECORD_MAX: usize = 4096;
 
 impl Decision {
     /// Nothing decided yet.
@@ -255,7 +265,7 @@ impl Decision {
         self.steps.is_empty()
     }
 
-    /// Messages that the facts settle, release or send on.
+    /// Messages that the facts settle, release, send on or hand out one by one.
     pub fn message_count(&self) -> u64 {
         self.ids.len() as u64
     }
@@ -268,6 +278,19 @@ impl Decision {
     fn fact(&self, step: &Step) -> Fact<'_> {
         let ids = |range: &Range<usize>| IdList(&self.ids[range.clone()]);
         let (record, is_journaled) = match step {
+            Step::Deliver {
+                queue,
+                front,
+                is_journaled,
+            } => (
+                Record::Delivery {
+                    queue: *queue,
+                    priority: front.priority,
+                    first: MessageId(front.first),
+                    last: MessageId(front.last),
+                },
+                *is_journaled,
+            ),
             Step::Define {
                 definition,
                 address,
@@ -371,6 +394,14 @@ impl Decision {
     pub(super) fn delete(&mut self, queue: QueueId, is_journaled: bool) {
         self.steps.push(Step::Delete {
             queue,
+            is_journaled,
+        });
+    }
+
+    pub(super) fn deliver(&mut self, queue: QueueId, front: Front, is_journaled: bool) {
+        self.steps.push(Step::Deliver {
+            queue,
+            front,
             is_journaled,
         });
     }

@@ -3,6 +3,8 @@
 use forebay_journal::format::{BLOCK_SIZE_MAX, PRIORITY_MAX};
 use forebay_journal::{Location, MessageId, SegmentId};
 
+use crate::limits::ATTEMPTS_COUNTED_MAX;
+
 /// Where the body of a message lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -26,7 +28,7 @@ pub struct Queued {
     pub place: Place,
     /// Bytes of head and whole body; saturates.
     pub size_bytes: u32,
-    /// How often it was delivered; saturates at 4095.
+    /// How often it was delivered; saturates at 2047.
     pub attempts: u16,
     /// 0 to 9.
     pub priority: u8,
@@ -42,15 +44,20 @@ pub(super) struct Entry {
     sector_or_slot: u32,
     pub(super) size_bytes: u32,
     word: u16,
-    /// Attempts in the lower bits, priority above them.
+    /// Attempts in the lower bits, above them [`IS_NOTED`] and the priority.
     attempts: u16,
 }
 
-/// Bits of `attempts` that count; the priority takes the rest.
-const ATTEMPTS_BITS: u32 = 12;
+/// Bits of `attempts` that count.
+const ATTEMPTS_BITS: u32 = 11;
 /// Where the count of attempts ends.
 const ATTEMPTS_MAX: u16 = (1 << ATTEMPTS_BITS) - 1;
-const _: () = assert!(PRIORITY_MAX < 1 << (u16::BITS - ATTEMPTS_BITS));
+/// Bit of `attempts`: tables know more of the message (`expiring.rs`, `group.rs`).
+const IS_NOTED: u16 = 1 << ATTEMPTS_BITS;
+/// Where the priority begins.
+const PRIORITY_SHIFT: u32 = ATTEMPTS_BITS + 1;
+const _: () = assert!(ATTEMPTS_MAX == ATTEMPTS_COUNTED_MAX);
+const _: () = assert!(PRIORITY_MAX < 1 << (u16::BITS - PRIORITY_SHIFT));
 
 /// Bit of `word`: more is known about the body (`bodies.rs`): fragments, or several queues.
 const IS_SHARED: u16 = 1 << 15;
@@ -88,7 +95,7 @@ impl Entry {
             sector_or_slot,
             size_bytes,
             word: word | flag,
-            attempts: u16::from(priority) << ATTEMPTS_BITS,
+            attempts: u16::from(priority) << PRIORITY_SHIFT,
         }
     }
 
@@ -106,7 +113,18 @@ impl Entry {
 
     /// 0 to 9.
     pub(super) const fn priority(&self) -> u8 {
-        (self.attempts >> ATTEMPTS_BITS) as u8
+        (self.attempts >> PRIORITY_SHIFT) as u8
+    }
+
+    /// With the word that tables know more of it.
+    pub(super) const fn noted(mut self) -> Self {
+        self.attempts |= IS_NOTED;
+        self
+    }
+
+    /// Whether tables know more of it.
+    pub(super) const fn is_noted(&self) -> bool {
+        self.attempts & IS_NOTED != 0
     }
 
     pub(super) const fn is_shared(&self) -> bool {

@@ -1,7 +1,5 @@
 //! Facts come true: live, in replay and on a backup, by this one function.
 
-use std::collections::VecDeque;
-
 use forebay_journal::format::{
     Annotations, Departure, IdList, MessageFields, QueueFlags, Record, Routing, TransactionState,
 };
@@ -16,7 +14,8 @@ use super::delivered::Holder;
 use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
-use super::state::{Defined, QueueState};
+use super::plan::Planned;
+use super::state::{Defined, Dirty, QueueState};
 
 impl Machine {
     /// Makes a fact true; `effects` gets what is to be done when it is durable.
@@ -68,7 +67,8 @@ impl Machine {
             Record::Transaction { transaction, state } => {
                 self.transact(transaction, state, at, effects);
             }
-            Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
+            Record::Handout { queue, messages } => self.hand_out(queue, messages, effects),
+            Record::Release { .. } | Record::Depart { .. } => {
                 self.move_messages(&fact.record, effects)
             }
             Record::DuplicateId {
@@ -185,6 +185,7 @@ impl Machine {
             );
             self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
+            queue.note_ready(&self.scratch);
             let returned = self.scratch.iter().map(|entry| entry.message);
             let replaced = returned.filter(|message| queue.is_replaced(*message));
             self.surplus.note_ready(queue);
@@ -277,7 +278,7 @@ impl Machine {
         let aside = queue.aside.iter().map(|(entry, _)| entry);
         self.waits.forget(id, &queue.aside);
         for entry in queue.ready.iter().chain(delivered).chain(aside) {
-            self.expiring.leave(id.0, entry.message);
+            self.expiring.leave(id.0, entry);
             self.bodies.leave(entry, effects);
         }
         if let Some(name) = queue.subscription_name() {
@@ -311,11 +312,8 @@ impl Machine {
         if let Place::Journal(_) = at {
             self.await_definitions(queues[0]);
         }
-        let arrival = Arrival {
-            entry: self.bodies.enter(fields, sizes, at, references),
-            expires_unix_ms: fields.expires_unix_ms,
-            annotations,
-        };
+        let entry = self.bodies.enter(fields, sizes, at, references);
+        let arrival = Arrival::new(entry, fields.expires_unix_ms, annotations);
         let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
         if !annotations.duplicate_id.is_empty() {
             let queue = queues.iter().flat_map(|list| list.queues()).next();
@@ -413,9 +411,11 @@ impl Machine {
         {
             self.surplus.insert_replaced(queue.id, former);
         }
+        queue.note_arrival(arrival, &self.consumers);
         let ready_unix_ms = arrival.annotations.deliver_unix_ms;
         if ready_unix_ms == 0 {
             queue.ready.insert(entry);
+            queue.note_ready(&[entry]);
             queue.touch(dirty);
             queue.tell(&[entry], effects);
             self.surplus.note_ready(queue);
@@ -456,11 +456,51 @@ impl Machine {
             .ready
             .take(priority, first.0, last.0, &mut self.scratch);
         self.expiring.hold(id.0, &self.scratch);
+        queue.note_left(&self.scratch);
         for entry in &self.scratch {
             let is_fragmented = self.bodies.has_fragments(entry);
             let holder = hand_over(queue, &mut self.consumers, entry, is_fragmented, effects);
             queue.delivered.insert(entry.delivered_again(), holder);
         }
+        queue.touch_last(dirty);
+    }
+
+    /// These ready messages are delivered once more: as it was planned when the fact was decided,
+    /// or, in a replay, to consumers that are no more.
+    ///
+    /// Panics: if the queue has consumers and the plan is another (our own mistake: what was
+    /// decided comes true before anything else happens to the queue).
+    fn hand_out(&mut self, id: QueueId, messages: IdList<'_>, effects: &mut Vec<Effect>) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        let found = messages.messages();
+        let found = found.filter_map(|message| queue.ready.get(message.0));
+        self.scratch.clear();
+        self.scratch.extend(found);
+        let planned = queue.take_plan(&self.scratch);
+        assert!(
+            planned.is_some() || queue.consumers.is_empty(),
+            "a handout nobody planned"
+        );
+        self.expiring.hold(id.0, &self.scratch);
+        let planned = planned.unwrap_or_default();
+        for (at, entry) in self.scratch.iter().enumerate() {
+            let is_fragmented = self.bodies.has_fragments(entry);
+            let holder = planned.get(at).map_or(Holder::Unassigned, |planned| {
+                give(
+                    queue,
+                    &mut self.consumers,
+                    planned,
+                    entry,
+                    is_fragmented,
+                    effects,
+                )
+            });
+            queue.delivered.insert(entry.delivered_again(), holder);
+        }
+        queue.end_plan(planned);
+        queue.ready.remove(&mut self.scratch);
         queue.touch_last(dirty);
     }
 
@@ -484,14 +524,17 @@ impl Machine {
             };
             queue.bytes -= u64::from(entry.size_bytes);
             queue.leave_value(message);
-            self.expiring.leave(id.0, message);
+            self.expiring.leave(id.0, &entry);
+            queue.note_gone(core::iter::once(&entry), &self.consumers);
             self.bodies.leave(&entry, effects);
         }
         queue.ready.remove(&mut self.scratch);
+        queue.note_left(&self.scratch);
+        queue.note_gone(self.scratch.iter(), &self.consumers);
         for entry in &self.scratch {
             queue.bytes -= u64::from(entry.size_bytes);
             queue.leave_value(entry.message);
-            self.expiring.leave(id.0, entry.message);
+            self.expiring.leave(id.0, entry);
             self.bodies.leave(entry, effects);
         }
         queue.touch(dirty);
@@ -547,9 +590,10 @@ impl Machine {
             }
         }
         queue.ready.remove(&mut self.scratch);
+        queue.note_left(&self.scratch);
         for entry in leaving.iter().chain(&self.scratch) {
             queue.leave_value(entry.message);
-            self.expiring.leave(id.0, entry.message);
+            self.expiring.leave(id.0, entry);
             let why = Why::Leaving(reason);
             self.waits.insert(id, &mut queue.aside, *entry, why);
         }
@@ -573,16 +617,30 @@ fn hand_over(
     is_fragmented: bool,
     effects: &mut Vec<Effect>,
 ) -> Holder {
-    let Some(index) = queue.next_willing(consumers) else {
+    let Some(taker) = queue.next_willing(consumers) else {
         return Holder::Unassigned;
     };
+    let planned = Planned::by_turn(entry, taker);
+    give(queue, consumers, &planned, entry, is_fragmented, effects)
+}
+
+/// Gives a message to a consumer with credit.
+fn give(
+    queue: &mut QueueState,
+    consumers: &mut Consumers,
+    planned: &Planned,
+    entry: &Entry,
+    is_fragmented: bool,
+    effects: &mut Vec<Effect>,
+) -> Holder {
+    let index = planned.taker;
     let is_journaled = entry.is_durable() && queue.is_durable();
     let consumer_id = consumers.id_of(index);
     let consumer = consumers.at_mut(index);
     let tag = consumer.take(entry.message, entry.size_bytes, is_journaled);
     consumer.is_queued = false;
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
-    queue.willing.pop_front();
+    queue.end_turn(index);
     queue.welcome(index, consumers);
     effects.push(Effect::Deliver {
         link,
@@ -596,6 +654,7 @@ fn hand_over(
         attempts: entry.attempts(),
         is_redelivered: entry.attempts() > 0,
         is_fragmented,
+        is_group_first: planned.is_group_first,
         settlement,
     });
     Holder::Consumer { index, tag }
@@ -608,6 +667,7 @@ fn take_delivered(
     message: u64,
 ) -> Option<Entry> {
     let slot = queue.delivered.remove(message)?;
+    queue.note_let_go(&slot.entry);
     if let Some(index) = consumers.let_go(&slot) {
         queue.welcome(index, consumers);
     }
@@ -615,7 +675,8 @@ fn take_delivered(
 }
 
 /// Puts messages back where they were; by now consumers may take them.
-fn return_to_ready(queue: &mut QueueState, dirty: &mut VecDeque<u64>, entries: &mut [Entry]) {
+fn return_to_ready(queue: &mut QueueState, dirty: &mut Dirty, entries: &mut [Entry]) {
     queue.ready.merge(entries);
+    queue.note_ready(entries);
     queue.touch(dirty);
 }

@@ -27,10 +27,11 @@ impl Expiring {
     }
 
     /// A message left its queue.
-    pub(super) fn leave(&mut self, queue: u64, message: u64) {
-        if self.times.is_empty() {
+    pub(super) fn leave(&mut self, queue: u64, entry: &Entry) {
+        if !entry.is_noted() {
             return;
         }
+        let message = entry.message;
         if let Some(unix_ms) = self.times.remove(&(queue, message)) {
             self.ready.remove(&(unix_ms, queue, message));
             if self.times.is_empty() {
@@ -42,10 +43,7 @@ impl Expiring {
 
     /// Messages were delivered: nobody but their holder decides about them.
     pub(super) fn hold(&mut self, queue: u64, entries: &[Entry]) {
-        if self.times.is_empty() {
-            return;
-        }
-        for Entry { message, .. } in entries {
+        for Entry { message, .. } in entries.iter().filter(|entry| entry.is_noted()) {
             if let Some(unix_ms) = self.times.get(&(queue, *message)) {
                 self.ready.remove(&(*unix_ms, queue, *message));
             }
@@ -54,10 +52,7 @@ impl Expiring {
 
     /// Messages are ready again.
     pub(super) fn give_back(&mut self, queue: u64, entries: &[Entry]) {
-        if self.times.is_empty() {
-            return;
-        }
-        for Entry { message, .. } in entries {
+        for Entry { message, .. } in entries.iter().filter(|entry| entry.is_noted()) {
             if let Some(unix_ms) = self.times.get(&(queue, *message)) {
                 self.ready.insert((*unix_ms, queue, *message));
             }

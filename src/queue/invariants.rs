@@ -20,6 +20,7 @@ impl Machine {
         for queue in self.queues.iter() {
             self.check_lists(queue);
             self.check_turns(queue);
+            self.check_selective(queue);
         }
         self.check_consumers();
         self.check_destinations();
@@ -29,14 +30,17 @@ impl Machine {
         self.check_waits();
         self.check_idle();
         self.check_settling();
-        let listed: BTreeSet<QueueId> = self.queues.dirty().collect();
+        self.check_listed();
+    }
+
+    fn check_listed(&self) {
+        let [dispatch, examine] = self.queues.dirty();
         for queue in self.queues.iter() {
-            let is_listed = listed.contains(&queue.id);
-            assert_eq!(
-                queue.is_dirty, is_listed,
-                "queue {} and the list",
-                queue.id.0
-            );
+            let id = queue.id.0;
+            let counts = [dispatch, examine].map(|list| list.iter().filter(|one| **one == id));
+            let [dispatch, examine] = counts.map(Iterator::count);
+            assert_eq!(dispatch, usize::from(queue.is_dirty), "queue {id}");
+            assert_eq!(examine, usize::from(queue.is_curious), "queue {id}");
         }
     }
 
@@ -219,7 +223,9 @@ impl Machine {
             turns.iter().all(|index| queue.consumers.contains(index)),
             "a stranger has a turn in queue {id}"
         );
-        let has_work = !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
+        let is_choosing = queue.is_selective();
+        let has_work =
+            !is_choosing && !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
         assert!(
             !has_work || queue.is_dirty,
             "queue {id} has work nobody knows of"

@@ -2,13 +2,13 @@
 
 use core::fmt;
 
-use forebay_journal::format::{Departure, IdList, PRIORITY_MAX, Routing};
+use forebay_journal::format::{Departure, PRIORITY_MAX, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::aside::{Departing, Waits, Why};
 use super::bodies::{Bodies, FragmentPlace};
 use super::consumer::{Attachment, ConsumerId, Consumers, Credit, Rank};
-use super::decision::Refused;
+use super::decision::{IDS_PER_RECORD_MAX, Refused};
 use super::destination::{DestinationId, Destinations};
 use super::duplicates::Unplaced;
 use super::entry::{Entry, Queued};
@@ -223,6 +223,10 @@ impl Machine {
             .resolve_mut(id)
             .ok_or(Refused::UnknownConsumer)?;
         consumer.is_blocked = true;
+        let queue = consumer.queue;
+        if let Some(queue) = self.queues.get_mut(queue) {
+            queue.unplan();
+        }
         Ok(())
     }
 
@@ -251,7 +255,14 @@ impl Machine {
     /// the next until that fact came true, so a turn may end here when the journal is full. A
     /// queue with more work than one decision holds comes again after the others.
     pub fn poll_dispatch(&mut self) -> Option<QueueId> {
-        self.queues.poll_dirty(&mut self.consumers)
+        let max = self.limits.dispatch_max.min(IDS_PER_RECORD_MAX);
+        self.queues.poll_dirty(&mut self.consumers, max)
+    }
+
+    /// Whether [`Self::poll_dispatch`] found nothing because it looked for long enough: there may
+    /// be more in the next turn.
+    pub const fn is_searching(&self) -> bool {
+        self.queues.is_searching()
     }
 
     /// Lets the others have their turns before the next queue to dispatch, which is this one.
@@ -457,7 +468,7 @@ impl Machine {
             .map(|slot| self.queued(&slot.entry))
     }
 
-    fn queued(&self, entry: &Entry) -> Queued {
+    pub(super) fn queued(&self, entry: &Entry) -> Queued {
         Queued {
             message: MessageId(entry.message),
             place: entry.place(),
@@ -502,6 +513,3 @@ impl Machine {
         self.next_message - self.recorded_message >= MESSAGE_ID_SKIP / 2
     }
 }
-
-/// No queues.
-pub(super) const NOWHERE: IdList<'static> = IdList(&[]);

@@ -5,9 +5,7 @@ use forebay_journal::format::{PRIORITY_DEFAULT, PRIORITY_MAX};
 
 use super::entry::Entry;
 use super::level::{Front, Level};
-
-/// Priorities there are.
-const LEVELS: usize = PRIORITY_MAX as usize + 1;
+use super::spot::{LEVELS, Spot};
 
 #[derive(Debug, Default)]
 pub(super) struct Ready {
@@ -62,6 +60,28 @@ impl Ready {
         let lowest_first = 0..=PRIORITY_MAX;
         let levels = lowest_first.filter_map(|priority| self.level_at(priority));
         levels.flat_map(Level::iter).take(count)
+    }
+
+    /// The message in this place.
+    pub(super) fn at(&self, spot: Spot) -> Option<&Entry> {
+        self.level_at(spot.priority())?.get(spot.message)
+    }
+
+    /// The first message of this priority behind that name.
+    pub(super) fn first_after(&self, priority: u8, message: u64) -> Option<&Entry> {
+        self.level_at(priority)?.iter_after(message).next()
+    }
+
+    /// The first message that in its priority stands behind the name given for that.
+    ///
+    /// Shape: `names` by level, the highest priority first.
+    pub(super) fn first_behind(&self, names: &[u64; LEVELS]) -> Option<&Entry> {
+        if self.others.is_none() {
+            let spot = Spot::new(PRIORITY_DEFAULT, 0);
+            return self.usual.iter_after(names[spot.level()]).next();
+        }
+        let mut levels = (0..=PRIORITY_MAX).rev().zip(names);
+        levels.find_map(|(priority, name)| self.first_after(priority, *name))
     }
 
     /// The highest priority first.

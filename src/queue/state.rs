@@ -9,13 +9,17 @@ use rustc_hash::FxHashMap;
 
 use super::aside::{Aside, Why};
 use super::consumer::Consumers;
+use super::consumer::FilterId;
 use super::decision::Effect;
 use super::delivered::Delivered;
 use super::entry::Entry;
 use super::idle::Use;
 use super::last_value::LastValues;
+use super::plan::Search;
 use super::policy::Policy;
 use super::ready::Ready;
+use super::selective::Selective;
+use super::spot::Spot;
 
 /// What the definition of a queue says.
 #[derive(Debug)]
@@ -56,6 +60,19 @@ pub(super) struct QueueState {
     pub(super) is_dirty: bool,
     /// Whether it is among those that nobody uses.
     pub(super) idle: Use,
+    /// Whether it is in the machine's list of queues to examine.
+    pub(super) is_curious: bool,
+    /// What filters and groups need; none in most queues.
+    pub(super) selective: Option<Box<Selective>>,
+}
+
+/// Queues that have something to do, in the order of their turns.
+#[derive(Debug, Default)]
+pub(super) struct Dirty {
+    dispatch: VecDeque<u64>,
+    examine: VecDeque<u64>,
+    /// Whether the last poll left a search unfinished.
+    is_searching: bool,
 }
 
 impl QueueState {
@@ -75,6 +92,8 @@ impl QueueState {
             is_followed: false,
             is_dirty: false,
             idle: Use::Open,
+            is_curious: false,
+            selective: None,
         }
     }
 
@@ -146,6 +165,7 @@ impl QueueState {
     /// Attaches a consumer.
     pub(super) fn join(&mut self, index: u32, consumers: &mut Consumers) {
         self.consumers.push(index);
+        self.join_selective(index, consumers);
         self.elect(consumers);
         self.welcome(index, consumers);
     }
@@ -154,6 +174,7 @@ impl QueueState {
     pub(super) fn part(&mut self, index: u32, consumers: &mut Consumers) {
         self.consumers.retain(|one| *one != index);
         self.willing.retain(|one| *one != index);
+        self.part_selective(index, consumers);
         self.elect(consumers);
     }
 
@@ -170,6 +191,7 @@ impl QueueState {
             return;
         }
         self.exclusive = exclusive;
+        self.serve_selective();
         for index in self.willing.drain(..) {
             consumers.at_mut(index).is_queued = false;
         }
@@ -197,6 +219,13 @@ impl QueueState {
         }
     }
 
+    /// A consumer had its turn: most often it is the first.
+    pub(super) fn end_turn(&mut self, index: u32) {
+        if let Some(at) = self.willing.iter().position(|one| *one == index) {
+            self.willing.remove(at);
+        }
+    }
+
     /// The consumer whose turn it is, with credit.
     pub(super) fn next_willing(&mut self, consumers: &mut Consumers) -> Option<u32> {
         while let Some(index) = self.willing.front().copied() {
@@ -210,17 +239,24 @@ impl QueueState {
     }
 
     /// Notes that the queue may have something to dispatch.
-    pub(super) fn touch(&mut self, dirty: &mut VecDeque<u64>) {
-        if !self.is_dirty && !self.ready.is_empty() && !self.willing.is_empty() {
+    pub(super) fn touch(&mut self, dirty: &mut Dirty) {
+        if self.ready.is_empty() || self.willing.is_empty() {
+            return;
+        }
+        if !self.is_dirty {
             self.is_dirty = true;
-            dirty.push_back(self.id.0);
+            dirty.dispatch.push_back(self.id.0);
+        }
+        if !self.is_curious && self.has_filters() {
+            self.is_curious = true;
+            dirty.examine.push_back(self.id.0);
         }
     }
 
     /// Dispatched: what is left to do waits until the other queues had their turn.
-    pub(super) fn touch_last(&mut self, dirty: &mut VecDeque<u64>) {
-        if dirty.front() == Some(&self.id.0) {
-            dirty.pop_front();
+    pub(super) fn touch_last(&mut self, dirty: &mut Dirty) {
+        if dirty.dispatch.front() == Some(&self.id.0) {
+            dirty.dispatch.pop_front();
             self.is_dirty = false;
         }
         self.touch(dirty);
@@ -246,7 +282,7 @@ pub(super) struct Queues {
     places: Vec<Option<QueueState>>,
     free: Vec<u32>,
     by_id: FxHashMap<u64, u32>,
-    dirty: VecDeque<u64>,
+    dirty: Dirty,
 }
 
 impl Queues {
@@ -290,31 +326,79 @@ impl Queues {
     }
 
     /// A queue, and the list to note it in when it may have something to dispatch.
-    pub(super) fn open(&mut self, id: QueueId) -> Option<(&mut QueueState, &mut VecDeque<u64>)> {
+    pub(super) fn open(&mut self, id: QueueId) -> Option<(&mut QueueState, &mut Dirty)> {
         let index = *self.by_id.get(&id.0)?;
         let queue = self.places[index as usize].as_mut()?;
         Some((queue, &mut self.dirty))
     }
 
     pub(super) fn dirty_count(&self) -> usize {
-        self.dirty.len()
+        self.dirty.dispatch.len()
     }
 
-    /// The first queue that has both messages and takers. It stays first until it is dispatched.
-    pub(super) fn poll_dirty(&mut self, consumers: &mut Consumers) -> Option<QueueId> {
-        while let Some(id) = self.dirty.front().copied().map(QueueId) {
+    /// The first queue that has both messages and takers for them. It stays first until it is
+    /// dispatched.
+    pub(super) fn poll_dirty(&mut self, consumers: &mut Consumers, max: usize) -> Option<QueueId> {
+        let mut unfinished_max = self.dirty.dispatch.len();
+        while let Some(id) = self.dirty.dispatch.front().copied().map(QueueId) {
+            self.dirty.is_searching = unfinished_max == 0;
+            if self.dirty.is_searching {
+                return None;
+            }
+            let mut search = Search::Nothing;
             if let Some(queue) = self.get_mut(id) {
                 if !queue.ready.is_empty() && queue.next_willing(consumers).is_some() {
-                    return Some(id);
+                    search = queue.search(consumers, max);
                 }
-                queue.is_dirty = false;
+                queue.is_dirty = search != Search::Nothing;
             }
-            self.dirty.pop_front();
+            match search {
+                Search::Found => return Some(id),
+                Search::Nothing => drop(self.dirty.dispatch.pop_front()),
+                Search::Unfinished => {
+                    self.dirty.dispatch.rotate_left(1);
+                    unfinished_max -= 1;
+                }
+            }
         }
         None
     }
 
-    pub(super) fn dirty(&self) -> impl Iterator<Item = QueueId> + '_ {
-        self.dirty.iter().copied().map(QueueId)
+    /// Whether the last poll found nothing because it took too long.
+    pub(super) const fn is_searching(&self) -> bool {
+        self.dirty.is_searching
+    }
+
+    /// The first queue, filter and message that somebody has to be asked about.
+    pub(super) fn poll_curious(
+        &mut self,
+        consumers: &Consumers,
+    ) -> Option<(QueueId, FilterId, Spot)> {
+        while let Some(id) = self.dirty.examine.front().copied().map(QueueId) {
+            if let Some(queue) = self.get_mut(id) {
+                if let Some((filter, spot)) = queue.next_to_examine(consumers) {
+                    return Some((id, filter, spot));
+                }
+                queue.is_curious = false;
+            }
+            self.dirty.examine.pop_front();
+        }
+        None
+    }
+
+    /// The queue is the last to be examined, if it was the first.
+    pub(super) fn pass_curious(&mut self, id: QueueId) {
+        if self.dirty.examine.front() == Some(&id.0) {
+            self.dirty.examine.rotate_left(1);
+        }
+    }
+
+    pub(super) fn curious_count(&self) -> usize {
+        self.dirty.examine.len()
+    }
+
+    /// Queues to dispatch, and those to examine.
+    pub(super) fn dirty(&self) -> [&VecDeque<u64>; 2] {
+        [&self.dirty.dispatch, &self.dirty.examine]
     }
 }

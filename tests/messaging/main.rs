@@ -13,6 +13,7 @@ mod row_08_dead_letters;
 mod row_09_redelivery_limit;
 mod row_10_redelivery_delay;
 mod row_11_scheduled_delivery;
+mod row_12_message_groups;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_15_replay;

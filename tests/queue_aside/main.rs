@@ -4,6 +4,7 @@
 //!
 //! `FOREBAY_QUEUE_HISTORIES=100000 cargo test --test queue_aside` runs longer.
 
+#[allow(dead_code, reason = "the other model test uses the rest of it")]
 #[path = "../queue_model/journal.rs"]
 mod journal;
 mod model;

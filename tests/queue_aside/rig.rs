@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use forebay::pattern::Pattern;
 use forebay::queue::{
-    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Policies,
-    PolicySettings, Queued, Rank, Return, Routed, Selection, Settlement,
+    Attachment, ConsumerId, Credit, Decision, Effect, Fact, FilterId, Limits, Machine, Place,
+    Policies, PolicySettings, Queued, Rank, Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
     Annotations, Checksum, MessageFields, MessageFlags, Outcome, Parts, Record, Routing,
@@ -153,12 +153,9 @@ impl Rig {
         let decided = machine.decide_enqueue(to, sending.is_persistent, &mut routed);
         decided.expect("the queue takes it");
         let key = sending.key.filter(|_| rules.has_keys);
-        let from_now = |ahead: u8| {
-            if ahead == 0 {
-                0
-            } else {
-                self.now + u64::from(ahead)
-            }
+        let from_now = |ahead: u8| match ahead {
+            0 => 0,
+            ahead => self.now + u64::from(ahead),
         };
         let fields = MessageFields {
             body_size: 4,
@@ -172,9 +169,11 @@ impl Rig {
         };
         let annotations = Annotations {
             deliver_unix_ms: from_now(sending.delay),
-            last_value: key.as_ref().map_or(&[], core::slice::from_ref),
+            last_value: key.as_slice(),
             duplicate_id: id,
-            ..Annotations::default()
+            // Groups change nothing for a consumer that is alone.
+            group: routed.message().0 % 3,
+            is_group_end: routed.message().0.is_multiple_of(7),
         };
         let fact = routed.fact(fields, annotations, Parts::EMPTY, Parts::One(b"body"));
         let message = routed.message().0;
@@ -217,13 +216,16 @@ impl Rig {
                 credit_bytes: None,
                 settlement: Settlement::ByConsumer,
                 rank: Rank::default(),
+                // One that takes everything, and has to be asked about it.
+                filter: (which % 2 == 1).then_some(FilterId(7)),
             };
             let consumer = self.machine.attach(&attachment).expect("there is room");
             self.queues[which].2 = Some(consumer);
         }
+        self.examine();
         while let Some(queue) = self.machine.poll_dispatch() {
-            let fact = self.machine.decide_dispatch(queue).expect("polled");
-            self.apply(&fact, Place::NONE);
+            assert!(self.decide(|machine, out| machine.decide_dispatch(queue, out)));
+            self.examine();
         }
         for (_, queue, consumer) in &mut self.queues {
             let handed = queue.messages.values_mut();
@@ -232,6 +234,14 @@ impl Rig {
                 message.state = State::Delivered;
                 message.attempts += 1;
             }
+        }
+    }
+
+    fn examine(&mut self) {
+        while let Some(examine) = self.machine.poll_examine() {
+            let (queue, message) = (examine.queue, examine.message.message);
+            self.machine
+                .note_examined(queue, examine.filter, message, true);
         }
     }
 

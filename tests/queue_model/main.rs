@@ -3,10 +3,12 @@
 //!
 //! `FOREBAY_QUEUE_HISTORIES=100000 cargo test --test queue_model` runs longer.
 
+mod dispatch;
 mod journal;
 mod model;
 mod replay;
 mod rig;
+mod selective;
 mod subscription;
 mod transaction;
 
@@ -38,6 +40,23 @@ enum Op {
         credit: u8,
         rank: Rank,
     },
+    JoinFiltered {
+        which: u8,
+        credit: u8,
+        rank: Rank,
+        filter: u8,
+    },
+    Examine {
+        rounds: u8,
+    },
+    /// An answer that nobody waits for.
+    ExamineAny {
+        which: u8,
+        id: u8,
+        filter: u8,
+    },
+    /// Everything that can be handed out is.
+    Drain,
     Detach {
         who: u8,
     },
@@ -131,6 +150,13 @@ fn rank() -> impl Strategy<Value = Rank> {
     })
 }
 
+/// Its number, whether it ends and whether filters are asked at once.
+fn group() -> impl Strategy<Value = (u8, bool, bool)> {
+    let number = prop_oneof![3 => Just(0), 1 => 1..5_u8];
+    let is_end = prop_oneof![4 => Just(false), 1 => Just(true)];
+    (number, is_end, any::<bool>())
+}
+
 fn sending() -> impl Strategy<Value = Sending> {
     let fragments = prop_oneof![6 => Just(0), 1 => 1..4_u8];
     let transaction = prop_oneof![6 => Just(0), 1 => 1..4_u64];
@@ -146,9 +172,11 @@ fn sending() -> impl Strategy<Value = Sending> {
         ),
         fragments,
         transaction,
+        group(),
     )
         .prop_map(
-            |(to, routing, is_persistent, (size, priority, expires), fragments, transaction)| {
+            |(to, routing, is_persistent, sizes, fragments, transaction, group)| {
+                let ((size, priority, expires), (group, is_group_end, is_asked)) = (sizes, group);
                 Sending {
                     to,
                     routing,
@@ -158,6 +186,9 @@ fn sending() -> impl Strategy<Value = Sending> {
                     expires,
                     fragments,
                     transaction,
+                    group,
+                    is_group_end,
+                    is_asked,
                 }
             },
         )
@@ -183,6 +214,17 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(to, credit, rank)| Op::SubscribeTemporary { to, credit, rank }),
         2 => (any::<u8>(), 0..24_u8, rank())
             .prop_map(|(which, credit, rank)| Op::Join { which, credit, rank }),
+        4 => (any::<u8>(), 0..24_u8, rank(), any::<u8>())
+            .prop_map(|(which, credit, rank, filter)| Op::JoinFiltered {
+                which,
+                credit,
+                rank,
+                filter,
+            }),
+        8 => (1..9_u8).prop_map(|rounds| Op::Examine { rounds }),
+        2 => any::<(u8, u8, u8)>()
+            .prop_map(|(which, id, filter)| Op::ExamineAny { which, id, filter }),
+        1 => Just(Op::Drain),
         2 => any::<u8>().prop_map(|who| Op::Detach { who }),
         20 => (1..9_u8).prop_map(|rounds| Op::Dispatch { rounds }),
         3 => any::<(u8, u8)>()
@@ -235,6 +277,15 @@ fn run(rig: &mut Rig, op: &Op) {
             credit,
             rank,
         } => rig.join(*which, *credit, *rank),
+        Op::JoinFiltered {
+            which,
+            credit,
+            rank,
+            filter,
+        } => rig.join_filtered(*which, *credit, *rank, *filter),
+        Op::Examine { rounds } => rig.examine(*rounds),
+        Op::ExamineAny { which, id, filter } => rig.examine_any(*which, *id, *filter),
+        Op::Drain => rig.drain(),
         Op::Detach { who } => rig.detach(*who),
         Op::Dispatch { rounds } => rig.dispatch(*rounds),
         Op::DispatchMiddle { which, skip } => rig.dispatch_middle(*which, *skip),
@@ -284,6 +335,7 @@ fn live_replay_and_model_agree_over_random_histories() {
         for op in &ops {
             run(&mut rig, op);
         }
+        rig.drain();
         rig.compare_with_replay();
         rig.compare();
         rig.restart();

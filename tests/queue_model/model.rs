@@ -8,6 +8,8 @@ use forebay::queue::{Place, Rank, Selection};
 use forebay_journal::SegmentId;
 use forebay_journal::format::Routing;
 
+use super::selective::Owners;
+
 /// Most messages a consumer holds, whatever its credit.
 pub(crate) const UNSETTLED_MAX: usize = 12;
 
@@ -30,6 +32,11 @@ pub(crate) struct Message {
     pub(crate) size: u32,
     pub(crate) place: Place,
     pub(crate) state: State,
+    /// Zero for none.
+    pub(crate) group: u64,
+    pub(crate) is_group_end: bool,
+    /// Whether its group ended since it was delivered.
+    pub(crate) is_closed: bool,
 }
 
 impl Message {
@@ -53,6 +60,7 @@ pub(crate) struct Queue {
 pub(crate) struct Consumer {
     pub(crate) queue: u64,
     pub(crate) rank: Rank,
+    pub(crate) filter: Option<u64>,
     pub(crate) credit: u32,
     pub(crate) credit_bytes: Option<u64>,
     pub(crate) is_blocked: bool,
@@ -143,6 +151,9 @@ pub(crate) struct Model {
     pub(crate) recorded_message: u64,
     pub(crate) recorded_queue: u64,
     pub(crate) next_consumer: usize,
+    pub(crate) owners: Owners,
+    /// Queues that once had an exclusive consumer.
+    pub(crate) had_exclusive: BTreeSet<u64>,
 }
 
 impl Model {
@@ -159,6 +170,8 @@ impl Model {
             recorded_message: 1,
             recorded_queue: 1,
             next_consumer: 0,
+            owners: Owners::new(),
+            had_exclusive: BTreeSet::new(),
         }
     }
 
@@ -312,7 +325,9 @@ impl Model {
     pub(crate) fn release(&mut self, queue: u64, ids: &[u64]) {
         for id in ids {
             let messages = &mut self.queues.get_mut(&queue).expect("consumed").messages;
-            messages.get_mut(id).expect("held").state = State::Ready;
+            let message = messages.get_mut(id).expect("held");
+            message.state = State::Ready;
+            message.is_closed = false;
         }
     }
 
@@ -351,6 +366,8 @@ impl Model {
     /// What a kill at this moment leaves, when everything journaled is durable.
     pub(crate) fn restart(&mut self) {
         self.consumers.clear();
+        self.owners.clear();
+        self.had_exclusive.clear();
         self.uploads.clear();
         self.queues.retain(|_, queue| queue.defined_in.is_some());
         self.transactions
@@ -380,6 +397,7 @@ impl Model {
         for (number, queue) in &mut self.queues {
             queue.messages.retain(|_, message| message.is_durable());
             for (id, message) in &mut queue.messages {
+                message.is_closed = false;
                 message.state = match message.state {
                     State::Ready => State::Ready,
                     _ if locked.contains(&(*number, *id)) => State::Locked,

@@ -4,24 +4,14 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use forebay::pattern::Pattern;
-use forebay::queue::{BrowsePlace, Fact, Machine, Place, Policies, PolicySettings, Queued};
+use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued};
 use forebay_journal::format::{Checksum, Record};
 use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
 use super::model::{Message, Queue, State};
 use super::rig::{LIMITS, Rig};
+use super::selective::policies;
 use super::subscription::{NAMES, forgotten};
-
-/// Queues that nobody uses may go. Nobody asks for that here: the machine has to know them.
-pub(crate) fn policies() -> Policies {
-    let settings = PolicySettings {
-        auto_delete: Some(true),
-        ..PolicySettings::default()
-    };
-    let everything = Pattern::parse("#").expect("a pattern");
-    Policies::new(vec![(everything, settings)])
-}
 
 impl Rig {
     pub(crate) fn seal(&mut self) {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{
-    Attachment, ConsumerId, Credit, Decision, Effect, Fact, Limits, Machine, Place, Rank, Refused,
-    Return, Routed, Selection, Settlement,
+    Attachment, ConsumerId, Credit, Decision, Effect, Fact, FilterId, Limits, Machine, Place, Rank,
+    Refused, Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
     Annotations, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
@@ -13,6 +13,7 @@ use forebay_journal::{MessageId, QueueId};
 
 use super::journal::Journal;
 use super::model::{Consumer, Message, Model, Queue, State, UNSETTLED_MAX};
+use super::selective::policies;
 
 pub(crate) const LIMITS: Limits = Limits {
     queues_max: 9,
@@ -61,6 +62,35 @@ pub(crate) struct Sending {
     pub(crate) expires: u8,
     pub(crate) fragments: u8,
     pub(crate) transaction: u64,
+    /// Zero for none.
+    pub(crate) group: u8,
+    pub(crate) is_group_end: bool,
+    /// Whether filters are asked as soon as it has come.
+    pub(crate) is_asked: bool,
+}
+
+impl Sending {
+    fn annotations(&self) -> Annotations<'static> {
+        Annotations {
+            group: self.group.into(),
+            is_group_end: self.is_group_end,
+            ..Annotations::default()
+        }
+    }
+
+    fn message(&self, size: u32, place: Place) -> Message {
+        Message {
+            attempts: 0,
+            priority: self.priority,
+            expires: self.expires.into(),
+            size,
+            place,
+            state: State::Ready,
+            group: self.group.into(),
+            is_group_end: self.is_group_end,
+            is_closed: false,
+        }
+    }
 }
 
 pub(crate) fn address_of(number: u8) -> String {
@@ -70,7 +100,7 @@ pub(crate) fn address_of(number: u8) -> String {
 impl Rig {
     pub(crate) fn new() -> Self {
         let mut rig = Self {
-            machine: Machine::new(LIMITS, super::replay::policies()),
+            machine: Machine::new(LIMITS, policies()),
             model: Model::new(),
             journal: Journal::new(),
             decision: Decision::new(),
@@ -294,7 +324,7 @@ impl Rig {
             },
             ..MessageFields::default()
         };
-        let annotations = Annotations::default();
+        let annotations = sending.annotations();
         let fact = routed.fact(fields, annotations, Parts::One(head), Parts::One(&body));
         if !is_journaled {
             self.next_slot += 1;
@@ -302,14 +332,7 @@ impl Rig {
         }
         let (place, _) = self.apply(&fact, Place::Volatile(self.next_slot));
         let own = (head.len() + body.len()) as u32;
-        let message = Message {
-            attempts: 0,
-            priority: sending.priority,
-            expires: sending.expires.into(),
-            size: own + before as u32,
-            place,
-            state: State::Ready,
-        };
+        let message = sending.message(own + before as u32, place);
         self.enter(
             routed.message().0,
             upload,
@@ -318,6 +341,9 @@ impl Rig {
             message,
             sending.transaction,
         );
+        if sending.is_asked {
+            self.examine_new(routed.message().0);
+        }
         self.routed = routed;
     }
 
@@ -419,6 +445,16 @@ impl Rig {
 
     /// `credit`: messages, 10 and 11 for no limit; from 12 on with a limit in bytes beside it.
     pub(crate) fn attach(&mut self, queue: QueueId, credit: u8, rank: Rank) {
+        self.attach_filtered(queue, credit, rank, None);
+    }
+
+    pub(crate) fn attach_filtered(
+        &mut self,
+        queue: QueueId,
+        credit: u8,
+        rank: Rank,
+        filter: Option<u64>,
+    ) {
         let credit_bytes = (credit >= 12).then_some(BYTES_IN_FLIGHT);
         let credit = credit % 12;
         let number = self.model.next_consumer;
@@ -434,6 +470,7 @@ impl Rig {
             credit_bytes,
             settlement: Settlement::ByConsumer,
             rank,
+            filter: filter.map(FilterId),
         });
         if self.model.consumers.len() >= LIMITS.consumers_max {
             assert_eq!(
@@ -453,6 +490,7 @@ impl Rig {
         let consumer = Consumer {
             queue: queue.0,
             rank,
+            filter,
             credit,
             credit_bytes,
             is_blocked: false,
@@ -460,6 +498,7 @@ impl Rig {
             held: Vec::new(),
         };
         self.model.consumers.insert(number, consumer);
+        self.model.note_consumers(queue.0, rank);
         self.ids.insert(number, id);
         self.model.next_consumer += 1;
     }
@@ -545,222 +584,12 @@ impl Rig {
                 .messages;
             messages.get_mut(&id).expect("held").state = State::Locked;
         }
+        let rank = self.model.consumers[&number].rank;
         self.model.consumers.remove(&number);
+        self.model.note_consumers(queue, rank);
     }
 
-    // ---- deliveries ----
-
-    pub(crate) fn dispatch(&mut self, rounds: u8) {
-        for _ in 0..rounds {
-            let Some(queue) = self.machine.poll_dispatch() else {
-                return;
-            };
-            assert_eq!(
-                self.machine.poll_dispatch(),
-                Some(queue),
-                "a poll changes nothing"
-            );
-            if self.expire_front(queue) {
-                continue;
-            }
-            let due = self.model.due(queue.0, LIMITS.dispatch_max);
-            let fact = self
-                .machine
-                .decide_dispatch(queue)
-                .expect("polled queues have work");
-            self.deliver_all(queue, &due, &fact);
-        }
-    }
-
-    /// Delivers from the middle of a queue, as selectors will.
-    pub(crate) fn dispatch_middle(&mut self, which: u8, skip: u8) {
-        let Some(queue) = nth(self.model.queues.keys(), which) else {
-            return;
-        };
-        let demand = self.model.due(queue, usize::MAX).len();
-        let ready = self.model.ready(queue);
-        let skip = usize::from(skip).min(ready.len());
-        let mut due = ready[skip..ready.len().min(skip + demand.min(3))].to_vec();
-        let priority = due.first().map(|id| self.model.priority(queue, *id));
-        due.retain(|id| Some(self.model.priority(queue, *id)) == priority);
-        let (Some(first), Some(last), Some(priority)) = (due.first(), due.last(), priority) else {
-            return;
-        };
-        let (first, last) = (MessageId(*first), MessageId(*last));
-        let queue_id = QueueId(queue);
-        let is_journaled = self.is_worth_a_record(queue, &due);
-        let record = Record::Delivery {
-            queue: queue_id,
-            priority,
-            first,
-            last,
-        };
-        let fact = Fact {
-            is_journaled,
-            ..Fact::from(record)
-        };
-        self.deliver_all(queue_id, &due, &fact);
-    }
-
-    /// The clock shows `now`: everything that is due goes, a batch at a time.
-    pub(crate) fn expire(&mut self, now: u8) {
-        let now = u64::from(now);
-        self.now = now;
-        loop {
-            let expiring = self.model.expiring();
-            let next = expiring.first().map(|(time, ..)| *time);
-            assert_eq!(self.machine.next_expiry_unix_ms(), next);
-            let due = expiring.into_iter().take_while(|(time, ..)| *time <= now);
-            let due: Vec<_> = due.take(LIMITS.dispatch_max).collect();
-            self.machine.decide_expire(now, &mut self.decision);
-            let due = due.iter().map(|(_, queue, id)| (*queue, *id)).collect();
-            self.drop_expired(&due);
-            if due.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// What is overdue at the front of a queue goes before anything is handed out.
-    fn expire_front(&mut self, queue: QueueId) -> bool {
-        let mut front = self.model.ready(queue.0);
-        front.truncate(LIMITS.dispatch_max);
-        let messages = &self.model.queues[&queue.0].messages;
-        let is_over = |id: &u64| (1..=self.now).contains(&messages[id].expires);
-        let over: BTreeSet<_> = front.into_iter().filter(is_over).collect();
-        let over = over.into_iter().map(|id| (queue.0, id)).collect();
-        self.machine
-            .decide_expire_front(queue, self.now, &mut self.decision);
-        self.drop_expired(&over);
-        if !over.is_empty() {
-            self.machine.pass_turn(queue);
-        }
-        !over.is_empty()
-    }
-
-    /// The facts decided drop these and nothing else.
-    fn drop_expired(&mut self, due: &BTreeSet<(u64, u64)>) {
-        assert_eq!(self.decision.message_count(), due.len() as u64);
-        let mut left = due.clone();
-        let decision = core::mem::take(&mut self.decision);
-        for fact in decision.facts() {
-            self.expect_expired(&fact, &mut left);
-            self.apply(&fact, Place::NONE);
-        }
-        self.decision = decision;
-        assert!(left.is_empty(), "due and not dropped: {left:?}");
-        for (queue, id) in due {
-            self.model.settle(*queue, *id);
-        }
-    }
-
-    fn expect_expired(&mut self, fact: &Fact<'_>, due: &mut BTreeSet<(u64, u64)>) {
-        let Record::Settle {
-            queue,
-            outcome: Outcome::Expired,
-            transaction: 0,
-            messages,
-        } = fact.record
-        else {
-            panic!("expiry settles: {fact:?}");
-        };
-        for id in messages.messages() {
-            assert!(due.remove(&(queue.0, id.0)), "{} is not due", id.0);
-            assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, &[id.0]));
-            if fact.is_journaled {
-                self.settled.insert((queue.0, id.0));
-            }
-        }
-    }
-
-    fn is_worth_a_record(&self, queue: u64, messages: &[u64]) -> bool {
-        let queue = &self.model.queues[&queue];
-        let has_durable = messages.iter().any(|id| queue.messages[id].is_durable());
-        queue.defined_in.is_some() && has_durable
-    }
-
-    fn deliver_all(&mut self, queue: QueueId, due: &[u64], fact: &Fact<'_>) {
-        let (first, last) = (due[0], *due.last().expect("has work"));
-        let (first, last) = (MessageId(first), MessageId(last));
-        let expected = Record::Delivery {
-            queue,
-            priority: self.model.priority(queue.0, due[0]),
-            first,
-            last,
-        };
-        assert_eq!(fact.record, expected);
-        assert_eq!(fact.is_journaled, self.is_worth_a_record(queue.0, due));
-        let (_, effects) = self.apply(fact, Place::NONE);
-        assert_eq!(effects.len(), due.len());
-        for (effect, id) in effects.iter().zip(due) {
-            self.deliver(queue.0, *id, effect);
-        }
-    }
-
-    fn deliver(&mut self, expected_queue: u64, id: u64, effect: &Effect) {
-        let Effect::Deliver {
-            link,
-            consumer,
-            consumer_tag,
-            delivery_tag,
-            queue,
-            message,
-            place,
-            size_bytes,
-            attempts,
-            is_redelivered,
-            is_fragmented,
-            settlement,
-        } = *effect
-        else {
-            panic!("a delivery has one effect per message, not {effect:?}");
-        };
-        assert!(
-            !self.settled.contains(&(queue.0, message.0)),
-            "a settled message came back"
-        );
-        let number = link as usize;
-        assert_eq!((queue.0, message.0, consumer_tag), (expected_queue, id, 7));
-        assert_eq!(consumer, self.ids[&number]);
-        assert_eq!(settlement, Settlement::ByConsumer);
-        let served = self.model.served(queue.0);
-        let willing = served
-            .iter()
-            .filter(|(_, one)| self.model.available(one) > 0);
-        let highest = willing.map(|(_, one)| one.rank.priority).max();
-        let (_, taker) = served
-            .iter()
-            .find(|(one, _)| *one == number)
-            .expect("served");
-        assert_eq!(
-            Some(taker.rank.priority),
-            highest,
-            "a lower consumer was served"
-        );
-        let is_open = self.model.available(taker) > 0;
-        assert!(is_open, "credit exceeded, or blocked");
-        let holder = self.model.consumers.get_mut(&number).expect("attached");
-        assert_eq!(holder.queue, queue.0);
-        assert_eq!(delivery_tag, holder.next_tag);
-        holder.next_tag += 1;
-        holder.held.push((delivery_tag, id));
-        let records = self.model.records.get(&id).map_or(0, Vec::len);
-        let found = self
-            .model
-            .queues
-            .get_mut(&queue.0)
-            .and_then(|q| q.messages.get_mut(&id));
-        let found = found.expect("in its queue");
-        assert_eq!(found.state, State::Ready, "delivered twice at once");
-        assert_eq!(
-            (place, size_bytes, attempts),
-            (found.place, found.size, found.attempts)
-        );
-        assert_eq!(is_redelivered, found.attempts > 0);
-        assert_eq!(is_fragmented, records > 1);
-        found.attempts += 1;
-        found.state = State::Held { consumer: number };
-    }
+    // ---- settlements ----
 
     pub(crate) fn selection(&self, consumer: &Consumer, pick: &Pick) -> Selection {
         let tag = u64::from(pick.which) % (consumer.next_tag + 2);

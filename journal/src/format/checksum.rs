@@ -49,9 +49,19 @@ pub fn checksum(bytes: &[u8]) -> Checksum {
     Checksum(xxhash_rust::xxh3::xxh3_128(bytes).to_le_bytes())
 }
 
+/// Number of the group of this name, for [`super::Annotations`]: never zero, which is no group.
+pub fn group_number(name: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(name).max(1)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::checksum;
+    use super::{checksum, group_number};
+
+    #[test]
+    fn numbers_of_groups_are_those_of_the_reference_implementation() {
+        assert_eq!(group_number(b""), 0x2d06_8005_38d3_94c2);
+    }
 
     #[test]
     fn vectors_of_the_reference_implementation() {

@@ -13,7 +13,7 @@ mod segment;
 mod superblock;
 
 pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, seal_block};
-pub use checksum::{Checksum, checksum};
+pub use checksum::{Checksum, checksum, group_number};
 pub use record::{
     Annotations, Departure, IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT,
     PRIORITY_MAX, Parts, QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState,

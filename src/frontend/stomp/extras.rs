@@ -1,4 +1,7 @@
-//! Headers of a SEND that few messages have: when it is delivered, and who sent it twice.
+//! Headers of a SEND that few messages have: when it is delivered, who sent it twice, and what it
+//! belongs together with.
+
+use forebay_journal::format::group_number;
 
 use super::Unusable;
 use super::session::{Refused, owned};
@@ -12,12 +15,15 @@ const DELAY: &str = "AMQ_SCHEDULED_DELAY";
 const TIME: &str = "AMQ_SCHEDULED_TIME";
 /// Id by which a message sent again is recognized, of Artemis.
 const DUPLICATE_ID: &str = "_AMQ_DUPL_ID";
+/// Name of its group, of JMS and of Artemis' own client.
+const GROUP: [&str; 2] = ["JMSXGroupID", "_AMQ_GROUP_ID"];
+/// Its place in the group, of JMS; one below zero ends the group, as in ActiveMQ.
+const GROUP_SEQUENCE: &str = "JMSXGroupSeq";
 /// Headers that ask for something the messaging model does not have.
-const NOT_OFFERED: [&str; 4] = [
+const NOT_OFFERED: [&str; 3] = [
     "AMQ_SCHEDULED_CRON",
     "AMQ_SCHEDULED_PERIOD",
     "AMQ_SCHEDULED_REPEAT",
-    "JMSXGroupID",
 ];
 
 /// Reads them; nearly every message has none.
@@ -28,6 +34,7 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
         is_group_end: false,
         duplicate_id: None,
     };
+    let mut sequence = None;
     let refused = |unusable| (unusable, owned(send.receipt));
     for (key, value) in send.headers.iter() {
         let key = key.raw();
@@ -50,12 +57,23 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
             DUPLICATE_ID if extras.duplicate_id.is_none() => {
                 extras.duplicate_id = Some(checked_id(value).map_err(refused)?);
             }
+            _ if GROUP.contains(&key) => {
+                let name = value.decode();
+                // Without a name it is in no group.
+                if extras.group == 0 && !name.is_empty() {
+                    extras.group = group_number(name.as_bytes());
+                }
+            }
+            GROUP_SEQUENCE if sequence.is_none() => {
+                sequence = Some(place_in_group(value).map_err(refused)?);
+            }
             _ if NOT_OFFERED.contains(&key) => {
                 return Err(refused(Unusable::not_offered(key)));
             }
             _ => {}
         }
     }
+    extras.is_group_end = extras.group != 0 && sequence.is_some_and(|place| place < 0);
     Ok(extras)
 }
 
@@ -69,6 +87,14 @@ fn checked_id(value: Value<'_>) -> Result<Value<'_>, Unusable> {
     }
     let details = format!("{DUPLICATE_ID} has {size} bytes; it takes 1 to {ID_SIZE_MAX}.");
     Err(Unusable::new("duplicate id malformed", details))
+}
+
+/// Shape: as JMS has it, a number of 32 bits.
+fn place_in_group(value: Value<'_>) -> Result<i32, Unusable> {
+    value.raw().parse().map_err(|_| {
+        let details = format!("{GROUP_SEQUENCE}: {:?} is not a number.", value.raw());
+        Unusable::new("group malformed", details)
+    })
 }
 
 fn number(key: &str, value: Value<'_>) -> Result<u64, Unusable> {

@@ -5,6 +5,7 @@
 
 use super::keys::{Key, Kind};
 use super::setting::Setting;
+use crate::limits::ATTEMPTS_COUNTED_MAX;
 use crate::pattern::Pattern;
 use crate::shard::{Full, PolicySettings, Routing, SlowConsumer};
 
@@ -207,7 +208,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Most messages of a queue that drops its oldest for a new one.",
     ),
     key(
-        false,
+        true,
         "address.default_group_rebalance",
         Setting::Flag(|s| &mut s.group_rebalance),
         "false",
@@ -215,7 +216,7 @@ pub(super) const SETTINGS: &[Key] = &[
          always are.",
     ),
     key(
-        false,
+        true,
         "address.default_group_buckets",
         optional(
             1,
@@ -238,7 +239,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "address.max_delivery_attempts",
         optional(
             1,
-            65_535,
+            ATTEMPTS_COUNTED_MAX as u64,
             |s, n| s.attempts_max = Some(n.map_or(u32::MAX, narrow)),
             |s| {
                 s.attempts_max

@@ -6,7 +6,7 @@ use forebay_journal::{AppendError, Budget, Lsn};
 use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Attachment, ConsumerId, Place, Refused, Return, Selection};
+use crate::queue::{Attachment, ConsumerId, Refused, Return, Selection};
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -73,6 +73,7 @@ impl Host {
             credit_bytes: subscribe.credit_bytes,
             settlement: subscribe.settlement,
             rank: subscribe.rank,
+            filter: None,
         };
         let consumer = self.machine.attach(&attachment).map_err(Refusal::Queue)?;
         let link = self.link(link);
@@ -330,15 +331,15 @@ impl Host {
                 return;
             }
             let Some(queue) = self.machine.poll_dispatch() else {
+                self.has_more_to_dispatch = self.machine.is_searching();
                 return;
             };
             if self.expire_front(queue, now) {
                 continue;
             }
-            if let Some(fact) = self.machine.decide_dispatch(queue) {
-                let committed = self.commit(&fact, Place::NONE);
-                assert!(committed.is_ok(), "room was there: {committed:?}");
-            }
+            self.machine.decide_dispatch(queue, &mut self.decision);
+            let committed = self.commit_decision();
+            assert!(committed.is_ok(), "room was there: {committed:?}");
         }
         self.has_more_to_dispatch = true;
     }
