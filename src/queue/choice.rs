@@ -181,7 +181,7 @@ impl QueueState {
                 is_done: false,
                 bytes: consumer
                     .credit_bytes
-                    .saturating_sub(consumer.unsettled_bytes),
+                    .saturating_sub(consumer.unsettled_bytes - consumer.staged_bytes),
             })
         });
         selective.search(turns, &self.ready, max)
