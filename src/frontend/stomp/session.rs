@@ -415,7 +415,9 @@ impl Session {
             } => {
                 let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt));
                 let details = match about {
-                    Some(address) => format!("{}: {refusal}", String::from_utf8_lossy(address)),
+                    Some(address) => {
+                        format!("{refusal}; address: {}", String::from_utf8_lossy(address))
+                    }
                     None => refusal.to_string(),
                 };
                 self.say_error("refused", &details, receipt.as_deref(), out);
