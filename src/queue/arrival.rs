@@ -49,10 +49,6 @@ impl StagedArrival {
         }
     }
 
-    pub(super) fn has_duplicate_id(&self) -> bool {
-        !self.duplicate_id.is_empty()
-    }
-
     pub(super) fn arrival(&self) -> Arrival<'_> {
         Arrival {
             entry: self.entry,

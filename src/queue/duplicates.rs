@@ -47,19 +47,12 @@ impl Window {
         }
         let value = (seen.id.into(), seen.segment);
         self.by_message.insert(seen.message.0, value);
-        // Of two messages with an id, which only transactions bring about, the first counts.
+        // Of two messages with an id, which only transactions open at once bring about, the first
+        // counts.
         self.by_id.entry(seen.id.into()).or_insert(seen.message.0);
         while self.by_message.len() > max
             && let Some((message, (id, segment))) = self.by_message.pop_first()
         {
-            self.unlist(message, &id);
-            segment.into_iter().for_each(|one| segments.undefine(one));
-        }
-    }
-
-    /// The message never was.
-    fn forget(&mut self, message: u64, segments: &mut SegmentRing) {
-        if let Some((id, segment)) = self.by_message.remove(&message) {
             self.unlist(message, &id);
             segment.into_iter().for_each(|one| segments.undefine(one));
         }
@@ -156,12 +149,6 @@ impl Destination {
         let max = (self.policy.duplicate_ids_max as usize).max(REMEMBERED_MIN);
         let window = self.seen.get_or_insert_default();
         window.note(seen, max, segments);
-    }
-
-    pub(super) fn forget_id(&mut self, message: u64, segments: &mut SegmentRing) {
-        if let Some(window) = &mut self.seen {
-            window.forget(message, segments);
-        }
     }
 
     /// Every id remembered.

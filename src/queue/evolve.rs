@@ -315,11 +315,9 @@ impl Machine {
         let entry = self.bodies.enter(fields, sizes, at, references);
         let arrival = Arrival::new(entry, fields.expires_unix_ms, annotations);
         let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
-        if !annotations.duplicate_id.is_empty() {
-            let queue = queues.iter().flat_map(|list| list.queues()).next();
-            self.note_id(queue, fields.message, annotations.duplicate_id, at);
-        }
         if fields.transaction == 0 {
+            let first = queues.iter().flat_map(|list| list.queues()).next();
+            self.note_id(first, &arrival);
             ids.for_each(|id| self.insert(&arrival, id, effects));
         } else {
             let queues = ids.collect();
@@ -330,17 +328,18 @@ impl Machine {
         }
     }
 
-    /// The address of this queue has seen the message.
-    #[cold]
-    fn note_id(&mut self, queue: Option<QueueId>, message: MessageId, id: &[u8], at: Place) {
-        let segment = match at {
-            Place::Journal(location) => Some(location.segment()),
-            Place::Volatile(_) => None,
-        };
+    /// The address of this queue has seen the message, if that has an id. What is staged has not
+    /// been seen yet: its transaction may be that of a connection that is gone, whose client sends
+    /// it again.
+    pub(super) fn note_id(&mut self, queue: Option<QueueId>, arrival: &Arrival<'_>) {
+        let (entry, id) = (&arrival.entry, arrival.annotations.duplicate_id);
+        if id.is_empty() {
+            return;
+        }
         let seen = Seen {
-            message,
+            message: MessageId(entry.message),
             id,
-            segment,
+            segment: entry.is_durable().then(|| entry.segment()),
         };
         let segments = &mut self.bodies.segments;
         let Some(queue) = queue.and_then(|queue| self.queues.get(queue)) else {
@@ -370,18 +369,6 @@ impl Machine {
         match self.destinations.find_mut(key.0, key.1) {
             Some(destination) => destination.note_id(&seen, segments),
             None => self.unplaced.note_of_address(key, &seen, segments),
-        }
-    }
-
-    /// The message of a transaction that was rolled back never was.
-    pub(super) fn forget_id(&mut self, queues: &[u64], arrival: &StagedArrival) {
-        let queue = queues.first().map(|queue| QueueId(*queue));
-        let queue = queue.and_then(|queue| self.queues.get(queue));
-        if let Some(defined) = queue.and_then(|queue| queue.defined.as_ref())
-            && arrival.has_duplicate_id()
-        {
-            let destination = self.destinations.at_mut(defined.destination);
-            destination.forget_id(arrival.entry.message, &mut self.bodies.segments);
         }
     }
 

@@ -375,12 +375,12 @@ impl Machine {
             match step {
                 Step::Enter { arrival, queues } if is_committed => {
                     let arrival = arrival.arrival();
+                    self.note_id(queues.first().map(|queue| QueueId(*queue)), &arrival);
                     queues
                         .iter()
                         .for_each(|queue| self.insert(&arrival, *queue, effects));
                 }
                 Step::Enter { arrival, queues } => {
-                    self.forget_id(&queues, &arrival);
                     queues
                         .iter()
                         .for_each(|_| self.bodies.leave(&arrival.entry, effects));

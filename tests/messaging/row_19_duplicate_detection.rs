@@ -1,7 +1,7 @@
 //! Row 19: a message that its producer sends again is taken once, also across a restart.
 
 use crate::broker::stomp::Client;
-use crate::{browse, connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{ask, browse, connect, next, next_message, send, subscribe, text, with_shards};
 
 const QUEUE: &str = "/queue/once";
 const ID: &str = "_AMQ_DUPL_ID";
@@ -85,6 +85,35 @@ fn duplicate_detection_holds_for_topics_and_for_parts_of_large_messages() {
             let error = next(&mut client);
             assert!(text(&error).contains(ID), "{error:?}");
         }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn duplicate_detection_knows_what_a_transaction_brought_once_that_commits() {
+    with_shards("once-transaction", |setup| {
+        let mut running = setup.start();
+        let in_transaction = |client: &mut Client, id: &str, body: &str| {
+            ask(client, "BEGIN", &[("transaction", "t")]);
+            let headers = [(ID, id), ("transaction", "t")];
+            send(client, QUEUE, &headers, body);
+        };
+        // A connection is lost with its transaction open; its client sends again elsewhere. Until
+        // the broker notices, both are there: the second must not count as the first.
+        let mut lost = connect(running.address());
+        in_transaction(&mut lost, "a", "of the lost one");
+        let mut again = connect(running.address());
+        send(&mut again, QUEUE, &[(ID, "a")], "a");
+        drop(lost);
+        in_transaction(&mut again, "b", "b");
+        ask(&mut again, "COMMIT", &[("transaction", "t")]);
+        running.kill();
+        running = setup.start();
+        let mut again = connect(running.address());
+        for id in ["a", "b"] {
+            send(&mut again, QUEUE, &[(ID, id)], "known");
+        }
+        assert_eq!(browse(&mut again, QUEUE, "b"), ["a", "b"]);
         assert!(running.stop().success());
     });
 }
