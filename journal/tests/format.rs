@@ -101,6 +101,7 @@ fn append_one_of_each(rig: &mut Rig) {
                 is_subscription: false,
                 is_shared: false,
                 is_no_local: true,
+                is_divert: false,
             },
             address: b"orders",
             name: b"orders",

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use forebay_journal::format::{Departure, Routing};
 
-use super::{Command, Deliver, Extras, Reply, SendCommand, Step, stomp};
+use super::{Command, Deliver, Extras, Reply, SendCommand, Step, header_of, stomp};
 
 /// What a message on its way is told about itself, ahead of its delivery.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,7 @@ struct Outgoing {
     priority: u8,
     has_content_length: bool,
     encoding: u8,
+    expires_unix_ms: u64,
     body_size: u64,
     is_complete: bool,
 }
@@ -164,6 +165,15 @@ fn departed(receipt: &[u8], is_taken: bool) -> Order {
     Order::Departed { tag, is_taken }
 }
 
+/// A dead letter stays until somebody takes it; what is diverted ends when its sender says.
+fn expiry_of(departs: &Departs<Vec<u8>>, deliver: &Deliver<&[u8]>) -> u64 {
+    if departs.reason != Departure::Diverted {
+        return 0;
+    }
+    let expires = header_of(deliver.encoding, deliver.head, "expires");
+    expires.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 impl Outgoing {
     fn new(departs: &Departs<Vec<u8>>, deliver: &Deliver<&[u8]>) -> Self {
         let mut head = Vec::with_capacity(deliver.head.len() + 256);
@@ -183,6 +193,7 @@ impl Outgoing {
             priority: deliver.priority,
             has_content_length: deliver.has_content_length,
             encoding: deliver.encoding,
+            expires_unix_ms: expiry_of(departs, deliver),
             body_size: deliver.body_size,
             is_complete: deliver.is_complete,
         }
@@ -196,8 +207,7 @@ impl Outgoing {
             is_forwarded: true,
             is_persistent: self.is_persistent,
             priority: self.priority,
-            // Where it goes now it stays until somebody takes it.
-            expires_unix_ms: 0,
+            expires_unix_ms: self.expires_unix_ms,
             extras: Extras {
                 deliver_unix_ms: 0,
                 group: 0,

@@ -11,12 +11,31 @@ use zerocopy::little_endian::U64;
 use super::duplicates::Window;
 use super::policy::Policy;
 use super::segments::SegmentRing;
+use super::state::Defined;
 
 /// Names an address with at least one queue, so that a connection hashes the address once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DestinationId {
     index: u32,
     generation: u32,
+}
+
+/// What a queue is to its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Durable,
+    Volatile,
+    Divert,
+}
+
+impl Kind {
+    pub(super) fn of(defined: &Defined) -> Self {
+        match (defined.flags.is_divert, defined.segment) {
+            (true, _) => Self::Divert,
+            (false, Some(_)) => Self::Durable,
+            (false, None) => Self::Volatile,
+        }
+    }
 }
 
 /// Queues of one address; `/queue/x` and `/topic/x` are two destinations.
@@ -28,18 +47,26 @@ pub(super) struct Destination {
     pub(super) durable: Vec<U64>,
     /// Sorted.
     pub(super) volatile: Vec<U64>,
+    /// The queue from which messages go on to another address. In no list.
+    pub(super) divert: Option<QueueId>,
     pub(super) policy: Arc<Policy>,
     /// Ids of messages it has seen; made with the first.
     pub(super) seen: Option<Box<Window>>,
 }
 
 impl Destination {
-    fn list(&mut self, is_durable: bool) -> &mut Vec<U64> {
-        if is_durable {
-            &mut self.durable
-        } else {
-            &mut self.volatile
+    /// None for a divert.
+    fn list(&mut self, kind: Kind) -> Option<&mut Vec<U64>> {
+        match kind {
+            Kind::Durable => Some(&mut self.durable),
+            Kind::Volatile => Some(&mut self.volatile),
+            Kind::Divert => None,
         }
+    }
+
+    /// Whether somebody can consume from it.
+    pub(super) fn has_queue(&self) -> bool {
+        !self.durable.is_empty() || !self.volatile.is_empty()
     }
 }
 
@@ -97,7 +124,7 @@ impl Destinations {
         &mut self,
         (routing, address): (Routing, &[u8]),
         queue: QueueId,
-        is_durable: bool,
+        kind: Kind,
         policy: &Arc<Policy>,
     ) -> u32 {
         let index = match self.resolve(routing, address) {
@@ -106,7 +133,10 @@ impl Destinations {
         };
         let place = &mut self.places[index as usize].1;
         let destination = place.as_mut().expect("resolved or created just now");
-        let list = destination.list(is_durable);
+        let Some(list) = destination.list(kind) else {
+            destination.divert = Some(queue);
+            return index;
+        };
         let at = list.partition_point(|id| id.get() < queue.0);
         list.insert(at, U64::new(queue.0));
         index
@@ -118,16 +148,20 @@ impl Destinations {
         &mut self,
         index: u32,
         queue: QueueId,
-        is_durable: bool,
+        kind: Kind,
         segments: &mut SegmentRing,
     ) {
         let place = &mut self.places[index as usize];
         let destination = place.1.as_mut().expect("queues name live destinations");
-        let list = destination.list(is_durable);
-        let at = list.partition_point(|id| id.get() < queue.0);
-        assert_eq!(list[at].get(), queue.0, "queue not bound to its address");
-        list.remove(at);
-        if !destination.durable.is_empty() || !destination.volatile.is_empty() {
+        match destination.list(kind) {
+            None => destination.divert = None,
+            Some(list) => {
+                let at = list.partition_point(|id| id.get() < queue.0);
+                assert_eq!(list[at].get(), queue.0, "queue not bound to its address");
+                list.remove(at);
+            }
+        }
+        if destination.has_queue() || destination.divert.is_some() {
             return;
         }
         place.0 = place.0.wrapping_add(1);
@@ -155,6 +189,7 @@ impl Destinations {
             address: address.into(),
             durable: Vec::new(),
             volatile: Vec::new(),
+            divert: None,
             policy,
             seen: None,
         };

@@ -11,6 +11,7 @@ use super::bodies::{FragmentPlace, RecordSizes, saturate};
 use super::consumer::Consumers;
 use super::decision::{Effect, Fact};
 use super::delivered::Holder;
+use super::destination::Kind;
 use super::duplicates::Seen;
 use super::entry::{Entry, Place};
 use super::machine::{Damaged, MESSAGE_ID_SKIP, Machine, Replayed};
@@ -242,7 +243,12 @@ impl Machine {
         }
         let policy = self.policies.keep(name.address);
         let key = (name.routing, name.address);
-        let destination = self.destinations.bind(key, id, segment.is_some(), &policy);
+        let kind = match (name.flags.is_divert, segment) {
+            (true, _) => Kind::Divert,
+            (false, Some(_)) => Kind::Durable,
+            (false, None) => Kind::Volatile,
+        };
+        let destination = self.destinations.bind(key, id, kind, &policy);
         let bound = self.destinations.at_mut(destination);
         self.unplaced.place(id.0, bound, &mut self.bodies.segments);
         if name.flags.is_subscription {
@@ -287,7 +293,7 @@ impl Machine {
         if let Some(defined) = queue.defined {
             let segments = &mut self.bodies.segments;
             self.destinations
-                .unbind(defined.destination, id, defined.segment.is_some(), segments);
+                .unbind(defined.destination, id, Kind::of(&defined), segments);
             if let Some(segment) = defined.segment {
                 self.bodies.segments.undefine(segment);
             }
@@ -392,6 +398,10 @@ impl Machine {
         queue.bytes += u64::from(entry.size_bytes);
         self.expiring
             .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
+        if queue.is_divert() {
+            let why = Why::Leaving(Departure::Diverted);
+            return self.waits.insert(queue.id, &mut queue.aside, entry, why);
+        }
         let last_value = arrival.annotations.last_value;
         if !last_value.is_empty()
             && let Some(former) = queue.enter_value(last_value, entry.message)

@@ -56,7 +56,9 @@ impl Machine {
         }
         Verb::Settle(match reason {
             Departure::Rejected => Outcome::Rejected,
-            Departure::AttemptsExceeded | Departure::Expired => Outcome::Dropped,
+            Departure::AttemptsExceeded | Departure::Expired | Departure::Diverted => {
+                Outcome::Dropped
+            }
         })
     }
 

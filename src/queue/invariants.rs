@@ -7,6 +7,7 @@ use forebay_journal::{QueueId, SegmentId};
 
 use super::aside::Why;
 use super::delivered::Holder;
+use super::destination::Kind;
 use super::entry::Entry;
 use super::idle::Use;
 use super::machine::Machine;
@@ -294,19 +295,24 @@ impl Machine {
     fn check_destinations(&self) {
         let mut bound = BTreeMap::new();
         for (index, destination) in self.destinations.iter() {
-            for (list, is_durable) in [(&destination.durable, true), (&destination.volatile, false)]
-            {
+            let lists = [
+                (&destination.durable, Kind::Durable),
+                (&destination.volatile, Kind::Volatile),
+            ];
+            let divert = destination.divert;
+            bound.extend(divert.map(|queue| (queue.0, (index, Kind::Divert))));
+            for (list, kind) in lists {
                 assert!(
                     list.is_sorted_by_key(|id| id.get()),
                     "order of destination {index}"
                 );
-                bound.extend(list.iter().map(|id| (id.get(), (index, is_durable))));
+                bound.extend(list.iter().map(|id| (id.get(), (index, kind))));
             }
         }
         for queue in self.queues.iter() {
             if let Some(defined) = &queue.defined {
                 let found = bound.remove(&queue.id.0);
-                let expected = (defined.destination, defined.segment.is_some());
+                let expected = (defined.destination, Kind::of(defined));
                 assert_eq!(found, Some(expected), "binding of queue {}", queue.id.0);
             }
         }

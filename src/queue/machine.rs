@@ -333,6 +333,7 @@ impl Machine {
         let address = match reason {
             Departure::AttemptsExceeded | Departure::Rejected => &policy.dead_letter_address,
             Departure::Expired => &policy.expiry_address,
+            Departure::Diverted => &policy.divert_address,
         };
         Some(Departing {
             queue: id,

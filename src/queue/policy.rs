@@ -80,6 +80,8 @@ settings! {
     attempts_max: u32 = 10;
     /// Where dead letters go; none drops them.
     dead_letter_address: Option<Box<str>> = Some("DLQ".into());
+    /// Address that every message sent to this one goes to as well; none for none.
+    divert_address: Option<Box<str>> = None;
     /// How a plain name routes that says neither queue nor topic.
     default_routing: Routing = Routing::Anycast;
     /// Ids of messages remembered so that none of them is taken twice.
@@ -106,6 +108,8 @@ settings! {
     has_no_expiry: bool = false;
     /// Whether the ids survive a restart.
     is_duplicate_ids_persistent: bool = true;
+    /// Whether what is sent to a `divert_address` goes there alone.
+    is_divert_exclusive: bool = false;
     /// Whether one consumer at a time is served: the one that was there first.
     is_exclusive: bool = false;
     /// Whether messages stay when they are consumed.
@@ -208,6 +212,17 @@ impl Policies {
     /// The policy where nothing is set: that of a queue whose address is not known yet.
     pub(super) fn defaults(&self) -> Arc<Policy> {
         self.defaults.clone()
+    }
+
+    /// Whether any address diverts.
+    pub(super) fn has_diverts(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|(_, settings)| {
+            settings
+                .divert_address
+                .as_ref()
+                .is_some_and(Option::is_some)
+        })
     }
 
     /// How a name routes that says neither queue nor topic.

@@ -106,6 +106,12 @@ impl QueueState {
             .or_else(|| self.ready.get(message))
     }
 
+    /// Whether what comes in leaves at once.
+    pub(super) fn is_divert(&self) -> bool {
+        let defined = self.defined.as_ref();
+        defined.is_some_and(|defined| defined.flags.is_divert)
+    }
+
     /// Itself and the name of each message on its way to another address.
     pub(super) fn leaving(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let leaving = self.aside.iter();

@@ -110,7 +110,7 @@ impl Shard {
         let destination = self.machine.resolve(routing, address).expect("defined");
         let mut routed = core::mem::take(&mut self.routed);
         self.machine
-            .decide_enqueue(destination, is_persistent, &mut routed)
+            .decide_enqueue(destination, is_persistent, false, &mut routed)
             .expect("resolved just now");
         let at = if routed.is_journaled() {
             self.place()
@@ -525,7 +525,9 @@ fn a_destination_goes_with_its_last_queue() {
     shard.detach(consumer);
     assert_eq!(shard.machine.resolve(Routing::Multicast, b"t"), None);
     shard.subscription(b"other");
-    let stale = shard.machine.decide_enqueue(old, true, &mut shard.routed);
+    let stale = shard
+        .machine
+        .decide_enqueue(old, true, false, &mut shard.routed);
     assert_eq!(stale, Err(Refused::UnknownDestination));
 }
 

@@ -7,6 +7,7 @@
 mod address_settings;
 #[path = "../broker/mod.rs"]
 mod broker;
+mod diverts;
 mod row_06_message_priority;
 mod row_07_message_expiry;
 mod row_08_dead_letters;

@@ -150,7 +150,7 @@ impl Rig {
         }
         let mut routed = Routed::new();
         let machine = &self.machine;
-        let decided = machine.decide_enqueue(to, sending.is_persistent, &mut routed);
+        let decided = machine.decide_enqueue(to, sending.is_persistent, false, &mut routed);
         decided.expect("the queue takes it");
         let key = sending.key.filter(|_| rules.has_keys);
         let from_now = |ahead: u8| match ahead {

@@ -303,9 +303,9 @@ impl Rig {
         let fragments = if is_journaled { sending.fragments } else { 0 };
         let upload = self.upload(fragments);
         let mut routed = core::mem::take(&mut self.routed);
-        let decided = self
-            .machine
-            .decide_enqueue(destination, sending.is_persistent, &mut routed);
+        let decided =
+            self.machine
+                .decide_enqueue(destination, sending.is_persistent, false, &mut routed);
         assert_eq!(decided, Ok(()));
         assert_eq!(routed.message().0, self.model.next_message);
         assert_eq!(routed.is_journaled(), is_journaled);

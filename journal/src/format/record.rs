@@ -84,6 +84,8 @@ pub struct QueueFlags {
     pub is_shared: bool,
     /// Nothing that its own client sends goes to the subscription.
     pub is_no_local: bool,
+    /// What comes into the queue is on its way to another address at once; nobody consumes from it.
+    pub is_divert: bool,
 }
 
 /// How a delivery ended for good.
@@ -116,6 +118,8 @@ pub enum Departure {
     Rejected = 2,
     /// Its time was over.
     Expired = 3,
+    /// Its address sends what it gets on.
+    Diverted = 4,
 }
 
 /// What became of a transaction.

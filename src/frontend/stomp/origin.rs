@@ -20,9 +20,12 @@ pub fn push_origin(departs: &Departs<Vec<u8>>, deliver: &Deliver<&[u8]>, out: &m
         Departure::AttemptsExceeded => "attempts-exceeded",
         Departure::Rejected => "rejected",
         Departure::Expired => "expired",
+        Departure::Diverted => "",
     };
-    push_line(out, REASON, reason);
-    push_line(out, DELIVERIES, &deliver.attempts.to_string());
+    if !reason.is_empty() {
+        push_line(out, REASON, reason);
+        push_line(out, DELIVERIES, &deliver.attempts.to_string());
+    }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     push_line(out, ADDRESS, &text(&departs.origin_address));
     push_line(out, QUEUE, &text(&departs.origin_queue));

@@ -258,6 +258,21 @@ pub(super) const SETTINGS: &[Key] = &[
     ),
     key(
         true,
+        "address.divert_address",
+        Setting::Address(|s| &mut s.divert_address),
+        "\"\"",
+        "Queue that each message sent to the address goes to as well, with headers that say where it \
+         was sent. What was diverted once is not diverted again.",
+    ),
+    key(
+        true,
+        "address.divert_exclusive",
+        Setting::Flag(|s| &mut s.is_divert_exclusive),
+        "false",
+        "Whether messages go to the divert_address alone.",
+    ),
+    key(
+        true,
         "address.redelivery_delay_ms",
         number(
             0,

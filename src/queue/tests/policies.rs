@@ -91,7 +91,7 @@ fn what_the_last_consumer_leaves_in_a_queue_that_is_purged_goes() {
         let decided =
             shard
                 .machine
-                .decide_enqueue(destination.expect("defined"), true, &mut routed);
+                .decide_enqueue(destination.expect("defined"), true, false, &mut routed);
         decided.expect("resolved");
         (routed.queue_count(), routed.is_journaled())
     };

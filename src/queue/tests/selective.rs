@@ -16,9 +16,9 @@ impl Shard {
     fn send_annotated(&mut self, priority: u8, group: u64, is_group_end: bool) -> u64 {
         let found = self.machine.resolve(Routing::Anycast, b"q");
         let mut routed = core::mem::take(&mut self.routed);
-        let decided = self
-            .machine
-            .decide_enqueue(found.expect("defined"), true, &mut routed);
+        let decided =
+            self.machine
+                .decide_enqueue(found.expect("defined"), true, false, &mut routed);
         decided.expect("resolved just now");
         let fields = MessageFields {
             body_size: 4,

@@ -179,7 +179,12 @@ impl Host {
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
         self.machine
-            .decide_enqueue(destination, incoming.is_persistent, &mut self.routed)
+            .decide_enqueue(
+                destination,
+                incoming.is_persistent,
+                incoming.is_forwarded,
+                &mut self.routed,
+            )
             .map_err(Refusal::Queue)?;
         let queue_count = self.routed.queue_count();
         // A message whose pieces are in the journal goes with the last queue that wanted it there.
@@ -267,8 +272,22 @@ impl Host {
         address: &[u8],
         maker: Maker,
     ) -> Result<Option<DestinationId>, Refusal> {
-        if let Some(destination) = self.machine.resolve(routing, address) {
-            return Ok(Some(destination));
+        let found = self.machine.resolve(routing, address);
+        if let Some(destination) = found
+            && self.machine.is_complete(destination)
+        {
+            return Ok(found);
+        }
+        if self.machine.has_diverts() && !matches!(maker, Maker::Nobody) {
+            let decided = self
+                .machine
+                .decide_divert(routing, address, &mut self.decision);
+            decided.map_err(Refusal::Queue)?;
+            self.commit_definition();
+            let found = self.machine.resolve(routing, address);
+            if found.is_some_and(|destination| self.machine.is_complete(destination)) {
+                return Ok(found);
+            }
         }
         let decision = &mut self.decision;
         let decided = match (routing, maker) {
@@ -277,12 +296,15 @@ impl Host {
             (Routing::Anycast, Maker::Broker) => self.machine.decide_own_queue(address, decision),
         };
         decided.map_err(Refusal::Queue)?;
+        self.commit_definition();
+        Ok(self.machine.resolve(routing, address))
+    }
+
+    /// Makes the definition true that [`Host::admits`] made room for.
+    fn commit_definition(&mut self) {
         match self.commit_decision() {
-            Ok(_) => Ok(self.machine.resolve(routing, address)),
-            Err(AppendError::Failed(failure)) => {
-                self.fail(super::Failure::Write(failure));
-                Ok(None)
-            }
+            Ok(_) => {}
+            Err(AppendError::Failed(failure)) => self.fail(super::Failure::Write(failure)),
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         }
     }
@@ -363,7 +385,12 @@ impl Host {
             return Ok(UploadTo::Nowhere);
         };
         self.machine
-            .decide_enqueue(destination, send.is_persistent, &mut self.routed)
+            .decide_enqueue(
+                destination,
+                send.is_persistent,
+                send.is_forwarded,
+                &mut self.routed,
+            )
             .map_err(Refusal::Queue)?;
         if self.routed.is_journaled() {
             return Ok(UploadTo::Journal { upload: 0 });

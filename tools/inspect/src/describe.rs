@@ -469,6 +469,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "is_subscription": flags.is_subscription,
             "is_shared": flags.is_shared,
             "is_no_local": flags.is_no_local,
+            "is_divert": flags.is_divert,
             "filter": text_or_base64(filter),
         }),
         Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
@@ -521,6 +522,7 @@ fn flag_names(flags: QueueFlags) -> String {
         (flags.is_subscription, ", durable subscription"),
         (flags.is_shared, ", shared"),
         (flags.is_no_local, ", not what its client sends"),
+        (flags.is_divert, ", divert"),
     ]
     .into_iter()
     .filter_map(|(is_set, name)| is_set.then_some(name))
@@ -546,6 +548,7 @@ fn departure_name(reason: Departure) -> &'static str {
         Departure::AttemptsExceeded => "attempts exceeded",
         Departure::Rejected => "rejected",
         Departure::Expired => "expired",
+        Departure::Diverted => "diverted",
     }
 }
 

@@ -296,7 +296,8 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
     let known = raw::QUEUE_IS_AUTO_CREATED
         | raw::QUEUE_IS_SUBSCRIPTION
         | raw::QUEUE_IS_SHARED
-        | raw::QUEUE_IS_NO_LOCAL;
+        | raw::QUEUE_IS_NO_LOCAL
+        | raw::QUEUE_IS_DIVERT;
     zero("queue_flags", (bits & !known).into())?;
     let address = reader.bytes(fixed.address_size.get().into())?;
     let name = reader.bytes(fixed.name_size.get().into())?;
@@ -309,6 +310,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
             is_subscription: bits & raw::QUEUE_IS_SUBSCRIPTION != 0,
             is_shared: bits & raw::QUEUE_IS_SHARED != 0,
             is_no_local: bits & raw::QUEUE_IS_NO_LOCAL != 0,
+            is_divert: bits & raw::QUEUE_IS_DIVERT != 0,
         },
         address,
         name,
@@ -355,6 +357,7 @@ fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             1 => Departure::AttemptsExceeded,
             2 => Departure::Rejected,
             3 => Departure::Expired,
+            4 => Departure::Diverted,
             other => {
                 return Err(FormatError::Field {
                     name: "reason",

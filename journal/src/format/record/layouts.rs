@@ -194,3 +194,4 @@ pub(super) const QUEUE_IS_AUTO_CREATED: u16 = 1;
 pub(super) const QUEUE_IS_SUBSCRIPTION: u16 = 2;
 pub(super) const QUEUE_IS_SHARED: u16 = 4;
 pub(super) const QUEUE_IS_NO_LOCAL: u16 = 8;
+pub(super) const QUEUE_IS_DIVERT: u16 = 32;

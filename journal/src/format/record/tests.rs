@@ -63,10 +63,11 @@ proptest! {
             TransactionState::RolledBack, TransactionState::Decided,
             TransactionState::Ended][usize::from(pick % 5)];
         let reason = [Departure::AttemptsExceeded, Departure::Rejected,
-            Departure::Expired][usize::from(pick % 3)];
+            Departure::Expired, Departure::Diverted][usize::from(pick % 4)];
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
         let flags = QueueFlags { is_auto_created: auto, is_subscription: durable,
-            is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0 };
+            is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0,
+            is_divert: pick & 4 != 0 };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {
