@@ -3,7 +3,7 @@
 //! A browser is no fact and changes none. It sees each message once, in the order of delivery, up
 //! to the end of the queue, and is told so. What comes or goes meanwhile it may see or not.
 
-use forebay_journal::{Lsn, QueueId};
+use forebay_journal::QueueId;
 
 use super::deliver::Pumped;
 use super::{Host, Replies};
@@ -58,9 +58,7 @@ impl Host {
         let seen = self.machine.ready_after(browser.queue, browser.place);
         let seen: Vec<_> = seen.take(BROWSED_AT_ONCE_MAX).collect();
         browser.is_at_end = seen.len() < BROWSED_AT_ONCE_MAX;
-        let last = self.last_lsn();
-        let is_durable = last < self.writer.durable_end();
-        let lsn = if is_durable { Lsn::ZERO } else { last };
+        let lsn = self.lsn_so_far();
         for queued in seen {
             let (priority, message) = (queued.priority, queued.message);
             browser.place = BrowsePlace { priority, message };

@@ -555,7 +555,7 @@ impl Host {
                 settlement,
                 ..
             } => self.park_delivery(
-                lsn,
+                self.lsn_of_delivery(lsn, place),
                 Delivery {
                     link: ConnectionId(link),
                     subscription: Subscription(consumer_tag as u32),
@@ -576,6 +576,26 @@ impl Host {
             }
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
+        }
+    }
+
+    /// What a delivery of this record waits for. One that needs no record itself, to a queue that
+    /// dies with the process, waits all the same for a message that the journal has: for all that
+    /// is appended so far, which is the message's record or behind it.
+    fn lsn_of_delivery(&self, lsn: Lsn, place: Place) -> Lsn {
+        match place {
+            Place::Journal(_) if lsn == Lsn::ZERO => self.lsn_so_far(),
+            _ => lsn,
+        }
+    }
+
+    /// The last record appended so far; zero if all are durable.
+    fn lsn_so_far(&self) -> Lsn {
+        let last = self.last_lsn();
+        if last < self.writer.durable_end() {
+            Lsn::ZERO
+        } else {
+            last
         }
     }
 
