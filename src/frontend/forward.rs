@@ -194,6 +194,8 @@ impl Outgoing {
             address: &self.address,
             is_temporary: false,
             is_forwarded: true,
+            // Only topics ask.
+            client: None,
             is_persistent: self.is_persistent,
             priority: self.priority,
             // Where it goes now it stays until somebody takes it.

@@ -104,13 +104,14 @@ impl Machine {
                 flags,
                 address,
                 name,
-                ..
+                filter,
             } => {
                 let name = Name {
                     routing,
                     flags,
                     address,
                     name,
+                    filter,
                 };
                 self.define(queue, at, &name);
             }
@@ -253,6 +254,7 @@ impl Machine {
             destination,
             name: name.name.into(),
             flags: name.flags,
+            filter: name.filter.into(),
             segment,
         });
         self.idle.note(queue);
@@ -594,6 +596,7 @@ struct Name<'a> {
     flags: QueueFlags,
     address: &'a [u8],
     name: &'a [u8],
+    filter: &'a [u8],
 }
 
 /// Gives a message to the consumer whose turn it is.

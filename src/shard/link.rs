@@ -81,6 +81,9 @@ pub(super) struct Upload {
     pub(super) address: Vec<u8>,
     pub(super) is_temporary: bool,
     pub(super) is_forwarded: bool,
+    pub(super) client: Option<Box<[u8]>>,
+    /// Whether the sender wants it durable, whatever becomes of it.
+    pub(super) is_persistent: bool,
     pub(super) head: Vec<u8>,
     pub(super) receipt: Option<Text>,
     pub(super) priority: u8,
@@ -119,6 +122,8 @@ impl Upload {
             address: send.address.to_vec(),
             is_temporary: send.is_temporary,
             is_forwarded: send.is_forwarded,
+            client: send.client.map(Into::into),
+            is_persistent: send.is_persistent,
             head: send.head.to_vec(),
             receipt: send.receipt.map(Text::new),
             priority: send.priority,

@@ -4,6 +4,7 @@
 //! Each test runs with one shard and with two; its topics then lie on both.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::disallowed_methods, reason = "limits of waiting")]
 
 #[path = "../broker/mod.rs"]
 mod broker;

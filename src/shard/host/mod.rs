@@ -14,6 +14,7 @@ mod deliver;
 mod depart;
 mod due;
 mod expire;
+mod filters;
 mod follow;
 mod idle;
 mod produce;
@@ -28,12 +29,14 @@ use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
 use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, SegmentId, Writer};
 use rustc_hash::FxHashMap;
 
+use filters::Filters;
+
 use super::ConnectionId;
 use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Order, Refusal, Reply, Report, Subscription, Verdict};
+use crate::frontend::{Command, Ending, Order, Refusal, Reply, Report, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -101,12 +104,13 @@ enum Deferred {
     Unsubscribe {
         link: ConnectionId,
         subscription: Subscription,
-        is_for_good: bool,
+        ending: Ending,
         receipt: Option<Text>,
     },
     Forget {
         link: ConnectionId,
         name: Text,
+        for_shared: Option<bool>,
         receipt: Option<Text>,
     },
     AbandonSend {
@@ -135,17 +139,22 @@ impl Deferred {
         Some(match *command {
             Command::Unsubscribe {
                 subscription,
-                is_for_good,
+                ending,
                 receipt,
             } => Self::Unsubscribe {
                 link,
                 subscription,
-                is_for_good,
+                ending,
                 receipt: receipt.map(Text::new),
             },
-            Command::Forget { name, receipt } => Self::Forget {
+            Command::Forget {
+                name,
+                for_shared,
+                receipt,
+            } => Self::Forget {
                 link,
                 name: Text::new(name),
+                for_shared,
                 receipt: receipt.map(Text::new),
             },
             Command::Settle {
@@ -187,6 +196,8 @@ pub enum Failure {
     Read(ColdFailure),
     /// Housekeeping failed.
     Housekeeping(String),
+    /// The journal holds a selector that is none.
+    Selector(UnsoundSelector),
 }
 
 /// What the host answers to a message that it took.
@@ -248,6 +259,7 @@ pub(super) struct Host {
     is_sealed: bool,
     space: space::Space,
     departures: depart::Departures,
+    filters: Filters,
     stats: HostStats,
 }
 
@@ -293,6 +305,10 @@ impl Host {
         limits: HostLimits,
         forwarder: ConnectionId,
     ) -> Self {
+        let (filters, failure) = match Filters::of(&machine) {
+            Ok(filters) => (filters, None),
+            Err(unsound) => (Filters::default(), Some(Failure::Selector(unsound))),
+        };
         Self {
             shard,
             gate: Gate::new(writer.durable_end()),
@@ -316,11 +332,12 @@ impl Host {
             routed: Routed::new(),
             effects: Vec::new(),
             answers: VecDeque::new(),
-            failure: None,
+            failure,
             now_unix_ms: 0,
             is_sealed: false,
             space: space::Space::new(segments, limits.segments_ready),
             departures: depart::Departures::new(forwarder),
+            filters,
             stats: HostStats::default(),
         }
     }
@@ -397,14 +414,15 @@ impl Host {
             Deferred::Unsubscribe {
                 link,
                 subscription,
-                is_for_good,
+                ending,
                 receipt,
-            } => self.unsubscribe(*link, *subscription, *is_for_good, receipt.as_ref()),
+            } => self.unsubscribe(*link, *subscription, *ending, receipt.as_ref()),
             Deferred::Forget {
                 link,
                 name,
+                for_shared,
                 receipt,
-            } => self.forget(*link, name, receipt.as_ref()),
+            } => self.forget(*link, name, *for_shared, receipt.as_ref()),
             Deferred::AbandonSend { link } => self.abandon_upload(*link),
             Deferred::Departed { queue, message } => self.leave_queue(*queue, *message),
             Deferred::Sync { link } => {
@@ -538,6 +556,9 @@ impl Host {
             self.handle_effect(effect, lsn);
         }
         self.effects = effects;
+        if let Record::QueueDelete { queue } = fact.record {
+            self.filters.forget(queue);
+        }
         Ok(lsn)
     }
 
@@ -796,5 +817,6 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     }
 }
 
+pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
 pub(super) use space::Segments;
