@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 #[path = "../tests/alloc/loopback.rs"]
+#[allow(dead_code, reason = "it has frames of queues as well")]
 mod loopback;
 
 use std::time::{Duration, Instant};

@@ -487,6 +487,11 @@ impl Routed {
         self.queues.len()
     }
 
+    /// The queues that take it.
+    pub fn queues(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.queues.iter().map(|queue| QueueId(queue.get()))
+    }
+
     /// When it expires, in wall-clock milliseconds; zero for never. `fields`: see [`Self::fact`].
     pub fn expires_unix_ms(&self, fields: &MessageFields) -> u64 {
         self.lifetime

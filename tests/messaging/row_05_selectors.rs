@@ -1,6 +1,7 @@
 //! Row 5: selectors. A subscription receives only the messages that its condition is true for.
 
-use crate::{ask, attach, bodies, connect, connect_as, next, refused, send, with_topics};
+use crate::with_topics;
+use crate::{ask, attach, bodies, connect, connect_as, next, refused, send, with_shards};
 
 /// What is sent: headers and body.
 const MESSAGES: [(&[(&str, &str)], &str); 5] = [
@@ -230,6 +231,100 @@ fn what_is_no_selector_is_refused_with_its_place() {
         let headers = [("id", "8"), ("destination", &topic), ("selector", &many)];
         client.send("SUBSCRIBE", &headers, b"").unwrap();
         refused(client, "65536 bytes at most");
+        assert!(running.stop().success());
+    });
+}
+
+const QUEUE: &str = "/queue/selectors";
+const BY_CLIENT: (&str, &str) = ("ack", "client-individual");
+
+/// Consumers with selectors compete with others, and what nobody wants waits for who does.
+#[test]
+fn consumers_of_a_queue_get_what_they_select_and_leave_the_rest() {
+    with_shards("selectors-queue", |setup| {
+        let mut running = setup.start();
+        let mut producer = connect(running.address());
+        for number in 0..30 {
+            let (n, number) = ((number % 3).to_string(), number.to_string());
+            send(&mut producer, QUEUE, &[("n", &n)], &number);
+        }
+        let expected = |n: usize| {
+            (0..10)
+                .map(|at| (at * 3 + n).to_string())
+                .collect::<Vec<_>>()
+        };
+        let red = [("id", "0"), BY_CLIENT, ("selector", "n = 1")];
+        let mut one = connect(running.address());
+        let frames = attach(&mut one, QUEUE, &red, 10);
+        assert_eq!(
+            frames.iter().map(crate::text).collect::<Vec<_>>(),
+            expected(1)
+        );
+        // One that selects nothing, and what comes while they wait.
+        let mut none = connect(running.address());
+        attach(&mut none, QUEUE, &[("id", "0"), ("selector", "n > 7")], 0);
+        send(&mut producer, QUEUE, &[("n", "1")], "late");
+        send(&mut producer, QUEUE, &[("n", "8")], "eight");
+        assert_eq!(bodies(&mut one, 1), ["late"]);
+        assert_eq!(bodies(&mut none, 1), ["eight"]);
+        // What one gives back comes again, to whoever selects it: also over a kill.
+        let ack = frames[0].header("ack").unwrap();
+        ask(&mut one, "ACK", &[("id", ack)]);
+        running.kill();
+        running = setup.start();
+        let mut one = connect(running.address());
+        let frames = attach(&mut one, QUEUE, &red, 10);
+        let mut left = expected(1).split_off(1);
+        left.push("late".to_owned());
+        assert_eq!(frames.iter().map(crate::text).collect::<Vec<_>>(), left);
+        ask(&mut one, "UNSUBSCRIBE", &[("id", "0")]);
+        // Who selects nothing gets what is left, in order.
+        let mut rest = connect(running.address());
+        let frames = attach(&mut rest, QUEUE, &[("id", "0"), BY_CLIENT], 30);
+        let mut all: Vec<_> = (0..30).filter(|n| *n != 1).map(|n| n.to_string()).collect();
+        all.push("late".to_owned());
+        assert_eq!(frames.iter().map(crate::text).collect::<Vec<_>>(), all);
+        assert!(running.stop().success());
+    });
+}
+
+/// More than the block cache holds, so that heads come from the disk, while others are served.
+#[test]
+fn selectors_look_at_messages_on_the_disk() {
+    with_shards("selectors-cold", |setup| {
+        let mut running = setup.start();
+        let mut producer = connect(running.address());
+        let body = "x".repeat(20_000);
+        for number in 0..1000 {
+            let n = number.to_string();
+            let headers = [("destination", QUEUE), ("persistent", "true"), ("n", &n)];
+            producer.send("SEND", &headers, body.as_bytes()).unwrap();
+        }
+        send(&mut producer, QUEUE, &[("n", "-1")], "last");
+        running.kill();
+        running = setup.start();
+        let mut one = connect(running.address());
+        let wanted = [
+            ("id", "0"),
+            ("selector", "n IN ('7', '500', '998') OR n < 0"),
+        ];
+        let frames = attach(&mut one, QUEUE, &wanted, 4);
+        let seen: Vec<_> = frames
+            .iter()
+            .map(|frame| frame.header("n").unwrap())
+            .collect();
+        assert_eq!(seen, ["7", "500", "998", "-1"]);
+        // A browser that looks for what is not there any more, and for one that is.
+        let mut browser = connect(running.address());
+        let headers = [
+            ("id", "0"),
+            ("browser", "true"),
+            ("selector", "n IN ('7', '999')"),
+        ];
+        ask(&mut one, "UNSUBSCRIBE", &[("id", "0")]);
+        let frames = attach(&mut browser, QUEUE, &headers, 2);
+        assert_eq!(frames[0].header("n"), Some("999"));
+        assert_eq!(frames[1].header("browser"), Some("end"));
         assert!(running.stop().success());
     });
 }

@@ -65,9 +65,6 @@ impl Wanted {
             return Err(Unusable::new("no-local not offered", details));
         }
         let selector = selector(subscribe.selector)?;
-        if selector.is_some() && routing == Routing::Anycast {
-            return Err(Unusable::not_offered("selector"));
-        }
         Ok(Self {
             name,
             is_no_local,

@@ -8,7 +8,7 @@ use forebay_journal::QueueId;
 use super::deliver::Pumped;
 use super::{Host, Replies};
 use crate::frontend::{Reply, Subscription};
-use crate::queue::{BrowsePlace, Place};
+use crate::queue::{BrowsePlace, FilterId, Place};
 use crate::shard::ConnectionId;
 use crate::shard::link::{Browser, Delivery, Taker};
 
@@ -21,10 +21,12 @@ impl Host {
         link: ConnectionId,
         subscription: Subscription,
         queue: QueueId,
+        filter: Option<FilterId>,
     ) {
         self.link(link).browsers.push(Browser {
             subscription,
             queue,
+            filter,
             place: BrowsePlace::START,
             is_at_end: false,
         });
@@ -34,9 +36,21 @@ impl Host {
     /// Whether a browser of this name was there; it is not any more.
     pub(super) fn stop_browsing(&mut self, link: ConnectionId, subscription: Subscription) -> bool {
         let browsers = &mut self.link(link).browsers;
-        let before = browsers.len();
-        browsers.retain(|browser| browser.subscription != subscription);
-        browsers.len() < before
+        let at = browsers
+            .iter()
+            .position(|browser| browser.subscription == subscription);
+        let Some(at) = at else { return false };
+        let browser = browsers.remove(at);
+        self.filters.let_go(browser.filter);
+        true
+    }
+
+    /// The connection looks at nothing any more.
+    pub(super) fn stop_all_browsing(&mut self, link: ConnectionId) {
+        let browsers = std::mem::take(&mut self.link(link).browsers);
+        for browser in browsers {
+            self.filters.let_go(browser.filter);
+        }
     }
 
     /// Looks up what the browsers of a link see next, once all before has left; whether something
@@ -67,7 +81,7 @@ impl Host {
                 Delivery {
                     link: id,
                     subscription: browser.subscription,
-                    taker: Taker::Browser(browser.queue),
+                    taker: Taker::Browser(browser.queue, browser.filter),
                     delivery_tag: 0,
                     message,
                     place: queued.place,

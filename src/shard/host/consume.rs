@@ -6,7 +6,7 @@ use forebay_journal::{AppendError, Budget, Lsn, QueueId};
 use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Ending, Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Attachment, ConsumerId, Refused, Return, Selection, Topic};
+use crate::queue::{Attachment, ConsumerId, FilterId, Refused, Return, Selection, Topic};
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -48,6 +48,10 @@ impl Host {
         let policy = self.machine.policy(queue);
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
+            let is_selective = subscribe.selector.is_some();
+            if is_selective && subscribe.routing == Routing::Anycast {
+                return Err(Refusal::SelectorOfFollower);
+            }
             self.begin_following(link, subscribe, queue)?;
             return Ok((lsn, existed));
         }
@@ -55,9 +59,15 @@ impl Host {
             return Err(Refusal::NothingStays);
         }
         if subscribe.is_browser {
-            self.begin_browsing(link, subscribe.subscription, queue);
+            let filter = self.hold_selector(subscribe);
+            self.begin_browsing(link, subscribe.subscription, queue, filter);
             return Ok((lsn, existed));
         }
+        let filter = match subscribe.routing {
+            Routing::Anycast => self.hold_selector(subscribe),
+            // The subscription has it, and holds nothing else.
+            Routing::Multicast => None,
+        };
         let attachment = Attachment {
             queue,
             link: link.0,
@@ -66,13 +76,23 @@ impl Host {
             credit_bytes: subscribe.credit_bytes,
             settlement: subscribe.settlement,
             rank: subscribe.rank,
-            filter: None,
+            filter,
         };
-        let consumer = self.machine.attach(&attachment).map_err(Refusal::Queue)?;
+        let attached = self.machine.attach(&attachment);
+        let consumer = attached.map_err(|refused| {
+            self.filters.let_go(filter);
+            Refusal::Queue(refused)
+        })?;
+        self.filters.join(consumer, filter);
         let link = self.link(link);
         link.consumers.push((subscribe.subscription, consumer));
         link.last_lsn = link.last_lsn.max(lsn);
         Ok((lsn, existed))
+    }
+
+    /// Holds the selector of a subscription, which was checked.
+    fn hold_selector(&mut self, subscribe: &SubscribeCommand<&[u8]>) -> Option<FilterId> {
+        self.filters.hold(subscribe.selector.unwrap_or_default())
     }
 
     /// Finds the queue of a subscription; `self.decision` makes it if it is not there.
@@ -81,6 +101,7 @@ impl Host {
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<QueueId, Refusal> {
         let (address, decision) = (subscribe.address, &mut self.decision);
+        self.filters.check(subscribe.selector.unwrap_or_default())?;
         let decided = match subscribe.routing {
             Routing::Anycast if subscribe.is_temporary => {
                 self.machine.decide_temporary_queue(address, decision)
@@ -96,7 +117,6 @@ impl Host {
                     is_shared: subscribe.is_shared,
                     is_no_local: subscribe.is_no_local,
                 };
-                self.filters.check(filter)?;
                 self.machine.decide_subscription(&topic, decision)
             }
         };
@@ -184,6 +204,7 @@ impl Host {
         }
         let lsn = self.commit_decision()?;
         self.machine.detach(consumer);
+        self.filters.part(consumer);
         Ok(lsn)
     }
 
@@ -202,8 +223,8 @@ impl Host {
             self.detach_consumer(consumer, Ending::Detach, given_back)?;
             self.link(link).remove(subscription);
         }
-        if let Some(held) = self.links.get_mut(&link) {
-            held.browsers.clear();
+        if self.links.contains_key(&link) {
+            self.stop_all_browsing(link);
             self.stop_all_following(link);
         }
         if is_last {

@@ -1,6 +1,8 @@
-//! Which messages the queues of a topic want: selectors, and nothing of their own client.
+//! Selectors: of a topic's queues, which may leave out their own client as well, and of consumers
+//! and browsers of queues.
 //!
-//! Asked when a message comes, before anything is stored: a queue holds only what it wants.
+//! A topic's are asked when a message comes, before anything is stored: its queues hold only what
+//! they want. The others are asked about what is there: see `examine.rs`.
 //! Selectors that say the same are held once and asked once for each message. Owns the parsed
 //! selectors; the queue machine owns their texts, and a start reads them from there.
 
@@ -11,13 +13,9 @@ use rustc_hash::FxHashMap;
 
 use crate::frontend::{Header, Message, Refusal, owner};
 use crate::limits::SELECTORS_MEMORY_MAX_BYTES;
-use crate::queue::{Machine, Routed};
+use crate::queue::{ConsumerId, FilterId, Machine, Routed};
 use crate::selector::Selector;
 use crate::shard::ConnectionId;
-
-/// Names a selector that is held; a later one in the same place has the same name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FilterId(u32);
 
 /// A selector and who uses it.
 #[derive(Debug)]
@@ -99,6 +97,8 @@ pub(super) struct Filters {
     /// Memory of the selectors.
     used_bytes: u64,
     queues: FxHashMap<QueueId, Narrow>,
+    /// Consumers of queues with a selector of their own.
+    consumers: FxHashMap<ConsumerId, FilterId>,
     /// Messages narrowed so far.
     message: u64,
 }
@@ -146,7 +146,7 @@ impl Filters {
         link: Option<ConnectionId>,
     ) -> Result<(), String> {
         let text = sound(machine.filter(queue).unwrap_or_default())?;
-        let filter = text.map(|text| self.hold(text)).transpose()?;
+        let filter = text.map(|text| self.hold_text(text)).transpose()?;
         let flags = machine.flags(queue).unwrap_or_default();
         let unwanted = if !flags.is_no_local {
             None
@@ -168,9 +168,7 @@ impl Filters {
             return;
         }
         let gone = self.queues.remove(&queue);
-        if let Some(filter) = gone.and_then(|narrow| narrow.filter) {
-            self.let_go(filter);
-        }
+        self.let_go(gone.and_then(|narrow| narrow.filter));
     }
 
     /// Whether any queue does not want every message.
@@ -218,13 +216,49 @@ impl Filters {
         });
     }
 
-    fn hold(&mut self, text: &str) -> Result<FilterId, String> {
-        if let Some(id) = self.join(text) {
+    /// Holds a selector that [`Self::check`] let pass; none for no selector. [`Self::let_go`]
+    /// follows, or [`Self::join`].
+    ///
+    /// Panics: if it was not checked (our own mistake).
+    pub(super) fn hold(&mut self, filter: &[u8]) -> Option<FilterId> {
+        let text = sound(filter).expect("the selector was checked")?;
+        Some(self.hold_text(text).expect("the selector was checked"))
+    }
+
+    /// A consumer with this selector is attached.
+    pub(super) fn join(&mut self, consumer: ConsumerId, filter: Option<FilterId>) {
+        if let Some(filter) = filter {
+            self.consumers.insert(consumer, filter);
+        }
+    }
+
+    /// A consumer is gone.
+    pub(super) fn part(&mut self, consumer: ConsumerId) {
+        if !self.consumers.is_empty() {
+            let filter = self.consumers.remove(&consumer);
+            self.let_go(filter);
+        }
+    }
+
+    /// Whether any consumer has a selector of its own.
+    pub(super) fn has_consumers(&self) -> bool {
+        !self.consumers.is_empty()
+    }
+
+    /// Whether a selector that is held wants a message.
+    pub(super) fn matches(&self, filter: FilterId, message: &Message<'_>) -> bool {
+        let held = self.places.get(filter.0 as usize);
+        let held = held.and_then(Option::as_ref);
+        held.is_some_and(|held| held.selector.matches(message))
+    }
+
+    fn hold_text(&mut self, text: &str) -> Result<FilterId, String> {
+        if let Some(id) = self.share(text) {
             return Ok(id);
         }
         let selector = Selector::parse(text).map_err(|error| error.to_string())?;
         // Another release may have written the same selector in another way.
-        if let Some(id) = self.join(selector.text()) {
+        if let Some(id) = self.share(selector.text()) {
             return Ok(id);
         }
         self.used_bytes += selector.size_bytes() as u64;
@@ -236,7 +270,7 @@ impl Filters {
         };
         let id = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
-            FilterId((self.places.len() - 1) as u32)
+            FilterId((self.places.len() - 1) as u64)
         });
         self.by_text.insert(held.selector.text().into(), id);
         self.places[id.0 as usize] = Some(held);
@@ -244,13 +278,15 @@ impl Filters {
     }
 
     /// Adds a user to the selector of this canonical text, if it is held.
-    fn join(&mut self, text: &str) -> Option<FilterId> {
+    fn share(&mut self, text: &str) -> Option<FilterId> {
         let id = *self.by_text.get(text)?;
         self.places[id.0 as usize].as_mut()?.users += 1;
         Some(id)
     }
 
-    fn let_go(&mut self, id: FilterId) {
+    /// Somebody who held a selector does so no more.
+    pub(super) fn let_go(&mut self, filter: Option<FilterId>) {
+        let Some(id) = filter else { return };
         let place = &mut self.places[id.0 as usize];
         let Some(held) = place else { return };
         held.users -= 1;

@@ -13,6 +13,7 @@ mod consume;
 mod deliver;
 mod depart;
 mod due;
+mod examine;
 mod expire;
 mod filters;
 mod follow;
@@ -237,6 +238,8 @@ pub(super) struct Host {
     deferred: VecDeque<Deferred>,
     /// Whether the last turn handed out as much as a turn may.
     has_more_to_dispatch: bool,
+    /// Whether the last turn looked at as many messages for selectors as a turn may.
+    has_more_to_examine: bool,
     /// Whether the last turn dropped as much as a turn may.
     has_more_to_expire: bool,
     /// Whether the last turn made as many messages ready as a turn may.
@@ -322,6 +325,7 @@ impl Host {
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
+            has_more_to_examine: false,
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
@@ -589,8 +593,11 @@ impl Host {
                 },
             ),
             Effect::Detached {
-                link, consumer_tag, ..
+                link,
+                consumer,
+                consumer_tag,
             } => {
+                self.filters.part(consumer);
                 if let Some(link) = self.links.get_mut(&ConnectionId(link)) {
                     link.remove(Subscription(consumer_tag as u32));
                 }
@@ -731,6 +738,7 @@ impl Host {
             self.depart();
             // What is one too many is not handed out.
             if self.trim() {
+                self.examine();
                 self.dispatch(now);
             }
             self.delete_idle(now);
@@ -742,6 +750,7 @@ impl Host {
     /// Whether the next turn has work without any input.
     pub(super) fn has_work(&self) -> bool {
         self.has_more_to_dispatch
+            || self.has_more_to_examine
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim

@@ -9,7 +9,7 @@ use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Extras, Header, Refusal, SendCommand, header_of};
 use crate::now::Now;
-use crate::queue::{DestinationId, Fact, Place};
+use crate::queue::{DestinationId, Fact, Place, Routed};
 use crate::shard::ConnectionId;
 use crate::shard::bodies::message_cost;
 use crate::shard::link::{Text, Upload, UploadTo};
@@ -225,6 +225,13 @@ impl Host {
         let body = Parts::One(incoming.body);
         let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
+        if self.filters.has_consumers() {
+            let header = self.header(incoming, &routed);
+            let (encoding, head) = (incoming.fields.encoding, incoming.head);
+            routed
+                .queues()
+                .for_each(|queue| self.judge_arrival(queue, header, encoding, head));
+        }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
     }
@@ -275,24 +282,29 @@ impl Host {
         if !self.filters.is_any_narrow() {
             return Ok(());
         }
-        let fields = &incoming.fields;
-        let header = Header {
-            shard: self.shard,
-            message: self.routed.message(),
-            priority: fields.priority,
-            timestamp_unix_ms: fields.timestamp_unix_ms,
-            expires_unix_ms: self.routed.expires_unix_ms(fields),
-            is_persistent: incoming.is_persistent,
-        };
+        let header = self.header(incoming, &self.routed);
         let offered = Offered {
             link: incoming.link,
             client: incoming.client,
             header,
-            encoding: fields.encoding,
+            encoding: incoming.fields.encoding,
             head: incoming.head,
         };
         self.filters.narrow(&offered, &mut self.routed);
         Ok(())
+    }
+
+    /// What a selector may ask of a message that was routed.
+    fn header(&self, incoming: &Incoming<'_>, routed: &Routed) -> Header {
+        let fields = &incoming.fields;
+        Header {
+            shard: self.shard,
+            message: routed.message(),
+            priority: fields.priority,
+            timestamp_unix_ms: fields.timestamp_unix_ms,
+            expires_unix_ms: routed.expires_unix_ms(fields),
+            is_persistent: incoming.is_persistent,
+        }
     }
 
     /// Commits what [`Host::admits`] made room for.
@@ -340,11 +352,13 @@ impl Host {
     /// Keeps a message that is not durable in memory.
     fn keep(&mut self, incoming: &Incoming<'_>, queue_count: usize) -> u32 {
         let slot = self.bodies.open();
+        let header = self.header(incoming, &self.routed);
         let kept = self.bodies.get_mut(slot);
         kept.head.extend_from_slice(incoming.head);
         kept.body.extend_from_slice(incoming.body);
         kept.has_content_length = incoming.fields.flags.has_content_length;
         kept.encoding = incoming.fields.encoding;
+        kept.header = header;
         self.bodies.charge(slot, queue_count as u32);
         slot
     }
