@@ -234,6 +234,21 @@ pub(super) struct Definition {
     pub(super) is_journaled: bool,
 }
 
+impl Definition {
+    /// Shape: `texts` are address, name and filter.
+    const fn record<'a>(&self, texts: [&'a [u8]; 3]) -> Record<'a> {
+        let [address, name, filter] = texts;
+        Record::QueueDefine {
+            queue: self.queue,
+            routing: self.routing,
+            flags: self.flags,
+            address,
+            name,
+            filter,
+        }
+    }
+}
+
 /// What happens to a set of messages of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verb {
@@ -312,17 +327,10 @@ impl Decision {
                 address,
                 name,
                 filter,
-            } => (
-                Record::QueueDefine {
-                    queue: definition.queue,
-                    routing: definition.routing,
-                    flags: definition.flags,
-                    address: &self.names[address.clone()],
-                    name: &self.names[name.clone()],
-                    filter: &self.names[filter.clone()],
-                },
-                definition.is_journaled,
-            ),
+            } => {
+                let texts = [address, name, filter].map(|text| &self.names[text.clone()]);
+                (definition.record(texts), definition.is_journaled)
+            }
             &Step::Delete {
                 queue,
                 is_journaled,

@@ -38,7 +38,7 @@ impl Host {
             let Some(asked) = self.machine.poll_examine() else {
                 return;
             };
-            match self.judge(asked.queue, &asked.message) {
+            match self.look_at(asked.queue, &asked.message) {
                 Judged::Yes => {}
                 Judged::Coming => {
                     waiting += 1;
@@ -55,7 +55,7 @@ impl Host {
     }
 
     /// Judges a message by all filters that may be asked about it now.
-    fn judge(&mut self, queue: QueueId, queued: &Queued) -> Judged {
+    fn look_at(&mut self, queue: QueueId, queued: &Queued) -> Judged {
         let Self {
             shard,
             machine,
@@ -103,7 +103,7 @@ impl Host {
     }
 
     /// Judges a message that came just now, while its head is at hand.
-    pub(super) fn judge_arrival(
+    pub(super) fn look_at_arrival(
         &mut self,
         queue: QueueId,
         header: Header,

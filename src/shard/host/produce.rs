@@ -230,7 +230,7 @@ impl Host {
             let (encoding, head) = (incoming.fields.encoding, incoming.head);
             routed
                 .queues()
-                .for_each(|queue| self.judge_arrival(queue, header, encoding, head));
+                .for_each(|queue| self.look_at_arrival(queue, header, encoding, head));
         }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
