@@ -113,6 +113,12 @@ pub const PREFETCH_MAX: u32 = 1_000_000;
 /// Bytes of a selector's text, given or canonical: generous for lists of IN, and it bounds the
 /// time of an evaluation together with the size of a message's headers.
 pub const SELECTOR_SIZE_MAX_BYTES: u32 = 8 * KIB as u32;
+/// Bytes of the selectors of one connection's subscriptions: as many of usual length as it may have
+/// subscriptions.
+pub const CONNECTION_SELECTORS_SIZE_MAX_BYTES: u32 = 64 * KIB as u32;
+/// Memory of one shard for parsed selectors, equal ones counted once. What a start finds in the
+/// journal is never refused.
+pub const SELECTORS_MEMORY_MAX_BYTES: u64 = 64 * MIB;
 /// Brackets of a selector within each other: parsing and evaluating recurse that deep, some ten
 /// calls for each.
 pub const SELECTOR_DEPTH_MAX: u32 = 64;
@@ -154,6 +160,7 @@ const _: () = assert!(FRAME_HEADERS_SIZE_MAX_BYTES * 2 <= CONNECTION_OUTPUT_WIND
 // A request for a WebSocket that is not all there fits in what is kept of a connection's input.
 const _: () = assert!(WEBSOCKET_HANDSHAKE_SIZE_MAX_BYTES <= RECEIVE_BUFFER_SIZE_BYTES);
 const _: () = assert!(WEBSOCKET_FRAME_SIZE_MAX_BYTES <= u16::MAX as u64);
+const _: () = assert!(SELECTOR_SIZE_MAX_BYTES <= CONNECTION_SELECTORS_SIZE_MAX_BYTES);
 // A selector is a header of SUBSCRIBE.
 const _: () = assert!((SELECTOR_SIZE_MAX_BYTES as u64) < FRAME_HEADERS_SIZE_MAX_BYTES);
 const _: () = assert!(SELECTOR_PATTERN_PART_MAX == u64::BITS);
@@ -282,7 +289,7 @@ impl Limits {
     ///
     /// What is not here is proportional to the number of queued messages (their places in the
     /// journal) or fixed and small (code, stacks, rings).
-    pub fn memory_terms(&self) -> [MemoryTerm; 8] {
+    pub fn memory_terms(&self) -> [MemoryTerm; 9] {
         let shards = u64::from(self.inputs.shards);
         let connections = u64::from(self.connections_max) * shards;
         let term = |holder, bytes| MemoryTerm { holder, bytes };
@@ -318,6 +325,10 @@ impl Limits {
             term(
                 "mailboxes between shards",
                 shards * (shards - 1) * (mailbox_size() + HELD_SIZE_MAX_BYTES),
+            ),
+            term(
+                "selectors of subscriptions",
+                shards * SELECTORS_MEMORY_MAX_BYTES,
             ),
         ]
     }

@@ -6,6 +6,7 @@ mod counting;
 use std::hint::black_box;
 
 use counting::{Counting, count_on, counted, set_counting};
+use forebay::frontend::{Header, Message as StoredMessage};
 use forebay::selector::{Properties, Selector, Truth, Value};
 
 #[global_allocator]
@@ -66,4 +67,38 @@ fn an_evaluation_allocates_nothing() {
     println!("{count} allocations of {bytes} bytes, answers {truths:?}");
     assert_eq!(count, 0, "an evaluation allocates");
     assert!(truths[Truth::True as usize] > 0 && truths[Truth::Unknown as usize] > 0);
+    // Not a test of its own: what is counted is the same for all threads.
+    asking_a_stored_message_allocates_only_for_escapes();
+}
+
+/// A stored message of STOMP, with a lookup of each kind: its head is cut, asked and thrown away.
+fn asking_a_stored_message_allocates_only_for_escapes() {
+    let selectors = [
+        "tenant = 'acme' AND weight > 2500 AND \"my-key\" = 'x'",
+        "JMSPriority = 4 AND JMSMessageID LIKE '0-%' AND JMSType = 'car' AND last = 'z'",
+        "JMSTimestamp > 0 AND missing IS NULL AND JMSDeliveryMode = 'PERSISTENT'",
+    ]
+    .map(|text| Selector::parse(text).expect(text));
+    let mut head = String::from("tenant:acme\nweight:2501\nmy-key:x\ntype:car\nodd\\ckey:a\\cb\n");
+    (0..100).for_each(|number| head.push_str(&format!("h{number}:{number}\n")));
+    head.push_str("last:z\n");
+    let header = Header {
+        priority: 4,
+        timestamp_unix_ms: 1,
+        is_persistent: true,
+        ..Header::default()
+    };
+    let escaped = Selector::parse("\"odd:key\" = 'a:b'").expect("it is sound");
+    set_counting(true);
+    for _ in 0..100 {
+        let message = StoredMessage::new(header, 1, black_box(head.as_bytes()));
+        for selector in &selectors {
+            assert!(selector.matches(&message));
+        }
+    }
+    set_counting(false);
+    let (count, _) = counted();
+    assert_eq!(count, 0, "nothing that is asked for has escapes");
+    let message = StoredMessage::new(header, 1, head.as_bytes());
+    assert!(escaped.matches(&message));
 }

@@ -205,6 +205,8 @@ impl Outgoing {
             address: &self.address,
             is_temporary: false,
             is_forwarded: true,
+            // Only topics ask.
+            client: None,
             is_persistent: self.is_persistent,
             priority: self.priority,
             expires_unix_ms: self.expires_unix_ms,

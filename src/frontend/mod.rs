@@ -5,13 +5,15 @@
 //! that hosts its queues, on the same core or another.
 
 mod forward;
+mod properties;
 pub mod stomp;
 mod vocabulary;
 
 pub use forward::{Departs, Forwarder};
+pub use properties::{Header, Message};
 pub use vocabulary::{
-    Command, Deliver, Extras, Order, Ordered, Refusal, Reply, Report, SendCommand, Start,
-    SubscribeCommand, Subscription, Verdict,
+    Command, Deliver, Ending, Extras, Order, Ordered, Refusal, Reply, Report, SendCommand, Start,
+    SubscribeCommand, Subscription, Verdict, owner,
 };
 
 use std::borrow::Cow;

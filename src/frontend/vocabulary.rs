@@ -61,6 +61,9 @@ pub struct SendCommand<B> {
     /// Whether it comes from another queue of the node: it has its place there until it has one
     /// here, so that no bound holds it up.
     pub is_forwarded: bool,
+    /// Who sends it, as the names of its durable subscriptions begin ([`owner`]); none for who has
+    /// none, and where nobody asks: of queues.
+    pub client: Option<B>,
     /// Whether the sender wants it durable.
     pub is_persistent: bool,
     /// 0 to 9.
@@ -165,9 +168,17 @@ pub struct SubscribeCommand<B> {
     pub is_browser: bool,
     /// Where it begins, for queues whose messages stay when they are consumed.
     pub start: Option<Start>,
-    /// Name in the node of a durable subscription; none for a plain one. Answered by
-    /// [`Reply::Answered`] instead of a receipt.
-    pub durable_name: Option<B>,
+    /// Name in the node of a subscription that is durable or shared; none for a plain one. With a
+    /// name it is answered by [`Reply::Answered`] instead of a receipt.
+    pub name: Option<B>,
+    /// Whether it stays while nobody is attached.
+    pub is_durable: bool,
+    /// Whether others may attach to it as well.
+    pub is_shared: bool,
+    /// Whether it leaves out what its own client sends.
+    pub is_no_local: bool,
+    /// Which messages it wants, canonical: a selector that parses. None for all.
+    pub selector: Option<B>,
     /// Most messages unsettled at once.
     pub credit: Credit,
     /// Bytes unsettled at which nothing more comes.
@@ -178,6 +189,31 @@ pub struct SubscribeCommand<B> {
     pub rank: Rank,
     /// Receipt to answer when it is attached.
     pub receipt: Option<B>,
+}
+
+/// What becomes of a subscription with a name when a consumer of it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It stays if it is durable or others are attached.
+    Detach,
+    /// It goes with all that it holds; refused while others are attached.
+    Delete,
+    /// It was made for nothing: it goes unless others are attached by now.
+    Undo,
+}
+
+/// Whose a named subscription is: its name up to the first dot that no backslash stands before.
+///
+/// Shape: front ends name subscriptions `<client>.<name>` and escape dots and backslashes of the
+/// client by a backslash.
+pub fn owner(name: &[u8]) -> &[u8] {
+    let mut is_escaped = false;
+    let end = name.iter().position(|byte| {
+        let is_end = *byte == b'.' && !is_escaped;
+        is_escaped = *byte == b'\\' && !is_escaped;
+        is_end
+    });
+    &name[..end.unwrap_or(name.len())]
 }
 
 /// Asked of the shard that hosts the queue.
@@ -198,16 +234,19 @@ pub enum Command<B> {
     Unsubscribe {
         /// Which.
         subscription: Subscription,
-        /// Whether a durable subscription goes with it, and all that it holds.
-        is_for_good: bool,
+        /// What becomes of a subscription with a name.
+        ending: Ending,
         /// Receipt to answer.
         receipt: Option<B>,
     },
-    /// Delete the durable subscription of this name if nobody is attached to it. Asked of one
-    /// shard after another; each answers by [`Reply::Answered`].
+    /// Delete the subscription of this name if nobody is attached to it. Asked of one shard after
+    /// another; each answers by [`Reply::Answered`].
     Forget {
         /// Its name in the node.
         name: B,
+        /// Whether it makes room for one of that name on another shard, and whether that one is
+        /// shared; none: a client unsubscribes.
+        for_shared: Option<bool>,
         /// Receipt to answer when all shards have done it.
         receipt: Option<B>,
     },
@@ -372,6 +411,16 @@ pub enum Refusal {
     NothingStays,
     /// A consumer asked to begin with a message of another queue.
     StartElsewhere,
+    /// The shard holds as many selectors as it may.
+    SelectorsFull {
+        /// Bytes of memory for them.
+        max: u64,
+    },
+    /// The queue keeps what was consumed: its consumers see all of it.
+    SelectorOfFollower,
+    /// The selector that the front end let through does not parse: our mistake, and no reason to
+    /// fall over.
+    SelectorUnsound,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -404,6 +453,15 @@ impl fmt::Display for Refusal {
             Self::StartElsewhere => {
                 write!(f, "the message to begin with was never in this queue")
             }
+            Self::SelectorsFull { max } => {
+                write!(f, "the limit of {max} bytes for selectors is reached")
+            }
+            Self::SelectorOfFollower => write!(
+                f,
+                "messages stay in the queue when they are consumed (default_non_destructive), and \
+                 there everybody sees all of them: no selector"
+            ),
+            Self::SelectorUnsound => write!(f, "the selector cannot be read"),
             Self::UnknownDurableSubscription => {
                 write!(f, "there is no durable subscription of that name")
             }
@@ -436,6 +494,7 @@ impl<B> SendCommand<B> {
             address: hold(self.address),
             is_temporary: self.is_temporary,
             is_forwarded: self.is_forwarded,
+            client: self.client.map(&mut *hold),
             is_persistent: self.is_persistent,
             priority: self.priority,
             expires_unix_ms: self.expires_unix_ms,
@@ -461,7 +520,11 @@ impl<B> SubscribeCommand<B> {
             is_temporary: self.is_temporary,
             is_browser: self.is_browser,
             start: self.start,
-            durable_name: self.durable_name.map(&mut *hold),
+            name: self.name.map(&mut *hold),
+            is_durable: self.is_durable,
+            is_shared: self.is_shared,
+            is_no_local: self.is_no_local,
+            selector: self.selector.map(&mut *hold),
             credit: self.credit,
             credit_bytes: self.credit_bytes,
             settlement: self.settlement,
@@ -483,15 +546,20 @@ impl<B> Command<B> {
             Self::Subscribe(subscribe) => Command::Subscribe(subscribe.map(hold)),
             Self::Unsubscribe {
                 subscription,
-                is_for_good,
+                ending,
                 receipt,
             } => Command::Unsubscribe {
                 subscription,
-                is_for_good,
+                ending,
                 receipt: receipt.map(hold),
             },
-            Self::Forget { name, receipt } => Command::Forget {
+            Self::Forget {
+                name,
+                for_shared,
+                receipt,
+            } => Command::Forget {
                 name: hold(name),
+                for_shared,
                 receipt: receipt.map(hold),
             },
             Self::Settle {

@@ -10,7 +10,7 @@ use crate::housekeeping::lock::LockError;
 use crate::housekeeping::{HousekeeperError, ScanError};
 use crate::runtime::listener::ListenError;
 use crate::runtime::reactor::RingError;
-use crate::shard::Failure;
+use crate::shard::{Failure, UnsoundSelector};
 
 /// Why a node did not start, or stopped by itself.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub enum NodeError {
     Lock(LockError),
     /// A journal cannot be opened.
     Scan(ScanError),
+    /// A journal holds a selector that is none.
+    Selector(ShardId, UnsoundSelector),
     /// The machine lacks io_uring.
     Ring(RingError),
     /// The machine lacks something else.
@@ -38,7 +40,9 @@ impl NodeError {
     pub const fn exit(&self) -> Exit {
         match self {
             Self::Scan(ScanError::Executor(_)) => Exit::MachineLacks,
-            Self::Folder(_) | Self::Lock(_) | Self::Scan(_) => Exit::DataRefused,
+            Self::Folder(_) | Self::Lock(_) | Self::Scan(_) | Self::Selector(..) => {
+                Exit::DataRefused
+            }
             Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
             Self::Listen(_) => Exit::ListenFailed,
             Self::Failed(..) => Exit::Failed,
@@ -52,6 +56,13 @@ impl fmt::Display for NodeError {
             Self::Folder(error) => error.fmt(f),
             Self::Lock(error) => error.fmt(f),
             Self::Scan(error) => error.fmt(f),
+            Self::Selector(shard, unsound) | Self::Failed(shard, Failure::Selector(unsound)) => {
+                write!(
+                    f,
+                    "shard {shard}: {unsound}. A later release may have written it; else the journal \
+                 is damaged. `forebay-inspect records` shows its definition"
+                )
+            }
             Self::Ring(error) => error.fmt(f),
             Self::Machine(reason) => f.write_str(reason),
             Self::Listen(error) => error.fmt(f),

@@ -19,7 +19,7 @@ use crate::runtime::clock;
 use crate::runtime::listener::listen;
 use crate::runtime::placement::{self, Device};
 use crate::runtime::reactor::{Ring, RingSize};
-use crate::shard::QueueLimits;
+use crate::shard::{QueueLimits, check_selectors};
 
 /// Runs a node until it is told to stop.
 ///
@@ -44,6 +44,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
     let scans = scan_all(config, &folder, &superblock)?;
+    check_all_selectors(&scans)?;
     report::recovered(
         folder.root(),
         &scans,
@@ -120,6 +121,14 @@ fn scan_all(
                 .map_err(NodeError::Scan)
         })
         .collect()
+}
+
+fn check_all_selectors(scans: &[Scanned]) -> Result<(), NodeError> {
+    let shards = (0..).map(ShardId).zip(scans);
+    for (shard, scanned) in shards {
+        check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
+    }
+    Ok(())
 }
 
 fn choose_cores(config: &Config, shards: u16, device: Option<&Device>) -> Vec<Option<usize>> {

@@ -16,7 +16,7 @@ use super::machine::Machine;
 use super::policy::Policy;
 use super::state::QueueState;
 
-/// Longest address or queue name: what a record holds.
+/// Longest address, queue name or filter: what a record holds.
 const NAME_SIZE_MAX: usize = u16::MAX as usize;
 /// Most definitions repeated by one decision.
 const REDEFINED_MAX: usize = 256;
@@ -78,19 +78,6 @@ impl Machine {
         self.decide_define(Routing::Anycast, address, is_journaled, out)
     }
 
-    /// Opens a plain subscription to a multicast address: a queue of its own that is not
-    /// journaled and goes with its consumer.
-    ///
-    /// Errors: `QueuesFull`; `NameTooLong`.
-    pub fn decide_subscription(
-        &self,
-        address: &[u8],
-        out: &mut Decision,
-    ) -> Result<QueueId, Refused> {
-        out.clear();
-        self.decide_define(Routing::Multicast, address, false, out)
-    }
-
     #[cold]
     fn decide_define(
         &self,
@@ -99,7 +86,7 @@ impl Machine {
         is_journaled: bool,
         out: &mut Decision,
     ) -> Result<QueueId, Refused> {
-        self.check_definition(self.queues.len(), address, address)?;
+        self.check_definition(self.queues.len(), address, address, &[])?;
         let definition = Definition {
             queue: QueueId(self.next_queue),
             routing,
@@ -109,7 +96,7 @@ impl Machine {
             },
             is_journaled,
         };
-        out.define(definition, address, address);
+        out.define(definition, address, address, &[]);
         Ok(definition.queue)
     }
 
@@ -119,12 +106,14 @@ impl Machine {
         others: usize,
         address: &[u8],
         name: &[u8],
+        filter: &[u8],
     ) -> Result<(), Refused> {
         let max = self.limits.queues_max;
         if others >= max {
             return Err(Refused::QueuesFull { max });
         }
-        let (size, max) = (address.len().max(name.len()), NAME_SIZE_MAX);
+        let size = address.len().max(name.len()).max(filter.len());
+        let max = NAME_SIZE_MAX;
         if size > max {
             return Err(Refused::NameTooLong { size, max });
         }
@@ -172,7 +161,8 @@ impl Machine {
                     flags: defined.flags,
                     is_journaled: true,
                 };
-                out.define(definition, &destination.address, &defined.name);
+                let (name, filter) = (&defined.name, &defined.filter);
+                out.define(definition, &destination.address, name, filter);
                 left -= 1;
                 room -= 1;
             }
@@ -215,7 +205,7 @@ impl Machine {
         if !is_wanted {
             return Ok(());
         }
-        self.check_definition(self.queues.len(), address, address)?;
+        self.check_definition(self.queues.len(), address, address, b"")?;
         let definition = Definition {
             queue: self.queue_floor(),
             routing,
@@ -225,7 +215,7 @@ impl Machine {
             },
             is_journaled: true,
         };
-        out.define(definition, address, address);
+        out.define(definition, address, address, b"");
         Ok(())
     }
 
@@ -498,7 +488,8 @@ impl Machine {
             is_journaled: queue.is_durable(),
         };
         // In this order the address never loses its last queue, and with it what it remembers.
-        out.define(definition, &destination.address, &defined.name);
+        let (name, filter) = (&defined.name, &defined.filter);
+        out.define(definition, &destination.address, name, filter);
         out.delete(queue.id, queue.is_durable());
     }
 

@@ -107,7 +107,7 @@ pub enum Refused {
         /// Most consumers.
         max: usize,
     },
-    /// Addresses and queue names are shorter.
+    /// Addresses, queue names and selectors are shorter.
     NameTooLong {
         /// Bytes asked for.
         size: usize,
@@ -119,8 +119,15 @@ pub enum Refused {
         /// Most queues.
         max: usize,
     },
-    /// Somebody is attached to the durable subscription.
+    /// Somebody is attached to the shared subscription, which has another topic or selector.
+    SubscriptionDiffers,
+    /// Somebody is attached to the subscription.
     SubscriptionInUse,
+    /// The subscription of that name is shared, or is not, and the other kind was asked for.
+    SubscriptionKind {
+        /// Whether the one that is there is shared.
+        is_shared: bool,
+    },
     /// The address has no queue, and its policy makes none.
     UnknownAddress,
     /// The consumer is not, or no more, attached.
@@ -143,11 +150,19 @@ impl fmt::Display for Refused {
                 write!(f, "a name of {size} bytes is longer than {max}")
             }
             Self::QueuesFull { max } => write!(f, "the limit of {max} queues is reached"),
+            Self::SubscriptionDiffers => write!(
+                f,
+                "somebody is attached to the shared subscription of that name, which has another \
+                 topic or selector"
+            ),
             Self::SubscriptionInUse => {
-                write!(
-                    f,
-                    "somebody is attached to the durable subscription of that name"
-                )
+                write!(f, "somebody is attached to the subscription of that name")
+            }
+            Self::SubscriptionKind { is_shared: true } => {
+                write!(f, "the subscription of that name is a shared one")
+            }
+            Self::SubscriptionKind { is_shared: false } => {
+                write!(f, "the subscription of that name is not a shared one")
             }
             Self::UnknownAddress => write!(
                 f,
@@ -185,6 +200,7 @@ enum Step {
         definition: Definition,
         address: Range<usize>,
         name: Range<usize>,
+        filter: Range<usize>,
     },
     Delete {
         queue: QueueId,
@@ -216,6 +232,21 @@ pub(super) struct Definition {
     pub(super) routing: Routing,
     pub(super) flags: QueueFlags,
     pub(super) is_journaled: bool,
+}
+
+impl Definition {
+    /// Shape: `texts` are address, name and filter.
+    const fn record<'a>(&self, texts: [&'a [u8]; 3]) -> Record<'a> {
+        let [address, name, filter] = texts;
+        Record::QueueDefine {
+            queue: self.queue,
+            routing: self.routing,
+            flags: self.flags,
+            address,
+            name,
+            filter,
+        }
+    }
 }
 
 /// What happens to a set of messages of a queue.
@@ -295,17 +326,11 @@ impl Decision {
                 definition,
                 address,
                 name,
-            } => (
-                Record::QueueDefine {
-                    queue: definition.queue,
-                    routing: definition.routing,
-                    flags: definition.flags,
-                    address: &self.names[address.clone()],
-                    name: &self.names[name.clone()],
-                    filter: &[],
-                },
-                definition.is_journaled,
-            ),
+                filter,
+            } => {
+                let texts = [address, name, filter].map(|text| &self.names[text.clone()]);
+                (definition.record(texts), definition.is_journaled)
+            }
             &Step::Delete {
                 queue,
                 is_journaled,
@@ -366,15 +391,23 @@ impl Decision {
         });
     }
 
-    pub(super) fn define(&mut self, definition: Definition, address: &[u8], name: &[u8]) {
-        let start = self.names.len();
-        self.names.extend_from_slice(address);
-        let middle = self.names.len();
-        self.names.extend_from_slice(name);
+    pub(super) fn define(
+        &mut self,
+        definition: Definition,
+        address: &[u8],
+        name: &[u8],
+        filter: &[u8],
+    ) {
+        let [address, name, filter] = [address, name, filter].map(|text| {
+            let start = self.names.len();
+            self.names.extend_from_slice(text);
+            start..self.names.len()
+        });
         self.steps.push(Step::Define {
             definition,
-            address: start..middle,
-            name: middle..self.names.len(),
+            address,
+            name,
+            filter,
         });
     }
 
@@ -462,6 +495,39 @@ impl Routed {
         self.queues.len()
     }
 
+    /// The queues that take it.
+    pub fn queues(&self) -> impl Iterator<Item = QueueId> + '_ {
+        self.queues.iter().map(|queue| QueueId(queue.get()))
+    }
+
+    /// When it expires, in wall-clock milliseconds; zero for never. `fields`: see [`Self::fact`].
+    pub fn expires_unix_ms(&self, fields: &MessageFields) -> u64 {
+        self.lifetime
+            .expires_unix_ms(fields.expires_unix_ms, fields.timestamp_unix_ms)
+    }
+
+    /// Leaves out the queues that do not want it.
+    ///
+    /// Cost: O(queues that take it).
+    pub fn retain(&mut self, mut is_wanted: impl FnMut(QueueId) -> bool) {
+        let (mut at, mut durable_count) = (0, 0);
+        let end = self.durable_count;
+        self.queues.retain(|queue| {
+            let is_wanted = is_wanted(QueueId(queue.get()));
+            durable_count += usize::from(is_wanted && at < end);
+            at += 1;
+            is_wanted
+        });
+        self.durable_count = durable_count;
+        self.is_journaled &= durable_count > 0;
+    }
+
+    /// Journals it although no durable queue takes it: the beginning of its body is in the journal
+    /// already.
+    pub const fn journal_anyway(&mut self) {
+        self.is_journaled = true;
+    }
+
     /// The fact that the message is in its queues.
     ///
     /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
@@ -480,9 +546,7 @@ impl Routed {
             self.queues.len()
         };
         let (named, volatile) = self.queues.split_at(split);
-        let expires_unix_ms = self
-            .lifetime
-            .expires_unix_ms(fields.expires_unix_ms, fields.timestamp_unix_ms);
+        let expires_unix_ms = self.expires_unix_ms(&fields);
         Fact {
             record: Record::Message {
                 fields: MessageFields {

@@ -105,13 +105,14 @@ impl Machine {
                 flags,
                 address,
                 name,
-                ..
+                filter,
             } => {
                 let name = Name {
                     routing,
                     flags,
                     address,
                     name,
+                    filter,
                 };
                 self.define(queue, at, &name);
             }
@@ -259,6 +260,7 @@ impl Machine {
             destination,
             name: name.name.into(),
             flags: name.flags,
+            filter: name.filter.into(),
             segment,
         });
         self.idle.note(queue);
@@ -604,6 +606,7 @@ struct Name<'a> {
     flags: QueueFlags,
     address: &'a [u8],
     name: &'a [u8],
+    filter: &'a [u8],
 }
 
 /// Gives a message to the consumer whose turn it is.

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use forebay_journal::format::{Departure, PRIORITY_MAX, Routing};
+use forebay_journal::format::{Departure, PRIORITY_MAX, QueueFlags, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::aside::{Departing, Waits, Why};
@@ -377,6 +377,17 @@ impl Machine {
     /// What the operator wants of a queue.
     pub fn policy(&self, queue: QueueId) -> Option<&Policy> {
         Some(&self.queues.get(queue)?.policy)
+    }
+
+    /// Selector that the messages of a queue meet, as its definition has it; empty for all
+    /// messages.
+    pub fn filter(&self, queue: QueueId) -> Option<&[u8]> {
+        Some(&self.queues.get(queue)?.defined.as_ref()?.filter)
+    }
+
+    /// Properties of a queue, as its definition has them.
+    pub fn flags(&self, queue: QueueId) -> Option<QueueFlags> {
+        Some(self.queues.get(queue)?.defined.as_ref()?.flags)
     }
 
     /// Ids of all queues, in no order that means anything, but the same after the same facts.

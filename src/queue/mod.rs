@@ -62,3 +62,4 @@ pub use fate::Return;
 pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use policy::{Full, Policies, Policy, PolicySettings, SlowConsumer};
 pub use segments::SegmentUse;
+pub use subscription::Topic;

@@ -27,6 +27,8 @@ pub(super) struct Defined {
     pub(super) destination: u32,
     pub(super) name: Box<[u8]>,
     pub(super) flags: QueueFlags,
+    /// Selector that its messages meet; empty for all messages.
+    pub(super) filter: Box<[u8]>,
     /// Segment of the latest definition; none for a queue that is not journaled.
     pub(super) segment: Option<SegmentId>,
 }
@@ -162,7 +164,13 @@ impl QueueState {
             && self.message_count() > 0
     }
 
-    /// Its name, if it is a durable subscription.
+    /// Whether it is a subscription that any number of consumers may attach to.
+    pub(super) fn is_shared(&self) -> bool {
+        let defined = self.defined.as_ref();
+        defined.is_some_and(|defined| defined.flags.is_shared)
+    }
+
+    /// Its name, if it is a subscription that has one.
     pub(super) fn subscription_name(&self) -> Option<&[u8]> {
         let defined = self.defined.as_ref()?;
         defined.flags.is_subscription.then_some(&defined.name)

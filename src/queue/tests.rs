@@ -71,7 +71,7 @@ impl Shard {
     fn subscription(&mut self, address: &[u8]) -> QueueId {
         let queue = self
             .machine
-            .decide_subscription(address, &mut self.decision);
+            .decide_subscription(&Topic::plain(address), &mut self.decision);
         self.apply();
         queue.expect("there is room")
     }
@@ -459,7 +459,9 @@ fn limits_refuse_and_change_nothing() {
     let queue = shard.queue(b"q");
     let full = shard.machine.decide_queue(b"r", &mut shard.decision);
     assert_eq!(full, Err(Refused::QueuesFull { max: 1 }));
-    let full = shard.machine.decide_subscription(b"q", &mut shard.decision);
+    let full = shard
+        .machine
+        .decide_subscription(&Topic::plain(b"q"), &mut shard.decision);
     assert_eq!(full, Err(Refused::QueuesFull { max: 1 }));
     assert_eq!(shard.queue(b"q"), queue, "what is there is found");
     let consumer = shard.attach(queue, 1000);
@@ -668,7 +670,7 @@ fn a_replay_with_holes_is_damage() {
 
 fn durable(shard: &mut Shard, name: &[u8], address: &[u8]) -> Result<QueueId, Refused> {
     let machine = &shard.machine;
-    let queue = machine.decide_durable_subscription(name, address, &mut shard.decision)?;
+    let queue = machine.decide_subscription(&Topic::durable(name, address), &mut shard.decision)?;
     shard.apply();
     Ok(queue)
 }
@@ -728,7 +730,7 @@ fn a_queue_of_the_same_name_is_no_durable_subscription() {
     let queue = shard.queue(b"c.s");
     let machine = &shard.machine;
     machine
-        .decide_forget(b"c.s", &mut shard.decision)
+        .decide_forget(b"c.s", None, &mut shard.decision)
         .expect("nobody is attached");
     assert!(shard.decision.is_empty());
     let subscription = durable(&mut shard, b"c.s", b"c.s").expect("there is room");
@@ -736,7 +738,7 @@ fn a_queue_of_the_same_name_is_no_durable_subscription() {
     assert_eq!(shard.queue(b"c.s"), queue);
     let machine = &shard.machine;
     machine
-        .decide_forget(b"c.s", &mut shard.decision)
+        .decide_forget(b"c.s", None, &mut shard.decision)
         .expect("nobody is attached");
     shard.apply();
     assert_eq!(shard.machine.queues().collect::<Vec<_>>(), [queue]);

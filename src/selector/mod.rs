@@ -91,6 +91,11 @@ impl Selector {
         &self.text
     }
 
+    /// Returns the memory it takes, in bytes, to within what the allocator adds.
+    pub fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.program.size_bytes() + self.text.len()
+    }
+
     /// Returns each identifier of the selector once.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.program.names.iter().map(|name| &**name)

@@ -125,6 +125,26 @@ pub(super) enum Kind {
 }
 
 impl Program {
+    /// Memory of all parts, in bytes.
+    pub(super) fn size_bytes(&self) -> usize {
+        let nodes = self.nodes.iter().map(|node| {
+            size_of::<Node>()
+                + match node {
+                    Node::In { texts, .. } => texts
+                        .iter()
+                        .map(|text| size_of_val(text) + text.len())
+                        .sum(),
+                    Node::Like { pattern, .. } => pattern.size_bytes(),
+                    Node::Literal(Literal::Text(text)) => text.len(),
+                    _ => 0,
+                }
+        });
+        let names = self.names.iter().map(|name| size_of_val(name) + name.len());
+        nodes.chain(names).sum::<usize>()
+            + size_of_val(self.operands.as_slice())
+            + size_of_val(self.steps.as_slice())
+    }
+
     /// The kind of a node's result.
     pub(super) fn kind(&self, id: NodeId) -> Kind {
         match &self.nodes[id] {

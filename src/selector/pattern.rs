@@ -91,6 +91,12 @@ impl Pattern {
         weights.sum()
     }
 
+    /// Returns the memory it takes, in bytes, or a little more: a searched character takes 16.
+    pub(super) fn size_bytes(&self) -> usize {
+        let pieces = self.middle.len() * size_of::<Search>();
+        size_of::<Self>() + pieces + self.source.len() * (1 + size_of::<(char, u64)>())
+    }
+
     /// Tells whether all of `text` fits.
     pub(super) fn matches(&self, text: &str) -> bool {
         self.walk(text, &mut |_| {})

@@ -1,5 +1,7 @@
 //! Bodies of messages that are not durable: in memory, counted, within a budget.
 
+use crate::frontend::Header;
+
 /// A message that is not in the journal.
 #[derive(Debug, Default)]
 pub(super) struct VolatileBody {
@@ -7,6 +9,8 @@ pub(super) struct VolatileBody {
     pub(super) body: Vec<u8>,
     pub(super) has_content_length: bool,
     pub(super) encoding: u8,
+    /// What a selector may ask for.
+    pub(super) header: Header,
     references: u32,
 }
 

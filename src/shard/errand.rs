@@ -1,10 +1,12 @@
-//! Commands about a durable subscription concern every shard: its queue lives where its topic
-//! does, and its name says nothing about that. The connection's shard asks one after another and
-//! reads nothing more from the connection meanwhile, so that all stays in order.
+//! Commands about a subscription with a name, durable or shared, concern every shard: its queue
+//! lives where its topic does, and its name says nothing about that. The connection's shard asks
+//! one after another and reads nothing more from the connection meanwhile, so that all stays in
+//! order.
 //!
 //! SUBSCRIBE: first the shard of the topic attaches; only then the others forget a subscription of
 //! that name to another topic. So two connections that want the name at once never both keep it:
-//! each finds the other one attached. UNSUBSCRIBE: every shard forgets the name.
+//! each finds the other one attached. Who joins a shared subscription asks the others all the same:
+//! it may be on its way out. UNSUBSCRIBE: every shard forgets the name.
 
 use forebay_journal::ShardId;
 
@@ -12,7 +14,7 @@ use super::connection::Connection;
 use super::host::Lane;
 use super::step::take_reply;
 use super::{ConnectionId, Shard};
-use crate::frontend::{Command, Refusal, Reply, Subscription};
+use crate::frontend::{Command, Ending, Refusal, Reply, Subscription};
 use crate::now::Now;
 use crate::queue::Refused;
 
@@ -33,6 +35,7 @@ pub(super) struct Errand {
 enum Task {
     Subscribe {
         subscription: Subscription,
+        is_shared: bool,
         /// Whether the subscription was made for this.
         is_new: bool,
     },
@@ -43,8 +46,11 @@ enum Task {
 
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    Done { existed: bool },
-    InUse,
+    Done {
+        existed: bool,
+    },
+    /// Somebody is attached to a subscription of that name, or it is one of another kind.
+    Taken,
 }
 
 /// How an errand goes on.
@@ -66,11 +72,12 @@ impl Errand {
                 let is_new = false;
                 let task = Task::Subscribe {
                     subscription,
+                    is_shared: subscribe.is_shared,
                     is_new,
                 };
-                (task, subscribe.durable_name?, subscribe.receipt)
+                (task, subscribe.name?, subscribe.receipt)
             }
-            Command::Forget { name, receipt } => {
+            Command::Forget { name, receipt, .. } => {
                 (Task::Unsubscribe { is_found: false }, *name, *receipt)
             }
             _ => return None,
@@ -98,10 +105,11 @@ impl Errand {
                 Task::Subscribe {
                     subscription,
                     is_new: true,
+                    ..
                 },
-                Some(Answer::InUse),
+                Some(Answer::Taken),
             ) => return Next::Undo(self.first, *subscription),
-            (_, Some(Answer::InUse)) => return Next::End,
+            (_, Some(Answer::Taken)) => return Next::End,
             _ => {}
         }
         if self.next == self.first.0 {
@@ -113,6 +121,14 @@ impl Errand {
         let shard = ShardId(self.next);
         self.next += 1;
         Next::Ask(shard)
+    }
+
+    /// For what kind of subscription the others make room, if for any.
+    const fn for_shared(&self) -> Option<bool> {
+        match self.task {
+            Task::Subscribe { is_shared, .. } => Some(is_shared),
+            Task::Unsubscribe { .. } => None,
+        }
     }
 
     /// What the client is told in the end, if anything.
@@ -137,9 +153,14 @@ impl Connection {
         let answer = match *reply {
             Reply::Answered { existed } => Answer::Done { existed },
             Reply::Refused {
-                refusal: Refusal::Queue(Refused::SubscriptionInUse),
+                refusal:
+                    Refusal::Queue(
+                        Refused::SubscriptionDiffers
+                        | Refused::SubscriptionInUse
+                        | Refused::SubscriptionKind { .. },
+                    ),
                 ..
-            } => Answer::InUse,
+            } => Answer::Taken,
             _ => return false,
         };
         let Some(errand) = &mut self.errand else {
@@ -161,16 +182,21 @@ impl Shard {
             match errand.go_on(self.shard_count) {
                 Next::Ask(shard) => {
                     let (name, receipt) = (errand.name.as_slice(), errand.receipt.as_deref());
-                    self.tell(shard, id, Command::Forget { name, receipt }, now);
+                    let forget = Command::Forget {
+                        name,
+                        for_shared: errand.for_shared(),
+                        receipt,
+                    };
+                    self.tell(shard, id, forget, now);
                     if let Some(connection) = self.connections.get_mut(&id) {
                         connection.errand = Some(errand);
                     }
                 }
                 Next::Undo(shard, subscription) => {
-                    let (is_for_good, receipt) = (true, None);
+                    let (ending, receipt) = (Ending::Undo, None);
                     let undo = Command::Unsubscribe {
                         subscription,
-                        is_for_good,
+                        ending,
                         receipt,
                     };
                     self.tell(shard, id, undo, now);
@@ -230,11 +256,10 @@ mod tests {
     }
 
     fn subscribe(first: u16) -> Errand {
-        let subscription = Subscription(7);
-        let is_new = false;
         let task = Task::Subscribe {
-            subscription,
-            is_new,
+            subscription: Subscription(7),
+            is_shared: false,
+            is_new: false,
         };
         errand(task, first)
     }
@@ -265,9 +290,9 @@ mod tests {
 
     #[test]
     fn only_what_was_made_for_it_is_taken_back() {
-        let (_, end) = run(&mut subscribe(1), 3, &[NEW, KNOWN, Answer::InUse]);
+        let (_, end) = run(&mut subscribe(1), 3, &[NEW, KNOWN, Answer::Taken]);
         assert!(matches!(end, Next::Undo(ShardId(1), Subscription(7))));
-        for answers in [&[Answer::InUse][..], &[KNOWN, NEW, Answer::InUse]] {
+        for answers in [&[Answer::Taken][..], &[KNOWN, NEW, Answer::Taken]] {
             let (_, end) = run(&mut subscribe(1), 3, answers);
             assert!(matches!(end, Next::End));
         }

@@ -7,7 +7,7 @@ use forebay_journal::{Lsn, MessageId, QueueId};
 use super::ConnectionId;
 use super::host::Follower;
 use crate::frontend::{Extras, SendCommand, Subscription};
-use crate::queue::{BrowsePlace, ConsumerId, Place, Settlement};
+use crate::queue::{BrowsePlace, ConsumerId, FilterId, Place, Settlement};
 
 /// A delivery that was decided.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Delivery {
 pub(super) enum Taker {
     /// A consumer, which holds it until it is settled.
     Consumer(ConsumerId, Settlement),
-    /// A browser of this queue, which only looks.
-    Browser(QueueId),
+    /// A browser of this queue, which only looks, at what its selector is true for.
+    Browser(QueueId, Option<FilterId>),
     /// The same: it has seen all.
     BrowserAtEnd,
     /// The forwarder, which sends it on.
@@ -40,6 +40,8 @@ pub(super) enum Taker {
 pub(super) struct Browser {
     pub(super) subscription: Subscription,
     pub(super) queue: QueueId,
+    /// Its selector, if it has one.
+    pub(super) filter: Option<FilterId>,
     /// What it saw last.
     pub(super) place: BrowsePlace,
     pub(super) is_at_end: bool,
@@ -81,6 +83,9 @@ pub(super) struct Upload {
     pub(super) address: Vec<u8>,
     pub(super) is_temporary: bool,
     pub(super) is_forwarded: bool,
+    pub(super) client: Option<Box<[u8]>>,
+    /// Whether the sender wants it durable, whatever becomes of it.
+    pub(super) is_persistent: bool,
     pub(super) head: Vec<u8>,
     pub(super) receipt: Option<Text>,
     pub(super) priority: u8,
@@ -119,6 +124,8 @@ impl Upload {
             address: send.address.to_vec(),
             is_temporary: send.is_temporary,
             is_forwarded: send.is_forwarded,
+            client: send.client.map(Into::into),
+            is_persistent: send.is_persistent,
             head: send.head.to_vec(),
             receipt: send.receipt.map(Text::new),
             priority: send.priority,

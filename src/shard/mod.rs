@@ -25,7 +25,7 @@ pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
-pub use host::{Failure, HostLimits, HostStats, Lane};
+pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_selectors};
 pub use mailbox::{Parcel, ParcelLane};
 
 pub use crate::queue::{

@@ -28,8 +28,8 @@ impl Loopback {
     /// Starts an empty shard with this much memory for blocks.
     pub(crate) fn new(cache_size: usize) -> Self {
         let limits = QueueLimits {
-            queues_max: 1000,
-            consumers_max: 1000,
+            queues_max: 2000,
+            consumers_max: 2000,
             unsettled_max: 1_000_000,
             dispatch_max: 256,
         };
@@ -54,7 +54,7 @@ impl Loopback {
                 users: Users::default(),
                 is_persistent_by_default: false,
                 prefetch_default: 1000,
-                subscriptions_max: 16,
+                subscriptions_max: 1024,
                 transactions_max: 16,
                 server: "loopback/1".to_owned(),
                 pages: stomp::Pages::All,

@@ -4,12 +4,13 @@
 //! Each test runs with one shard and with two; its topics then lie on both.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::disallowed_methods, reason = "limits of waiting")]
 
 #[path = "../broker/mod.rs"]
 mod broker;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use broker::stomp::{Client, Frame};
 use broker::{Broker, Setup};
@@ -157,6 +158,15 @@ impl Peer {
             frame.map_err(|e| e.kind()),
             Err(std::io::ErrorKind::UnexpectedEof)
         );
+    }
+
+    /// Something came that was not read yet: the beginning of a frame.
+    fn wait_bytes(&mut self) {
+        let limit = Instant::now() + PATIENCE;
+        while self.0.buffered().unwrap() == 0 {
+            assert!(Instant::now() < limit, "nothing came within {PATIENCE:?}");
+            std::thread::yield_now();
+        }
     }
 
     fn expect_silence(&mut self) {
@@ -362,6 +372,32 @@ fn two_who_want_the_name_at_once_never_both_get_it() {
     });
 }
 
+/// The message is in the journal for the one and on its way at once to the other, which must not
+/// look for it on the disk before it is there.
+#[test]
+fn plain_and_durable_subscriptions_of_one_topic_get_the_same_messages() {
+    on_each(|shards| {
+        let place = Place::new("beside", shards);
+        for topic in &place.topics {
+            let mut durable = place.client("ada");
+            durable.subscribe(topic, "s", 0);
+            let mut plain = place.client("");
+            let destination = format!("/topic/{topic}");
+            let headers = [("id", "0"), ("destination", destination.as_str())];
+            plain.ask("SUBSCRIBE", &headers);
+            plain.wait_receipt("r");
+            for round in 0..20 {
+                let body = format!("{round}");
+                place.publish(topic, &[&body], "true");
+                assert_eq!(plain.receive().body, body.as_bytes());
+                let message = durable.receive();
+                assert_eq!(message.body, body.as_bytes());
+                durable.acknowledge(&message);
+            }
+        }
+    });
+}
+
 /// The body cannot end any more: the connection does.
 #[test]
 fn unsubscribe_amid_a_long_body_ends_the_connection_and_the_subscription() {
@@ -381,6 +417,7 @@ fn unsubscribe_amid_a_long_body_ends_the_connection_and_the_subscription() {
             ];
             producer.0.send("SEND", &headers, &body).unwrap();
             producer.wait_receipt("r");
+            client.wait_bytes();
             client.ask("UNSUBSCRIBE", &[("id", "0"), (ALIASES[0], "s")]);
             client.expect_end();
             let mut client = place.client("ada");

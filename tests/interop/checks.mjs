@@ -269,6 +269,34 @@ async function durableSubscriptionsCollectUntilToldToGo(version) {
   await producer.close();
 }
 
+async function selectorsChooseMessages(version) {
+  for (const kind of ["topic", "queue"]) {
+    const where = fresh(kind);
+    const attach = async (selector) => {
+      const client = await open(version);
+      const subscription = await client.subscribe(where, "auto", { selector });
+      await client.send(fresh(), Buffer.from("fence"));
+      return [client, subscription];
+    };
+    const [heavy, ofHeavy] = await attach("weight > 5 AND color <> 'blue'");
+    const [blue, ofBlue] = await attach("color = 'blue'");
+    const producer = await open(version);
+    let number = 0;
+    for (const color of ["red", "blue"]) {
+      for (const weight of ["3", "7", "12.5"]) {
+        await producer.send(where, Buffer.from(`${number++}`), { color, weight });
+      }
+    }
+    for (const [subscription, wanted] of [[ofHeavy, "12"], [ofBlue, "345"]]) {
+      for (const one of wanted) {
+        expect((await receive(subscription)).body.toString() === one, `not ${one}`);
+      }
+      await receiveNothing(subscription);
+    }
+    for (const client of [heavy, blue, producer]) await client.close();
+  }
+}
+
 async function unsubscribeStopsDeliveries(version) {
   const client = await open(version);
   const where = fresh();
@@ -323,6 +351,7 @@ const CHECKS = [
   [topicsReachEverybodyWhoIsThere, ALL],
   [transactionsCountWholeOrNotAtAll, ALL],
   [durableSubscriptionsCollectUntilToldToGo, ALL],
+  [selectorsChooseMessages, ALL],
   [unsubscribeStopsDeliveries, ALL],
   [heartBeatsKeepIdleConnections, SINCE_1_1],
   [anErrorEndsItsOwnConnectionOnly, ALL],

@@ -111,10 +111,12 @@ class Client:
             raise Failure(f"no receipt {receipt}{error}") from None
         expect(got == receipt, f"receipt {got} instead of {receipt}")
 
-    def subscribe(self, address, ack="auto", prefetch=None, durable=None):
+    def subscribe(self, address, ack="auto", prefetch=None, durable=None, selector=None):
         name = f"sub{next(COUNTER)}"
         receipt = f"b{name}"
         headers = {"receipt": receipt}
+        if selector:
+            headers["selector"] = selector
         if prefetch:
             headers |= {"activemq.prefetchSize": str(prefetch), "prefetch-count": str(prefetch)}
         if durable:
@@ -414,6 +416,24 @@ def durable_subscriptions_collect_until_told_to_go(address, version):
     producer.close()
 
 
+def selectors_choose_messages(address, version):
+    for kind in ("topic", "queue"):
+        where = fresh(kind)
+        heavy, blue = Client(address, version), Client(address, version)
+        of_heavy = heavy.subscribe(where, selector="weight > 5 AND color <> 'blue'")
+        of_blue = blue.subscribe(where, selector="color = 'blue'")
+        producer = Client(address, version)
+        for number, (color, weight) in enumerate(itertools.product(("red", "blue"), ("3", "7", "12.5"))):
+            producer.send(where, str(number).encode(), color=color, weight=weight)
+        for client, subscription, wanted in ((heavy, of_heavy, "12"), (blue, of_blue, "345")):
+            for number in wanted:
+                got = client.receive(subscription).body
+                expect(got == number.encode(), f"{got!r} instead of {number}")
+            client.receive_nothing(subscription)
+        for client in (heavy, blue, producer):
+            client.close()
+
+
 def unsubscribe_stops_deliveries(address, version):
     client = Client(address, version)
     where = fresh()
@@ -484,6 +504,7 @@ CHECKS = [
     (consumers_compete, ALL),
     (topics_reach_everybody_who_is_there, ALL),
     (durable_subscriptions_collect_until_told_to_go, ALL),
+    (selectors_choose_messages, ALL),
     (unsubscribe_stops_deliveries, ALL),
     (heart_beats_keep_idle_connections, SINCE_1_1),
     (an_error_ends_its_own_connection_only, ALL),

@@ -8,6 +8,9 @@ mod address_settings;
 #[path = "../broker/mod.rs"]
 mod broker;
 mod diverts;
+mod row_03_durable_subscriptions;
+mod row_04_shared_subscriptions;
+mod row_05_selectors;
 mod row_06_message_priority;
 mod row_07_message_expiry;
 mod row_08_dead_letters;
@@ -30,18 +33,24 @@ use std::time::Duration;
 
 use broker::Setup;
 use broker::stomp::{Client, Frame};
+use forebay::routing::shard_of;
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a scenario against brokers with one shard and with two.
 fn with_shards(name: &str, scenario: impl Fn(&mut Setup)) {
+    with_topics(name, |setup, _| scenario(setup));
+}
+
+/// The same, with two topics.
+fn with_topics(name: &str, scenario: impl Fn(&mut Setup, [String; 2])) {
     for shards in ["1", "2"] {
         let folder = broker::fresh_folder(&format!("messaging-{name}-{shards}"));
         let mut setup = Setup::new(&folder.join("data"))
             .config("[journal]\nsegment_size = \"1MiB\"\n")
             .argument("--shards", shards);
-        scenario(&mut setup);
+        scenario(&mut setup, topics(shards));
     }
 }
 
@@ -72,6 +81,55 @@ fn deliveries(message: &Frame) -> usize {
 
 fn connect(address: SocketAddr) -> Client {
     Client::connect(address).unwrap()
+}
+
+/// A connection of the client `id`.
+fn connect_as(address: SocketAddr, id: &str) -> Client {
+    let mut client = Client::open(address).unwrap();
+    let headers = [("accept-version", "1.2"), ("host", "/"), ("client-id", id)];
+    client.send("CONNECT", &headers, b"").unwrap();
+    assert_eq!(next(&mut client).command, "CONNECTED");
+    client
+}
+
+/// Two topics, on different shards where there are two.
+fn topics(shards: &str) -> [String; 2] {
+    let shards = shards.parse().unwrap();
+    [0, 1].map(|shard| {
+        let mut names = (0..).map(|number| format!("news.{shard}.{number}"));
+        let fits = |name: &String| shard_of(name.as_bytes(), shards).0 == shard % shards;
+        format!("/topic/{}", names.find(fits).unwrap())
+    })
+}
+
+/// Subscribes, with a receipt; the messages that come before or behind it are returned.
+fn attach(
+    client: &mut Client,
+    destination: &str,
+    headers: &[(&str, &str)],
+    count: usize,
+) -> Vec<Frame> {
+    let own = [("destination", destination), ("receipt", "attached")];
+    let headers = [&own[..], headers].concat();
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    let mut frames: Vec<_> = (0..=count).map(|_| next(client)).collect();
+    let receipt = frames.iter().position(|frame| frame.command == "RECEIPT");
+    let receipt = receipt.unwrap_or_else(|| panic!("no receipt: {frames:?}"));
+    frames.remove(receipt);
+    frames
+}
+
+/// The next frame is an ERROR that says this; the connection is of no use any more.
+fn refused(mut client: Client, said: &str) {
+    let frame = next(&mut client);
+    assert_eq!(frame.command, "ERROR", "{frame:?}");
+    let all = format!("{frame:?} {}", text(&frame));
+    assert!(all.contains(said), "{said:?} is not in {all}");
+}
+
+/// The bodies of the next messages.
+fn bodies(client: &mut Client, count: usize) -> Vec<String> {
+    (0..count).map(|_| text(&next_message(client))).collect()
 }
 
 /// Sends a durable message with these headers and waits for its receipt.

@@ -20,6 +20,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use rig::{Pick, Rig, Sending};
+use subscription::Kind;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -89,13 +90,15 @@ enum Op {
     DefineDurableTopicQueue {
         to: u8,
     },
-    SubscribeDurably {
+    SubscribeByName {
         name: u8,
         to: u8,
+        kind: Kind,
         credit: u8,
     },
     Forget {
         name: u8,
+        for_shared: Option<bool>,
     },
     Unsubscribe {
         who: u8,
@@ -194,6 +197,20 @@ fn sending() -> impl Strategy<Value = Sending> {
         )
 }
 
+/// Mostly the same, so that some are found as they were.
+fn kind() -> impl Strategy<Value = Kind> {
+    let rarely = || prop_oneof![4 => Just(false), 1 => Just(true)];
+    let filter = prop_oneof![4 => Just(0_u8), 1 => 1..3_u8];
+    (filter, any::<bool>(), any::<bool>(), rarely()).prop_map(
+        |(filter, is_durable, is_shared, is_no_local)| Kind {
+            filter,
+            is_durable,
+            is_shared,
+            is_no_local,
+        },
+    )
+}
+
 fn transaction_state() -> impl Strategy<Value = TransactionState> {
     prop_oneof![
         Just(TransactionState::Prepared),
@@ -237,13 +254,17 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
         1 => any::<u8>().prop_map(|which| Op::Delete { which }),
         1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
-        6 => any::<(u8, u8, u8)>().prop_map(|(name, to, credit)| Op::SubscribeDurably {
-            name,
-            // Mostly the topic it had.
-            to: if to < 60 { to } else { name },
-            credit: credit % 12,
+        8 => (any::<(u8, u8, u8)>(), kind()).prop_map(|((name, to, credit), kind)| {
+            Op::SubscribeByName {
+                name,
+                // Mostly the topic it had.
+                to: if to < 60 { to } else { name },
+                kind,
+                credit: credit % 12,
+            }
         }),
-        1 => any::<u8>().prop_map(|name| Op::Forget { name }),
+        1 => any::<(u8, Option<bool>)>()
+            .prop_map(|(name, for_shared)| Op::Forget { name, for_shared }),
         1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
@@ -297,8 +318,13 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::SetClock { now } => rig.now = u64::from(*now),
         Op::Delete { which } => rig.delete(*which),
         Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
-        Op::SubscribeDurably { name, to, credit } => rig.subscribe_durably(*name, *to, *credit),
-        Op::Forget { name } => rig.forget(*name),
+        Op::SubscribeByName {
+            name,
+            to,
+            kind,
+            credit,
+        } => rig.subscribe_by_name(*name, *to, *kind, *credit),
+        Op::Forget { name, for_shared } => rig.forget(*name, *for_shared),
         Op::Unsubscribe { who } => rig.unsubscribe(*who),
         Op::Upload { fragments } => drop(rig.upload(*fragments)),
         Op::Abandon { which } => rig.abandon(*which),

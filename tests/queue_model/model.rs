@@ -51,9 +51,19 @@ pub(crate) struct Queue {
     pub(crate) address: String,
     /// Segment of its definition; none if it dies with the process.
     pub(crate) defined_in: Option<SegmentId>,
-    /// Its name, if it is a durable subscription.
-    pub(crate) subscription: Option<String>,
+    /// What it is as a subscription with a name, if it is one.
+    pub(crate) subscription: Option<Named>,
     pub(crate) messages: BTreeMap<u64, Message>,
+}
+
+/// A subscription with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) filter: &'static str,
+    pub(crate) is_durable: bool,
+    pub(crate) is_shared: bool,
+    pub(crate) is_no_local: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -185,12 +195,14 @@ impl Model {
         (ids(durable), ids(volatile))
     }
 
-    /// The durable subscription of this name, and whether somebody is attached to it.
-    pub(crate) fn subscription(&self, name: &str) -> Option<(u64, bool)> {
-        let mut queues = self.queues.iter();
-        let (id, _) = queues.find(|(_, queue)| queue.subscription.as_deref() == Some(name))?;
-        let is_used = self.consumers.values().any(|c| c.queue == *id);
-        Some((*id, is_used))
+    /// The subscription of this name, what it is, and how many are attached to it.
+    pub(crate) fn subscription(&self, name: &str) -> Option<(u64, &Named, usize)> {
+        let (id, named) = self.queues.iter().find_map(|(id, queue)| {
+            let named = queue.subscription.as_ref()?;
+            (named.name == name).then_some((*id, named))
+        })?;
+        let attached = self.consumers.values().filter(|c| c.queue == id);
+        Some((id, named, attached.count()))
     }
 
     pub(crate) fn insert(&mut self, id: u64, queues: &[u64], message: &Message) {

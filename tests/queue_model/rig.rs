@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay::queue::{
     Attachment, ConsumerId, Credit, Decision, Effect, Fact, FilterId, Limits, Machine, Place, Rank,
-    Refused, Return, Routed, Selection, Settlement,
+    Refused, Return, Routed, Selection, Settlement, Topic,
 };
 use forebay_journal::format::{
     Annotations, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
@@ -215,12 +215,15 @@ impl Rig {
                 .decide_queue(address.as_bytes(), &mut self.decision),
             Routing::Multicast => self
                 .machine
-                .decide_subscription(address.as_bytes(), &mut self.decision),
+                .decide_subscription(&Topic::plain(address.as_bytes()), &mut self.decision),
         };
         if let (Routing::Anycast, Some(known)) = (routing, known) {
             assert_eq!(opened, Ok(QueueId(known)));
             assert!(self.decision.is_empty());
             return Some(QueueId(known));
+        }
+        if routing == Routing::Multicast && self.is_full_of_consumers(opened) {
+            return None;
         }
         if self.model.queues.len() >= LIMITS.queues_max {
             assert_eq!(
@@ -245,10 +248,7 @@ impl Rig {
         let fact = Fact::from(Record::QueueDefine {
             queue,
             routing: Routing::Multicast,
-            flags: QueueFlags {
-                is_auto_created: false,
-                ..QueueFlags::default()
-            },
+            flags: QueueFlags::default(),
             address: address.as_bytes(),
             name: b"durable.0",
             filter: b"",

@@ -57,7 +57,7 @@ impl DiskFaults {
         match failure {
             Failure::Write(failure) => [IoFailure::IO, IoFailure::NO_SPACE].contains(failure),
             Failure::Read(_) => self.has_failed_read,
-            Failure::Housekeeping(_) => false,
+            Failure::Housekeeping(_) | Failure::Selector(_) => false,
         }
     }
 }

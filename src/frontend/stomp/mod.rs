@@ -8,14 +8,17 @@ mod acknowledge;
 mod extras;
 mod origin;
 mod output;
+mod properties;
 mod session;
 mod subscribe;
 mod temporary;
 mod transaction;
+mod wanted;
 mod websocket;
 mod wire;
 
 pub use origin::push_origin;
+pub use properties::Properties;
 pub use session::{Session, Settings};
 pub use wire::Wire;
 

@@ -12,7 +12,7 @@ use super::output::{Interleaving, Source};
 use super::subscribe::{Names, Subscribed};
 use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
 use super::transaction::Transactions;
-use super::{ENCODING, Resolved, Unusable, resolve};
+use super::{ENCODING, Resolved, Unusable, resolve, wanted};
 use crate::frontend::{
     Command, Deliver, Reply, SendCommand, Step, Subscription, Timeout, Users, Verdict,
 };
@@ -54,11 +54,13 @@ pub struct Session {
     pub(super) settings: Rc<Settings>,
     /// What CONNECTED called the session: no other connection has it, also not after a restart.
     pub(super) name: String,
-    /// Whose durable subscriptions it may have, as CONNECT says.
-    pub(super) client_id: Option<Box<str>>,
+    /// Whose durable subscriptions it may have, as CONNECT says; escaped, as their names begin.
+    pub(super) client: Option<Box<[u8]>>,
     pub(super) subscriptions: FxHashMap<u32, Subscribed>,
     pub(super) names: Names,
     pub(super) next_subscription: u32,
+    /// Bytes of the selectors of its subscriptions.
+    pub(super) selector_bytes: u32,
     /// Deliveries a client of STOMP 1.0 acknowledges without naming the subscription.
     pub(super) outstanding: Outstanding,
     pub(super) transactions: Transactions,
@@ -74,10 +76,12 @@ pub struct Session {
 pub(super) enum Text<'a> {
     Given(&'a [u8]),
     Address,
+    Client,
     Head,
     Name,
     Receipt,
     DuplicateId,
+    Selector,
 }
 
 #[derive(Debug, Default)]
@@ -87,17 +91,21 @@ pub(super) struct Scratch {
     pub(super) name: Vec<u8>,
     receipt: Vec<u8>,
     duplicate_id: Vec<u8>,
+    pub(super) selector: Vec<u8>,
 }
 
 impl Scratch {
-    fn get<'a>(&'a self, text: Text<'a>) -> &'a [u8] {
+    /// `client` is what the session calls its client.
+    fn get<'a>(&'a self, client: &'a [u8], text: Text<'a>) -> &'a [u8] {
         match text {
             Text::Given(bytes) => bytes,
             Text::Address => &self.address,
+            Text::Client => client,
             Text::Head => &self.head,
             Text::Name => &self.name,
             Text::Receipt => &self.receipt,
             Text::DuplicateId => &self.duplicate_id,
+            Text::Selector => &self.selector,
         }
     }
 
@@ -169,10 +177,11 @@ impl Session {
             engine: Connection::new(settings.limits, now),
             settings,
             name,
-            client_id: None,
+            client: None,
             subscriptions: FxHashMap::default(),
             names: Names::default(),
             next_subscription: 0,
+            selector_bytes: 0,
             outstanding: Outstanding::default(),
             transactions: Transactions::default(),
             scratch: Scratch::default(),
@@ -236,14 +245,15 @@ impl Session {
             },
             Some(Event::Disconnect(disconnect)) => {
                 let receipt = self.scratch.receipt(disconnect.receipt);
-                let receipt = receipt.map_or(&[][..], |text| self.scratch.get(text));
+                let receipt = receipt.map_or(&[][..], |text| self.scratch.get(&[], text));
                 return Step::Goodbye { receipt };
             }
             Some(event) => self.translate(event, now),
         };
         match translated {
             Ok(command) => {
-                let command = command.map(&mut |text| self.scratch.get(text));
+                let client = self.client.as_deref().unwrap_or_default();
+                let command = command.map(&mut |text| self.scratch.get(client, text));
                 Step::Command { consumed, command }
             }
             Err((unusable, receipt)) => {
@@ -265,7 +275,8 @@ impl Session {
             return Err((Unusable::new("access refused", details), None));
         }
         let client_id = connect.client_id.map(|value| value.decode());
-        self.client_id = client_id.filter(|id| !id.is_empty()).map(Into::into);
+        let client_id = client_id.filter(|id| !id.is_empty());
+        self.client = client_id.map(|id| wanted::escape_client(&id));
         encode::connected(
             out,
             &Connected {
@@ -310,11 +321,18 @@ impl Session {
         let transaction = self.transactions.of(send.transaction);
         let transaction = transaction.map_err(|unusable| (unusable, owned(send.receipt)))?;
         let reply_to = send.reply_to.map(|value| value.decode());
+        // Only a topic's subscriptions can leave out what their own client sends.
+        let is_topic = routing == Routing::Multicast;
         Ok(Command::Send(SendCommand {
             routing,
             address: self.scratch.address(&destination, address),
             is_temporary,
             is_forwarded: false,
+            client: self
+                .client
+                .as_ref()
+                .filter(|_| is_topic)
+                .map(|_| Text::Client),
             is_persistent: send
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),

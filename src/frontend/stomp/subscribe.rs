@@ -1,16 +1,14 @@
-//! Subscriptions of one STOMP connection: the client's names and ours.
-//!
-//! A durable subscription is named `<client-id>.<name>` in the node, as in Artemis. Dots and
-//! backslashes of the client id are escaped, so that no client reaches those of another one.
+//! Subscriptions of one STOMP connection: the client's names and ours. What a subscription wants
+//! beside its destination is read in [`super::wanted`].
 
 use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 use rustc_hash::FxHashMap;
 
 use super::session::{Refused, Session, Text, owned};
+use super::wanted::{Name, Wanted};
 use super::{Resolved, Unusable, resolve, temporary};
-use crate::frontend::{Command, Start, SubscribeCommand, Subscription};
-use crate::limits::ADDRESS_SIZE_MAX_BYTES;
+use crate::frontend::{Command, Ending, Start, SubscribeCommand, Subscription};
 use crate::protocol::stomp::encode::Token;
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Rank, Settlement};
@@ -23,8 +21,10 @@ pub(super) struct Subscribed {
     /// The destination as the client wrote it: goes back with each message.
     pub(super) destination: Box<str>,
     pub(super) ack: AckMode,
-    /// Its name if it is durable, as the client wrote it.
-    pub(super) durable_name: Option<Box<str>>,
+    /// Its name in the node if it is durable.
+    pub(super) durable_name: Option<Box<[u8]>>,
+    /// Bytes of its selector.
+    pub(super) selector_size: u32,
 }
 
 /// Our names by the client's. In STOMP 1.0 the destination may stand for the id.
@@ -32,7 +32,7 @@ pub(super) struct Subscribed {
 pub(super) struct Names {
     by_id: FxHashMap<Box<str>, Subscription>,
     by_destination: FxHashMap<Box<str>, Subscription>,
-    by_durable_name: FxHashMap<Box<str>, Subscription>,
+    by_durable_name: FxHashMap<Box<[u8]>, Subscription>,
 }
 
 impl Names {
@@ -63,8 +63,6 @@ impl Names {
     }
 }
 
-/// Longest name of a durable subscription in the node: it is journaled beside an address.
-const NAME_SIZE_MAX: usize = ADDRESS_SIZE_MAX_BYTES as usize;
 /// Headers that name the messages in flight: ActiveMQ's word and RabbitMQ's.
 const PREFETCH: [&str; 2] = ["activemq.prefetchSize", "prefetch-count"];
 /// Headers that say who is served first: ActiveMQ's word and that of Artemis and RabbitMQ.
@@ -164,7 +162,7 @@ impl Session {
             address,
             is_temporary,
         } = resolve(&destination, subscribe.routing, &self.settings.policies).map_err(refused)?;
-        self.check_subscribe(subscribe, id.as_deref(), &given)
+        self.check_subscribe(id.as_deref(), &given)
             .map_err(refused)?;
         let window = window(&subscribe.headers).map_err(refused)?;
         let credit = match window {
@@ -175,13 +173,15 @@ impl Session {
         let rank = rank(&subscribe.headers).map_err(refused)?;
         let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
         let start = start(&subscribe.headers).map_err(refused)?;
-        let durable_name = subscribe.headers.durable_name().map(|name| name.decode());
-        if let Some(name) = &durable_name {
-            self.check_durable(routing, name).map_err(refused)?;
+        let wanted = Wanted::read(subscribe, routing).map_err(refused)?;
+        let selector_size = self.keep_selector(&wanted).map_err(refused)?;
+        if let Some(name) = &wanted.name {
+            self.write_name(name).map_err(refused)?;
         }
+        let durable_name = wanted.name.as_ref().filter(|name| name.is_durable);
         let subscription = Subscription(self.next_subscription);
         self.next_subscription += 1;
-        let is_durable = durable_name.is_some();
+        self.selector_bytes += selector_size;
         let subscribed = Subscribed {
             id: id.map(Into::into),
             destination: (*given).into(),
@@ -191,7 +191,8 @@ impl Session {
             } else {
                 subscribe.ack
             },
-            durable_name: durable_name.map(Into::into),
+            durable_name: durable_name.map(|_| self.scratch().name.as_slice().into()),
+            selector_size,
         };
         self.names.insert(subscription, &subscribed);
         self.subscriptions.insert(subscription.0, subscribed);
@@ -202,7 +203,11 @@ impl Session {
             is_temporary,
             is_browser,
             start,
-            durable_name: is_durable.then_some(Text::Name),
+            name: wanted.name.as_ref().map(|_| Text::Name),
+            is_durable: durable_name.is_some(),
+            is_shared: wanted.name.as_ref().is_some_and(|name| name.is_shared),
+            is_no_local: wanted.is_no_local,
+            selector: wanted.selector.as_ref().map(|_| Text::Selector),
             credit,
             credit_bytes: window.filter(|bytes| *bytes > 0),
             settlement: match subscribe.ack {
@@ -214,15 +219,7 @@ impl Session {
         }))
     }
 
-    fn check_subscribe(
-        &self,
-        subscribe: &Subscribe<'_>,
-        id: Option<&str>,
-        destination: &str,
-    ) -> Result<(), Unusable> {
-        if subscribe.selector.is_some() {
-            return Err(Unusable::not_offered("selector"));
-        }
+    fn check_subscribe(&self, id: Option<&str>, destination: &str) -> Result<(), Unusable> {
         let max = self.settings.subscriptions_max;
         if self.subscriptions.len() >= max {
             let details = format!("A connection has at most {max} subscriptions.");
@@ -259,11 +256,8 @@ impl Session {
         unsubscribe: &Unsubscribe<'a>,
     ) -> Result<Command<Text<'a>>, Refused> {
         let refused = |unusable| (unusable, owned(unsubscribe.receipt));
-        if let Some(name) = unsubscribe.headers.durable_name() {
-            let name = name.decode();
-            return self
-                .unsubscribe_durably(unsubscribe, &name)
-                .map_err(refused);
+        if unsubscribe.headers.durable_name().is_some() {
+            return self.unsubscribe_durably(unsubscribe).map_err(refused);
         }
         let names = &self.names;
         let subscription = match (unsubscribe.id, unsubscribe.destination) {
@@ -275,27 +269,31 @@ impl Session {
             let details = "UNSUBSCRIBE names no subscription of this connection.";
             return Err(refused(Unusable::new("no such subscription", details)));
         };
-        Ok(self.end(subscription, false, unsubscribe))
+        Ok(self.end(subscription, Ending::Detach, unsubscribe))
     }
 
     /// Ends a durable subscription for good, of this connection or one nobody is attached to.
     fn unsubscribe_durably<'a>(
         &mut self,
         unsubscribe: &Unsubscribe<'a>,
-        name: &str,
     ) -> Result<Command<Text<'a>>, Unusable> {
-        self.check_durable(Routing::Multicast, name)?;
-        let own = self.names.by_durable_name.get(name).copied();
+        if let Some(name) = Name::read(&unsubscribe.headers)? {
+            self.write_name(&name)?;
+        }
+        let node_name = std::mem::take(&mut self.scratch().name);
+        let own = self.names.by_durable_name.get(&*node_name).copied();
+        self.scratch().name = node_name;
         let by_id = unsubscribe.id.and_then(|id| self.names.by_id(&id.decode()));
         if by_id.is_some() && by_id != own {
-            let details = format!("The subscription with that id is not the durable one {name:?}.");
+            let details = "The subscription with that id is not the durable one of that name.";
             return Err(Unusable::new("two subscriptions named", details));
         }
         if let Some(subscription) = own {
-            return Ok(self.end(subscription, true, unsubscribe));
+            return Ok(self.end(subscription, Ending::Delete, unsubscribe));
         }
         Ok(Command::Forget {
             name: Text::Name,
+            for_shared: None,
             receipt: self.scratch().receipt(unsubscribe.receipt),
         })
     }
@@ -303,57 +301,18 @@ impl Session {
     fn end<'a>(
         &mut self,
         subscription: Subscription,
-        is_for_good: bool,
+        ending: Ending,
         unsubscribe: &Unsubscribe<'a>,
     ) -> Command<Text<'a>> {
         if let Some(subscribed) = self.subscriptions.remove(&subscription.0) {
             self.names.remove(&subscribed);
+            self.selector_bytes -= subscribed.selector_size;
         }
         self.outstanding.forget(subscription);
         Command::Unsubscribe {
             subscription,
-            is_for_good,
+            ending,
             receipt: self.scratch().receipt(unsubscribe.receipt),
         }
-    }
-
-    /// Checks what a durable subscription needs, and writes its name in the node into the scratch.
-    fn check_durable(&mut self, routing: Routing, name: &str) -> Result<(), Unusable> {
-        if routing == Routing::Anycast {
-            let details = "Only topics have durable subscriptions: a queue keeps its messages.";
-            return Err(Unusable::new("durable subscription to a queue", details));
-        }
-        let Some(client_id) = self.client_id.clone() else {
-            let details = "A durable subscription belongs to the client that the header client-id \
-                of CONNECT names, and there was none.";
-            return Err(Unusable::new("client-id missing", details));
-        };
-        if name.is_empty() {
-            let details = "The name of the durable subscription is empty.";
-            return Err(Unusable::new(
-                "durable subscription without a name",
-                details,
-            ));
-        }
-        let node_name = &mut self.scratch().name;
-        node_name.clear();
-        for byte in client_id.bytes() {
-            if matches!(byte, b'.' | b'\\') {
-                node_name.push(b'\\');
-            }
-            node_name.push(byte);
-        }
-        node_name.push(b'.');
-        node_name.extend_from_slice(name.as_bytes());
-        let size = node_name.len();
-        if size > NAME_SIZE_MAX {
-            let details =
-                format!("client-id and name make {size} bytes; {NAME_SIZE_MAX} are the most.");
-            return Err(Unusable::new(
-                "durable subscription's name too long",
-                details,
-            ));
-        }
-        Ok(())
     }
 }

@@ -113,6 +113,28 @@ fn decode(raw: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Whether `raw`, which passed [`check`], means `text`. Allocates nothing.
+pub(super) fn means(raw: &str, text: &str) -> bool {
+    let mut wanted = text.chars();
+    let mut rest = raw.chars();
+    while let Some(found) = rest.next() {
+        let meant = match found {
+            '\\' => match rest.next() {
+                Some('r') => '\r',
+                Some('n') => '\n',
+                Some('c') => ':',
+                Some(other) => other,
+                None => '\\',
+            },
+            plain => plain,
+        };
+        if wanted.next() != Some(meant) {
+            return false;
+        }
+    }
+    wanted.next().is_none()
+}
+
 /// Appends `text` escaped for a receiver of `version`.
 ///
 /// What a version cannot carry does not break its framing: NUL (no version has a sequence for
@@ -195,6 +217,11 @@ mod tests {
     fn sequences_are_read_from_left_to_right() {
         assert_eq!(Value::escaped(r"\\n\n\\\c").decode(), "\\n\n\\:");
         assert_eq!(Value::plain(r"\n").decode(), r"\n");
+        for raw in [r"\\n\n\\\c", "plain", "", r"a\r"] {
+            let text = Value::escaped(raw).decode();
+            assert!(means(raw, &text));
+            assert!(!means(raw, &format!("{text}x")) && !means(&format!("{raw}x"), &text));
+        }
     }
 
     #[test]

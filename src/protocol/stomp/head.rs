@@ -127,14 +127,22 @@ impl<'a> Headers<'a> {
 
     /// Returns the name of a durable subscription, if the headers have one.
     ///
-    /// Source: `activemq.subscriptionName` of ActiveMQ, the others of Artemis.
+    /// Source: `activemq.subscriptionName` of ActiveMQ, two of Artemis, and one of our own, which
+    /// names a durable one only where another header says so.
     pub fn durable_name(&self) -> Option<Value<'a>> {
         let names = [
             "activemq.subscriptionName",
             "durable-subscriber-name",
             "durable-subscription-name",
         ];
-        names.into_iter().find_map(|name| self.first(name))
+        let own = || {
+            let is_durable = self.first("durable")?.raw() == "true";
+            self.first("subscription-name").filter(|_| is_durable)
+        };
+        names
+            .into_iter()
+            .find_map(|name| self.first(name))
+            .or_else(own)
     }
 
     /// Wraps the text of a line of these headers.

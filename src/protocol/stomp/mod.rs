@@ -30,6 +30,7 @@ mod event;
 mod head;
 mod heart_beat;
 mod limits;
+mod lookup;
 mod scan;
 mod send;
 mod stored;
@@ -46,6 +47,7 @@ pub use event::{
 pub use head::Headers;
 pub use heart_beat::{HeartBeat, HeartBeatOffer, TimeoutAction};
 pub use limits::Limits;
+pub use lookup::StoredLookup;
 pub use stored::{StoredHead, push_line};
 pub use version::Version;
 

@@ -3,12 +3,12 @@
 //! A browser is no fact and changes none. It sees each message once, in the order of delivery, up
 //! to the end of the queue, and is told so. What comes or goes meanwhile it may see or not.
 
-use forebay_journal::{Lsn, QueueId};
+use forebay_journal::QueueId;
 
 use super::deliver::Pumped;
 use super::{Host, Replies};
 use crate::frontend::{Reply, Subscription};
-use crate::queue::{BrowsePlace, Place};
+use crate::queue::{BrowsePlace, FilterId, Place};
 use crate::shard::ConnectionId;
 use crate::shard::link::{Browser, Delivery, Taker};
 
@@ -21,10 +21,12 @@ impl Host {
         link: ConnectionId,
         subscription: Subscription,
         queue: QueueId,
+        filter: Option<FilterId>,
     ) {
         self.link(link).browsers.push(Browser {
             subscription,
             queue,
+            filter,
             place: BrowsePlace::START,
             is_at_end: false,
         });
@@ -34,9 +36,21 @@ impl Host {
     /// Whether a browser of this name was there; it is not any more.
     pub(super) fn stop_browsing(&mut self, link: ConnectionId, subscription: Subscription) -> bool {
         let browsers = &mut self.link(link).browsers;
-        let before = browsers.len();
-        browsers.retain(|browser| browser.subscription != subscription);
-        browsers.len() < before
+        let at = browsers
+            .iter()
+            .position(|browser| browser.subscription == subscription);
+        let Some(at) = at else { return false };
+        let browser = browsers.remove(at);
+        self.filters.let_go(browser.filter);
+        true
+    }
+
+    /// The connection looks at nothing any more.
+    pub(super) fn stop_all_browsing(&mut self, link: ConnectionId) {
+        let browsers = std::mem::take(&mut self.link(link).browsers);
+        for browser in browsers {
+            self.filters.let_go(browser.filter);
+        }
     }
 
     /// Looks up what the browsers of a link see next, once all before has left; whether something
@@ -58,9 +72,7 @@ impl Host {
         let seen = self.machine.ready_after(browser.queue, browser.place);
         let seen: Vec<_> = seen.take(BROWSED_AT_ONCE_MAX).collect();
         browser.is_at_end = seen.len() < BROWSED_AT_ONCE_MAX;
-        let last = self.last_lsn();
-        let is_durable = last < self.writer.durable_end();
-        let lsn = if is_durable { Lsn::ZERO } else { last };
+        let lsn = self.lsn_so_far();
         for queued in seen {
             let (priority, message) = (queued.priority, queued.message);
             browser.place = BrowsePlace { priority, message };
@@ -69,7 +81,7 @@ impl Host {
                 Delivery {
                     link: id,
                     subscription: browser.subscription,
-                    taker: Taker::Browser(browser.queue),
+                    taker: Taker::Browser(browser.queue, browser.filter),
                     delivery_tag: 0,
                     message,
                     place: queued.place,

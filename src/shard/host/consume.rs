@@ -1,12 +1,12 @@
 //! Consumers: attach, detach, settle, and handing ready messages to them.
 
 use forebay_journal::format::{Outcome, Routing};
-use forebay_journal::{AppendError, Budget, Lsn};
+use forebay_journal::{AppendError, Budget, Lsn, QueueId};
 
 use super::{CONTROL_ROOM, Deferred, Host};
-use crate::frontend::{Refusal, SubscribeCommand, Subscription, Verdict};
+use crate::frontend::{Ending, Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
-use crate::queue::{Attachment, ConsumerId, Refused, Return, Selection};
+use crate::queue::{Attachment, ConsumerId, FilterId, Refused, Return, Selection, Topic};
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -17,7 +17,7 @@ impl Host {
     pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
         let receipt = subscribe.receipt.map(Text::new);
         match self.try_subscribe(link, subscribe) {
-            Ok((lsn, existed)) if subscribe.durable_name.is_some() => {
+            Ok((lsn, existed)) if subscribe.name.is_some() => {
                 self.answer(link, lsn, existed);
             }
             Ok((lsn, _)) => self.confirm(link, lsn, receipt),
@@ -31,18 +31,7 @@ impl Host {
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<(Lsn, bool), Refusal> {
-        let (address, decision) = (subscribe.address, &mut self.decision);
-        let decided = match (subscribe.routing, subscribe.durable_name) {
-            (Routing::Anycast, _) if subscribe.is_temporary => {
-                self.machine.decide_temporary_queue(address, decision)
-            }
-            (Routing::Anycast, _) => self.machine.decide_queue(address, decision),
-            (Routing::Multicast, None) => self.machine.decide_subscription(address, decision),
-            (Routing::Multicast, Some(name)) => self
-                .machine
-                .decide_durable_subscription(name, address, decision),
-        };
-        let queue = decided.map_err(Refusal::Queue)?;
+        let queue = self.decide_subscribe(subscribe)?;
         let existed = self.decision.is_empty();
         let lsn = match self.commit_decision() {
             Ok(lsn) => lsn,
@@ -52,9 +41,17 @@ impl Host {
             }
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         };
+        if !existed && subscribe.routing == Routing::Multicast {
+            let narrowed = self.filters.narrow_queue(&self.machine, queue, Some(link));
+            assert_eq!(narrowed, Ok(()), "the selector was checked");
+        }
         let policy = self.machine.policy(queue);
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
+            let is_selective = subscribe.selector.is_some();
+            if is_selective && subscribe.routing == Routing::Anycast {
+                return Err(Refusal::SelectorOfFollower);
+            }
             self.begin_following(link, subscribe, queue)?;
             return Ok((lsn, existed));
         }
@@ -62,9 +59,15 @@ impl Host {
             return Err(Refusal::NothingStays);
         }
         if subscribe.is_browser {
-            self.begin_browsing(link, subscribe.subscription, queue);
+            let filter = self.hold_selector(subscribe);
+            self.begin_browsing(link, subscribe.subscription, queue, filter);
             return Ok((lsn, existed));
         }
+        let filter = match subscribe.routing {
+            Routing::Anycast => self.hold_selector(subscribe),
+            // The subscription has it, and holds nothing else.
+            Routing::Multicast => None,
+        };
         let attachment = Attachment {
             queue,
             link: link.0,
@@ -73,20 +76,58 @@ impl Host {
             credit_bytes: subscribe.credit_bytes,
             settlement: subscribe.settlement,
             rank: subscribe.rank,
-            filter: None,
+            filter,
         };
-        let consumer = self.machine.attach(&attachment).map_err(Refusal::Queue)?;
+        let attached = self.machine.attach(&attachment);
+        let consumer = attached.map_err(|refused| {
+            self.filters.let_go(filter);
+            Refusal::Queue(refused)
+        })?;
+        self.filters.join(consumer, filter);
         let link = self.link(link);
         link.consumers.push((subscribe.subscription, consumer));
         link.last_lsn = link.last_lsn.max(lsn);
         Ok((lsn, existed))
     }
 
+    /// Holds the selector of a subscription, which was checked.
+    fn hold_selector(&mut self, subscribe: &SubscribeCommand<&[u8]>) -> Option<FilterId> {
+        self.filters.hold(subscribe.selector.unwrap_or_default())
+    }
+
+    /// Finds the queue of a subscription; `self.decision` makes it if it is not there.
+    fn decide_subscribe(
+        &mut self,
+        subscribe: &SubscribeCommand<&[u8]>,
+    ) -> Result<QueueId, Refusal> {
+        let (address, decision) = (subscribe.address, &mut self.decision);
+        self.filters.check(subscribe.selector.unwrap_or_default())?;
+        let decided = match subscribe.routing {
+            Routing::Anycast if subscribe.is_temporary => {
+                self.machine.decide_temporary_queue(address, decision)
+            }
+            Routing::Anycast => self.machine.decide_queue(address, decision),
+            Routing::Multicast => {
+                let filter = subscribe.selector.unwrap_or_default();
+                let topic = Topic {
+                    address,
+                    name: subscribe.name,
+                    filter,
+                    is_durable: subscribe.is_durable,
+                    is_shared: subscribe.is_shared,
+                    is_no_local: subscribe.is_no_local,
+                };
+                self.machine.decide_subscription(&topic, decision)
+            }
+        };
+        decided.map_err(Refusal::Queue)
+    }
+
     pub(super) fn unsubscribe(
         &mut self,
         link: ConnectionId,
         subscription: Subscription,
-        is_for_good: bool,
+        ending: Ending,
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
         let Some(consumer) = self
@@ -103,7 +144,16 @@ impl Host {
             }
             return Ok(());
         };
-        let lsn = self.detach_consumer(consumer, is_for_good, Return::Unused)?;
+        if ending == Ending::Delete
+            && let Err(refused) = self
+                .machine
+                .decide_unsubscribe(consumer, &mut self.decision)
+        {
+            // It goes with its connection, which the refusal ends.
+            self.refuse(link, Refusal::Queue(refused), receipt.cloned());
+            return Ok(());
+        }
+        let lsn = self.detach_consumer(consumer, ending, Return::Unused)?;
         let held = self.link(link);
         held.remove(subscription);
         held.last_lsn = held.last_lsn.max(lsn);
@@ -111,14 +161,17 @@ impl Host {
         Ok(())
     }
 
-    /// Deletes the durable subscription of this name if nobody is attached to it.
+    /// Deletes the subscription of this name if nobody is attached to it.
     pub(super) fn forget(
         &mut self,
         link: ConnectionId,
         name: &Text,
+        for_shared: Option<bool>,
         receipt: Option<&Text>,
     ) -> Result<(), AppendError> {
-        let decided = self.machine.decide_forget(name.bytes(), &mut self.decision);
+        let decided = self
+            .machine
+            .decide_forget(name.bytes(), for_shared, &mut self.decision);
         if let Err(refused) = decided {
             self.refuse(link, Refusal::Queue(refused), receipt.cloned());
             return Ok(());
@@ -129,28 +182,29 @@ impl Host {
         Ok(())
     }
 
-    /// Gives back what the consumer holds, then takes it away; `is_for_good`: with its queue, if
-    /// that is a durable subscription.
+    /// Gives back what the consumer holds, then takes it away, with its queue where the ending
+    /// says so and nobody else is attached.
     fn detach_consumer(
         &mut self,
         consumer: ConsumerId,
-        is_for_good: bool,
+        ending: Ending,
         given_back: Return,
     ) -> Result<Lsn, AppendError> {
-        let decided = if is_for_good {
-            self.machine
-                .decide_unsubscribe(consumer, &mut self.decision)
-        } else {
-            let now_unix_ms = self.now_unix_ms;
-            self.machine
-                .decide_detach(consumer, given_back, now_unix_ms, &mut self.decision)
-        };
-        if decided.is_err() {
+        let (machine, decision) = (&self.machine, &mut self.decision);
+        let is_deleted =
+            ending != Ending::Detach && machine.decide_unsubscribe(consumer, decision).is_ok();
+        let now_unix_ms = self.now_unix_ms;
+        let is_gone = !is_deleted
+            && machine
+                .decide_detach(consumer, given_back, now_unix_ms, decision)
+                .is_err();
+        if is_gone {
             // Its queue was deleted, and it with it.
             return Ok(Lsn::ZERO);
         }
         let lsn = self.commit_decision()?;
         self.machine.detach(consumer);
+        self.filters.part(consumer);
         Ok(lsn)
     }
 
@@ -166,11 +220,11 @@ impl Host {
         let held = self.links.get(&link);
         let mut consumers = held.map_or(Vec::new(), |held| held.consumers.clone());
         while let Some((subscription, consumer)) = consumers.pop() {
-            self.detach_consumer(consumer, false, given_back)?;
+            self.detach_consumer(consumer, Ending::Detach, given_back)?;
             self.link(link).remove(subscription);
         }
-        if let Some(held) = self.links.get_mut(&link) {
-            held.browsers.clear();
+        if self.links.contains_key(&link) {
+            self.stop_all_browsing(link);
             self.stop_all_following(link);
         }
         if is_last {

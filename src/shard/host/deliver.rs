@@ -2,13 +2,14 @@
 //! block cache, from memory or from the disk, and passed on as far as the connection's window
 //! reaches.
 
-use forebay_journal::Location;
 use forebay_journal::format::{MessageFields, Parts, Record};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
+use forebay_journal::{Location, MessageId};
 
+use super::filters::Filters;
 use super::{Failure, Host, Replies};
-use crate::frontend::{Deliver, Refusal, Reply};
+use crate::frontend::{Deliver, Header, Message, Refusal, Reply};
 use crate::queue::{Place, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::cold::{Cold, ColdFailure, ColdRead};
@@ -17,11 +18,15 @@ use crate::shard::link::{Delivery, Streaming, Taker};
 /// Bytes of a body in memory passed on at a time.
 const PIECE_SIZE: usize = 64 * 1024;
 
+/// Deliveries of one link that lead to nothing in one turn; what is left goes on in the next.
+const STALE_PER_TURN_MAX: usize = 512;
+
 /// What became of an attempt to pass something on.
 pub(super) enum Pumped {
     /// This many bytes went; more can follow.
     Piece { bytes: u64, is_last: bool },
-    /// The delivery's consumer is gone, or settled it before it came.
+    /// The delivery's consumer is gone, or settled it before it came; or a browser does not want
+    /// to see it.
     Stale,
     /// The message was settled while it was being passed on; its rest is nowhere.
     Gone,
@@ -46,7 +51,11 @@ impl Host {
     }
 
     fn pump_link(&mut self, id: ConnectionId, replies: &mut impl Replies) {
+        let mut stale_count = 0;
         while self.failure.is_none() {
+            if stale_count >= STALE_PER_TURN_MAX {
+                return self.wake_link(id);
+            }
             let Some(link) = self.links.get_mut(&id) else {
                 return;
             };
@@ -70,6 +79,7 @@ impl Host {
             } else {
                 self.go_on(&streaming, replies)
             };
+            stale_count += usize::from(matches!(pumped, Pumped::Stale));
             if let Pumped::Gone = pumped {
                 // A body that was begun cannot end in another way.
                 let gone = Reply::Refused {
@@ -143,7 +153,7 @@ impl Host {
                 let tag = delivery.delivery_tag;
                 self.machine.is_outstanding(consumer, tag)
             }
-            Taker::Browser(queue) => self.machine.holds(queue, delivery.message),
+            Taker::Browser(queue, _) => self.machine.holds(queue, delivery.message),
             Taker::BrowserAtEnd => return self.end_browsing(delivery, replies),
             // Its message may be on the disk still; then this is said again.
             Taker::Departing => self.announce(delivery, replies),
@@ -163,6 +173,10 @@ impl Host {
                 body,
                 ..
             }) => {
+                let header = header_of_record(shard, delivery.message, &fields);
+                if !is_wanted(&self.filters, delivery, header, fields.encoding, head) {
+                    return Pumped::Stale;
+                }
                 let is_complete = fields.upload == 0;
                 let body = match body {
                     Parts::One(body) if is_complete => body,
@@ -190,6 +204,15 @@ impl Host {
         let Some(kept) = self.bodies.get(slot) else {
             return Pumped::Stale;
         };
+        if !is_wanted(
+            &self.filters,
+            delivery,
+            kept.header,
+            kept.encoding,
+            &kept.head,
+        ) {
+            return Pumped::Stale;
+        }
         let fields = MessageFields {
             body_size: kept.body.len() as u64,
             encoding: kept.encoding,
@@ -305,14 +328,42 @@ impl Host {
     }
 }
 
-enum Found<'a> {
+/// Whether a browser wants to see a message; who holds it does.
+fn is_wanted(
+    filters: &Filters,
+    delivery: &Delivery,
+    header: Header,
+    encoding: u8,
+    head: &[u8],
+) -> bool {
+    match delivery.taker {
+        Taker::Browser(_, Some(filter)) => {
+            filters.matches(filter, &Message::new(header, encoding, head))
+        }
+        _ => true,
+    }
+}
+
+/// What a selector may ask of a message in the journal.
+pub(super) fn header_of_record(shard: u16, message: MessageId, fields: &MessageFields) -> Header {
+    Header {
+        shard,
+        message,
+        priority: fields.priority,
+        timestamp_unix_ms: fields.timestamp_unix_ms,
+        expires_unix_ms: fields.expires_unix_ms,
+        is_persistent: fields.flags.is_durable,
+    }
+}
+
+pub(super) enum Found<'a> {
     Record(Record<'a>),
     Coming,
     Damaged(String),
 }
 
 impl Found<'_> {
-    fn damaged(self, location: Location) -> Pumped {
+    pub(super) fn damaged(self, location: Location) -> Pumped {
         let reason = match self {
             Self::Record(record) => format!("a message leads to a record {:?}", record.kind()),
             Self::Damaged(reason) => reason,
@@ -322,7 +373,7 @@ impl Found<'_> {
     }
 }
 
-fn record_at<'a>(
+pub(super) fn record_at<'a>(
     writer: &'a forebay_journal::Writer,
     cold: &'a mut crate::shard::cold::ColdBlocks,
     location: Location,

@@ -248,7 +248,7 @@ impl Host {
                 Delivery {
                     link: id,
                     subscription: *subscription,
-                    taker: Taker::Browser(*queue),
+                    taker: Taker::Browser(*queue, None),
                     delivery_tag: *delivery_tag,
                     message: queued.message,
                     place: queued.place,

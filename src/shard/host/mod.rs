@@ -13,7 +13,9 @@ mod consume;
 mod deliver;
 mod depart;
 mod due;
+mod examine;
 mod expire;
+mod filters;
 mod follow;
 mod idle;
 mod produce;
@@ -28,12 +30,14 @@ use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
 use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, SegmentId, Writer};
 use rustc_hash::FxHashMap;
 
+use filters::Filters;
+
 use super::ConnectionId;
 use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Order, Refusal, Reply, Report, Subscription, Verdict};
+use crate::frontend::{Command, Ending, Order, Refusal, Reply, Report, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -101,12 +105,13 @@ enum Deferred {
     Unsubscribe {
         link: ConnectionId,
         subscription: Subscription,
-        is_for_good: bool,
+        ending: Ending,
         receipt: Option<Text>,
     },
     Forget {
         link: ConnectionId,
         name: Text,
+        for_shared: Option<bool>,
         receipt: Option<Text>,
     },
     AbandonSend {
@@ -135,17 +140,22 @@ impl Deferred {
         Some(match *command {
             Command::Unsubscribe {
                 subscription,
-                is_for_good,
+                ending,
                 receipt,
             } => Self::Unsubscribe {
                 link,
                 subscription,
-                is_for_good,
+                ending,
                 receipt: receipt.map(Text::new),
             },
-            Command::Forget { name, receipt } => Self::Forget {
+            Command::Forget {
+                name,
+                for_shared,
+                receipt,
+            } => Self::Forget {
                 link,
                 name: Text::new(name),
+                for_shared,
                 receipt: receipt.map(Text::new),
             },
             Command::Settle {
@@ -187,6 +197,8 @@ pub enum Failure {
     Read(ColdFailure),
     /// Housekeeping failed.
     Housekeeping(String),
+    /// The journal holds a selector that is none.
+    Selector(UnsoundSelector),
 }
 
 /// What the host answers to a message that it took.
@@ -226,6 +238,8 @@ pub(super) struct Host {
     deferred: VecDeque<Deferred>,
     /// Whether the last turn handed out as much as a turn may.
     has_more_to_dispatch: bool,
+    /// Whether the last turn looked at as many messages for selectors as a turn may.
+    has_more_to_examine: bool,
     /// Whether the last turn dropped as much as a turn may.
     has_more_to_expire: bool,
     /// Whether the last turn made as many messages ready as a turn may.
@@ -248,6 +262,7 @@ pub(super) struct Host {
     is_sealed: bool,
     space: space::Space,
     departures: depart::Departures,
+    filters: Filters,
     stats: HostStats,
 }
 
@@ -293,6 +308,10 @@ impl Host {
         limits: HostLimits,
         forwarder: ConnectionId,
     ) -> Self {
+        let (filters, failure) = match Filters::of(&machine) {
+            Ok(filters) => (filters, None),
+            Err(unsound) => (Filters::default(), Some(Failure::Selector(unsound))),
+        };
         Self {
             shard,
             gate: Gate::new(writer.durable_end()),
@@ -306,6 +325,7 @@ impl Host {
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
             has_more_to_dispatch: false,
+            has_more_to_examine: false,
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
@@ -316,11 +336,12 @@ impl Host {
             routed: Routed::new(),
             effects: Vec::new(),
             answers: VecDeque::new(),
-            failure: None,
+            failure,
             now_unix_ms: 0,
             is_sealed: false,
             space: space::Space::new(segments, limits.segments_ready),
             departures: depart::Departures::new(forwarder),
+            filters,
             stats: HostStats::default(),
         }
     }
@@ -397,14 +418,15 @@ impl Host {
             Deferred::Unsubscribe {
                 link,
                 subscription,
-                is_for_good,
+                ending,
                 receipt,
-            } => self.unsubscribe(*link, *subscription, *is_for_good, receipt.as_ref()),
+            } => self.unsubscribe(*link, *subscription, *ending, receipt.as_ref()),
             Deferred::Forget {
                 link,
                 name,
+                for_shared,
                 receipt,
-            } => self.forget(*link, name, receipt.as_ref()),
+            } => self.forget(*link, name, *for_shared, receipt.as_ref()),
             Deferred::AbandonSend { link } => self.abandon_upload(*link),
             Deferred::Departed { queue, message } => self.leave_queue(*queue, *message),
             Deferred::Sync { link } => {
@@ -538,6 +560,9 @@ impl Host {
             self.handle_effect(effect, lsn);
         }
         self.effects = effects;
+        if let Record::QueueDelete { queue } = fact.record {
+            self.filters.forget(queue);
+        }
         Ok(lsn)
     }
 
@@ -555,7 +580,7 @@ impl Host {
                 settlement,
                 ..
             } => self.park_delivery(
-                lsn,
+                self.lsn_of_delivery(lsn, place),
                 Delivery {
                     link: ConnectionId(link),
                     subscription: Subscription(consumer_tag as u32),
@@ -568,14 +593,37 @@ impl Host {
                 },
             ),
             Effect::Detached {
-                link, consumer_tag, ..
+                link,
+                consumer,
+                consumer_tag,
             } => {
+                self.filters.part(consumer);
                 if let Some(link) = self.links.get_mut(&ConnectionId(link)) {
                     link.remove(Subscription(consumer_tag as u32));
                 }
             }
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
+        }
+    }
+
+    /// What a delivery of this record waits for. One that needs no record itself, to a queue that
+    /// dies with the process, waits all the same for a message that the journal has: for all that
+    /// is appended so far, which is the message's record or behind it.
+    fn lsn_of_delivery(&self, lsn: Lsn, place: Place) -> Lsn {
+        match place {
+            Place::Journal(_) if lsn == Lsn::ZERO => self.lsn_so_far(),
+            _ => lsn,
+        }
+    }
+
+    /// The last record appended so far; zero if all are durable.
+    fn lsn_so_far(&self) -> Lsn {
+        let last = self.last_lsn();
+        if last < self.writer.durable_end() {
+            Lsn::ZERO
+        } else {
+            last
         }
     }
 
@@ -690,6 +738,7 @@ impl Host {
             self.depart();
             // What is one too many is not handed out.
             if self.trim() {
+                self.examine();
                 self.dispatch(now);
             }
             self.delete_idle(now);
@@ -701,6 +750,7 @@ impl Host {
     /// Whether the next turn has work without any input.
     pub(super) fn has_work(&self) -> bool {
         self.has_more_to_dispatch
+            || self.has_more_to_examine
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
@@ -776,5 +826,6 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     }
 }
 
+pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
 pub(super) use space::Segments;

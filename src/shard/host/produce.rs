@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn};
 
+use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Extras, Refusal, SendCommand, header_of};
+use crate::frontend::{Extras, Header, Refusal, SendCommand, header_of};
 use crate::now::Now;
-use crate::queue::{DestinationId, Fact, Place};
+use crate::queue::{DestinationId, Fact, Place, Routed};
 use crate::shard::ConnectionId;
 use crate::shard::bodies::message_cost;
 use crate::shard::link::{Text, Upload, UploadTo};
@@ -27,7 +28,12 @@ struct Incoming<'a> {
     address: &'a [u8],
     is_temporary: bool,
     is_forwarded: bool,
+    /// Who sends it, and on which connection.
+    client: Option<&'a [u8]>,
+    link: ConnectionId,
+    /// Whether the sender wants it durable, and whether it may be.
     is_persistent: bool,
+    may_be_journaled: bool,
     fields: MessageFields,
     extras: Extras<&'a [u8]>,
     head: &'a [u8],
@@ -60,6 +66,33 @@ impl<'a> Incoming<'a> {
         Maker::of(self.is_temporary, self.is_forwarded)
     }
 
+    /// A message as it is sent, its body whole or not.
+    fn of(link: ConnectionId, send: &SendCommand<&'a [u8]>, now: Now) -> Self {
+        Self {
+            routing: send.routing,
+            address: send.address,
+            is_temporary: send.is_temporary,
+            is_forwarded: send.is_forwarded,
+            client: send.client,
+            link,
+            is_persistent: send.is_persistent,
+            may_be_journaled: send.is_persistent,
+            fields: MessageFields {
+                body_size: send.body.len() as u64,
+                timestamp_unix_ms: now.unix_ms,
+                priority: send.priority,
+                expires_unix_ms: send.expires_unix_ms,
+                encoding: send.encoding,
+                flags: flags(send.has_content_length, send.is_persistent),
+                transaction: send.transaction,
+                ..MessageFields::default()
+            },
+            extras: send.extras,
+            head: send.head,
+            body: send.body,
+        }
+    }
+
     fn annotations(&self, now_unix_ms: u64) -> Annotations<'a> {
         let extras = &self.extras;
         // A time that is over is no time to wait for.
@@ -80,6 +113,8 @@ impl<'a> Incoming<'a> {
             address: self.address.to_vec(),
             is_temporary: self.is_temporary,
             is_forwarded: self.is_forwarded,
+            client: self.client.map(Into::into),
+            is_persistent: self.is_persistent,
             head: self.head.to_vec(),
             receipt,
             priority: self.fields.priority,
@@ -109,26 +144,7 @@ impl Host {
         if !send.is_complete {
             return self.begin_upload(link, send, now);
         }
-        let incoming = Incoming {
-            routing: send.routing,
-            address: send.address,
-            is_temporary: send.is_temporary,
-            is_forwarded: send.is_forwarded,
-            is_persistent: send.is_persistent,
-            fields: MessageFields {
-                body_size: send.body.len() as u64,
-                timestamp_unix_ms: now.unix_ms,
-                priority: send.priority,
-                expires_unix_ms: send.expires_unix_ms,
-                encoding: send.encoding,
-                flags: flags(send.has_content_length, send.is_persistent),
-                transaction: send.transaction,
-                ..MessageFields::default()
-            },
-            extras: send.extras,
-            head: send.head,
-            body: send.body,
-        };
+        let incoming = Incoming::of(link, send, now);
         self.take_message(link, &incoming, send.receipt.map(Text::new))
     }
 
@@ -153,6 +169,7 @@ impl Host {
             }
             Err(refusal) => {
                 self.spoil(link, incoming.fields.transaction);
+                self.drop_upload(incoming.fields.upload);
                 self.refuse_about(link, incoming.address, refusal, receipt);
                 Taken::Yes
             }
@@ -178,20 +195,15 @@ impl Host {
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
         }
-        self.machine
-            .decide_enqueue(
-                destination,
-                incoming.is_persistent,
-                incoming.is_forwarded,
-                &mut self.routed,
-            )
-            .map_err(Refusal::Queue)?;
+        self.route(destination, incoming)?;
         let queue_count = self.routed.queue_count();
-        // A message whose pieces are in the journal goes with the last queue that wanted it there.
-        let has_lost_queue = upload != 0 && !self.routed.is_journaled();
-        if queue_count == 0 || has_lost_queue {
+        if queue_count == 0 {
             self.drop_upload(upload);
             return Ok(nothing);
+        }
+        if upload != 0 {
+            // Its beginning is in the journal, and nowhere else.
+            self.routed.journal_anyway();
         }
         let place = if self.routed.is_journaled() {
             Place::NONE
@@ -213,6 +225,13 @@ impl Host {
         let body = Parts::One(incoming.body);
         let fact = routed.fact(incoming.fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
+        if self.filters.has_consumers() {
+            let header = self.header(incoming, &routed);
+            let (encoding, head) = (incoming.fields.encoding, incoming.head);
+            routed
+                .queues()
+                .for_each(|queue| self.look_at_arrival(queue, header, encoding, head));
+        }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
     }
@@ -247,6 +266,49 @@ impl Host {
         if upload != 0 {
             let record = Record::UploadAbandoned { upload };
             self.commit_admitted(&Fact::from(record), Place::NONE);
+        }
+    }
+
+    /// Finds the queues that want a message: into `self.routed`.
+    fn route(
+        &mut self,
+        destination: DestinationId,
+        incoming: &Incoming<'_>,
+    ) -> Result<(), Refusal> {
+        let (may_be_journaled, is_forwarded) = (incoming.may_be_journaled, incoming.is_forwarded);
+        self.machine
+            .decide_enqueue(
+                destination,
+                may_be_journaled,
+                is_forwarded,
+                &mut self.routed,
+            )
+            .map_err(Refusal::Queue)?;
+        if !self.filters.is_any_narrow() {
+            return Ok(());
+        }
+        let header = self.header(incoming, &self.routed);
+        let offered = Offered {
+            link: incoming.link,
+            client: incoming.client,
+            header,
+            encoding: incoming.fields.encoding,
+            head: incoming.head,
+        };
+        self.filters.narrow(&offered, &mut self.routed);
+        Ok(())
+    }
+
+    /// What a selector may ask of a message that was routed.
+    fn header(&self, incoming: &Incoming<'_>, routed: &Routed) -> Header {
+        let fields = &incoming.fields;
+        Header {
+            shard: self.shard,
+            message: routed.message(),
+            priority: fields.priority,
+            timestamp_unix_ms: fields.timestamp_unix_ms,
+            expires_unix_ms: routed.expires_unix_ms(fields),
+            is_persistent: incoming.is_persistent,
         }
     }
 
@@ -312,17 +374,19 @@ impl Host {
     /// Keeps a message that is not durable in memory.
     fn keep(&mut self, incoming: &Incoming<'_>, queue_count: usize) -> u32 {
         let slot = self.bodies.open();
+        let header = self.header(incoming, &self.routed);
         let kept = self.bodies.get_mut(slot);
         kept.head.extend_from_slice(incoming.head);
         kept.body.extend_from_slice(incoming.body);
         kept.has_content_length = incoming.fields.flags.has_content_length;
         kept.encoding = incoming.fields.encoding;
+        kept.header = header;
         self.bodies.charge(slot, queue_count as u32);
         slot
     }
 
     fn begin_upload(&mut self, link: ConnectionId, send: &SendCommand<&[u8]>, now: Now) -> Taken {
-        let to = match self.upload_target(send) {
+        let to = match self.upload_target(link, send, now) {
             Ok(to) => to,
             Err(refusal) => {
                 self.spoil(link, send.transaction);
@@ -375,7 +439,12 @@ impl Host {
             }
     }
 
-    fn upload_target(&mut self, send: &SendCommand<&[u8]>) -> Result<UploadTo, Refusal> {
+    fn upload_target(
+        &mut self,
+        link: ConnectionId,
+        send: &SendCommand<&[u8]>,
+        now: Now,
+    ) -> Result<UploadTo, Refusal> {
         let Some(destination) = self.destination(
             send.routing,
             send.address,
@@ -384,14 +453,10 @@ impl Host {
         else {
             return Ok(UploadTo::Nowhere);
         };
-        self.machine
-            .decide_enqueue(
-                destination,
-                send.is_persistent,
-                send.is_forwarded,
-                &mut self.routed,
-            )
-            .map_err(Refusal::Queue)?;
+        self.route(destination, &Incoming::of(link, send, now))?;
+        if self.routed.queue_count() == 0 {
+            return Ok(UploadTo::Nowhere);
+        }
         if self.routed.is_journaled() {
             return Ok(UploadTo::Journal { upload: 0 });
         }
@@ -503,7 +568,7 @@ impl Host {
             ..MessageFields::default()
         };
         let mut whole = Vec::new();
-        let (body, is_persistent) = match upload.to {
+        let (body, may_be_journaled) = match upload.to {
             UploadTo::Journal { upload } => {
                 fields.upload = upload;
                 (last, true)
@@ -531,7 +596,10 @@ impl Host {
             address: &upload.address,
             is_temporary: upload.is_temporary,
             is_forwarded: upload.is_forwarded,
-            is_persistent,
+            client: upload.client.as_deref(),
+            link,
+            is_persistent: upload.is_persistent,
+            may_be_journaled,
             fields,
             extras: upload.extras.as_ref(),
             head: &upload.head,
