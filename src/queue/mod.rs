@@ -23,6 +23,7 @@ mod decide;
 mod decision;
 mod delivered;
 mod destination;
+mod divert;
 mod duplicates;
 mod entry;
 mod evolve;
