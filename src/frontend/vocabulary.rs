@@ -407,6 +407,8 @@ pub enum Reply<B> {
 pub enum Refusal {
     /// The queue machine's reason.
     Queue(Refused),
+    /// The address has as much as it may, and its messages are to be refused then.
+    AddressFull,
     /// A consumer asked where to begin, and the queue keeps nothing that was consumed.
     NothingStays,
     /// A consumer asked to begin with a message of another queue.
@@ -445,6 +447,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(refused) => refused.fmt(f),
+            Self::AddressFull => write!(
+                f,
+                "the address is full (max_size_messages or max_size_bytes), and its \
+                 address_full_policy is to refuse messages then"
+            ),
             Self::NothingStays => write!(
                 f,
                 "the queue keeps nothing that was consumed, so that there is no place to begin at; \

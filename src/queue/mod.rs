@@ -30,6 +30,7 @@ mod evolve;
 mod examine;
 mod expiring;
 mod fate;
+mod fullness;
 mod group;
 mod idle;
 mod invariants;

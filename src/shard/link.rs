@@ -113,6 +113,12 @@ pub(super) enum UploadTo {
         needed: u64,
         is_reserved: bool,
     },
+    /// To be found out when its address has room.
+    Room {
+        /// What came of the body.
+        held: Vec<u8>,
+        body_total: Option<u64>,
+    },
     /// Nowhere: no queue wants it, or it was refused.
     Nowhere,
 }

@@ -8,6 +8,7 @@ mod address_settings;
 #[path = "../broker/mod.rs"]
 mod broker;
 mod diverts;
+mod fullness;
 mod row_03_durable_subscriptions;
 mod row_04_shared_subscriptions;
 mod row_05_selectors;

@@ -17,7 +17,7 @@ const LONG_AGO: &str = "1000000000000";
     clippy::disallowed_methods,
     reason = "expiry is a time of the wall clock"
 )]
-fn from_now(ahead: Duration) -> String {
+pub(crate) fn from_now(ahead: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     (now + ahead).as_millis().to_string()
 }

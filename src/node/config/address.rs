@@ -378,14 +378,14 @@ pub(super) const SETTINGS: &[Key] = &[
         "Whether those ids survive a restart.",
     ),
     key(
-        false,
+        true,
         "address.max_size_bytes",
         Setting::Size(|s| &mut s.size_max_bytes),
         "-1",
         "Most bytes of messages before `address_full_policy` is asked.",
     ),
     key(
-        false,
+        true,
         "address.max_size_messages",
         optional(
             1,
@@ -397,7 +397,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Most messages before `address_full_policy` is asked.",
     ),
     key(
-        false,
+        true,
         "address.address_full_policy",
         Setting::Word {
             words: &["page", "block", "fail", "drop"],

@@ -15,7 +15,7 @@ const EXPIRY_LOOK_MS: u64 = 1000;
 impl Host {
     /// Drops messages whose time is over, as far as records of it fit.
     pub(super) fn expire(&mut self, now: Now) {
-        (self.has_more_to_expire, self.has_freed_memory) = (false, false);
+        (self.has_more_to_expire, self.has_made_room) = (false, false);
         let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.unix_ms);
         for _ in 0..EXPIRIES_PER_TURN_MAX {
             if !is_due(self.machine.next_expiry_unix_ms()) || self.failure.is_some() {
@@ -46,10 +46,9 @@ impl Host {
 
     fn commit_expired(&mut self) {
         self.stats.expired += self.decision.message_count();
-        let used_bytes = self.bodies.used_bytes();
+        self.has_made_room |= !self.decision.is_empty();
         let committed = self.commit_decision();
         assert!(committed.is_ok(), "room was there: {committed:?}");
-        self.has_freed_memory |= self.bodies.used_bytes() < used_bytes;
     }
 
     /// When the next message expires, in monotonic microseconds.

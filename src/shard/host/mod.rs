@@ -221,6 +221,8 @@ pub struct HostStats {
     pub settled: u64,
     /// Messages dropped because their time was over.
     pub expired: u64,
+    /// Messages that a full address dropped on arrival.
+    pub dropped: u64,
 }
 
 pub(super) struct Host {
@@ -246,8 +248,8 @@ pub(super) struct Host {
     has_more_due: bool,
     /// Whether the last turn dropped as many that are one too many as a turn may.
     has_more_to_trim: bool,
-    /// Whether expiry made room in the last turn, behind those who wait for it.
-    has_freed_memory: bool,
+    /// Whether messages left in the last turn behind those who wait for room.
+    has_made_room: bool,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -329,7 +331,7 @@ impl Host {
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
-            has_freed_memory: false,
+            has_made_room: false,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -754,7 +756,7 @@ impl Host {
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
-            || self.has_freed_memory
+            || self.has_made_room
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
     }

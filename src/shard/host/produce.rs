@@ -9,7 +9,7 @@ use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Extras, Header, Refusal, SendCommand, header_of};
 use crate::now::Now;
-use crate::queue::{DestinationId, Fact, Place, Routed};
+use crate::queue::{DestinationId, Fact, Full, Place, Routed};
 use crate::shard::ConnectionId;
 use crate::shard::bodies::message_cost;
 use crate::shard::link::{Text, Upload, UploadTo};
@@ -20,6 +20,8 @@ enum Enqueued {
     Upto(Lsn),
     /// Memory has no room for so many bytes now; nothing changed.
     NoRoom { needed: u64 },
+    /// Its address has no room now; nothing changed.
+    Full,
 }
 
 /// What is known of a message besides its bytes.
@@ -93,6 +95,33 @@ impl<'a> Incoming<'a> {
         }
     }
 
+    /// A message whose first pieces waited.
+    fn beginning(link: ConnectionId, upload: &'a Upload, body: &'a [u8], now: Now) -> Self {
+        Self {
+            routing: upload.routing,
+            address: &upload.address,
+            is_temporary: upload.is_temporary,
+            is_forwarded: upload.is_forwarded,
+            client: upload.client.as_deref(),
+            link,
+            is_persistent: upload.is_persistent,
+            may_be_journaled: upload.is_persistent,
+            fields: MessageFields {
+                body_size: body.len() as u64,
+                timestamp_unix_ms: now.unix_ms,
+                priority: upload.priority,
+                expires_unix_ms: upload.expires_unix_ms,
+                encoding: upload.encoding,
+                flags: flags(upload.has_content_length, upload.is_persistent),
+                transaction: upload.transaction,
+                ..MessageFields::default()
+            },
+            extras: upload.extras.as_ref(),
+            head: &upload.head,
+            body,
+        }
+    }
+
     fn annotations(&self, now_unix_ms: u64) -> Annotations<'a> {
         let extras = &self.extras;
         // A time that is over is no time to wait for.
@@ -105,9 +134,9 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The message, owned, until memory has room for it. It counts for its connection alone: when
-    /// that goes, so does this.
-    fn wait(&self, needed: u64, receipt: Option<Text>) -> Upload {
+    /// The message, owned, until memory or its address has room for it. It counts for its
+    /// connection alone: when that goes, so does this.
+    fn wait(&self, to: UploadTo, receipt: Option<Text>) -> Upload {
         Upload {
             routing: self.routing,
             address: self.address.to_vec(),
@@ -124,11 +153,7 @@ impl<'a> Incoming<'a> {
             encoding: self.fields.encoding,
             body_size: self.body.len() as u64,
             transaction: self.fields.transaction,
-            to: UploadTo::Memory {
-                body: self.body.to_vec(),
-                needed,
-                is_reserved: false,
-            },
+            to,
             is_whole: true,
         }
     }
@@ -164,7 +189,20 @@ impl Host {
                 Taken::Yes
             }
             Ok(Enqueued::NoRoom { needed }) => {
-                self.link(link).upload = Some(incoming.wait(needed, receipt));
+                let to = UploadTo::Memory {
+                    body: incoming.body.to_vec(),
+                    needed,
+                    is_reserved: false,
+                };
+                self.link(link).upload = Some(incoming.wait(to, receipt));
+                Taken::YesButWait
+            }
+            Ok(Enqueued::Full) => {
+                let to = UploadTo::Room {
+                    held: incoming.body.to_vec(),
+                    body_total: Some(incoming.fields.body_size),
+                };
+                self.link(link).upload = Some(incoming.wait(to, receipt));
                 Taken::YesButWait
             }
             Err(refusal) => {
@@ -194,6 +232,18 @@ impl Host {
             }
             // The one it repeats may not be durable yet.
             return Ok(Enqueued::Upto(self.last_lsn()));
+        }
+        // What comes in pieces was asked about when it began.
+        if upload == 0 && !incoming.is_forwarded {
+            match self.machine.fullness(destination) {
+                Some(Full::Block) => return Ok(Enqueued::Full),
+                Some(Full::Fail) => return Err(Refusal::AddressFull),
+                Some(Full::Drop) => {
+                    self.stats.dropped += 1;
+                    return Ok(nothing);
+                }
+                Some(Full::Page) | None => {}
+            }
         }
         self.route(destination, incoming)?;
         let queue_count = self.routed.queue_count();
@@ -386,7 +436,8 @@ impl Host {
     }
 
     fn begin_upload(&mut self, link: ConnectionId, send: &SendCommand<&[u8]>, now: Now) -> Taken {
-        let to = match self.upload_target(link, send, now) {
+        let incoming = Incoming::of(link, send, now);
+        let to = match self.upload_target(&incoming, send.body_total) {
             Ok(to) => to,
             Err(refusal) => {
                 self.spoil(link, send.transaction);
@@ -404,8 +455,12 @@ impl Host {
         }
     }
 
-    /// Whether a connection that waits for memory may be read again; takes the message that waited.
+    /// Whether a connection that waits for memory or room may be read again; takes the message that
+    /// waited.
     pub(in crate::shard) fn may_go_on(&mut self, link: ConnectionId, now: Now) -> bool {
+        if !self.has_room_at_address(link, now) {
+            return false;
+        }
         let upload = self
             .links
             .get_mut(&link)
@@ -439,21 +494,69 @@ impl Host {
             }
     }
 
+    /// Takes what waited for its address, if that has room now; false while it has none.
+    fn has_room_at_address(&mut self, link: ConnectionId, now: Now) -> bool {
+        let waits = |upload: &Upload| matches!(upload.to, UploadTo::Room { .. });
+        let upload = self.links.get_mut(&link).map(|link| &mut link.upload);
+        let Some(upload) = upload.and_then(|upload| upload.take_if(|one| waits(one))) else {
+            return true;
+        };
+        let found = self.machine.resolve(upload.routing, &upload.address);
+        let is_full = found.and_then(|destination| self.machine.fullness(destination));
+        if is_full == Some(Full::Block) || !self.admits(Lane::Message) {
+            self.link(link).upload = Some(upload);
+            return false;
+        }
+        if upload.is_whole {
+            return self.finish_upload(link, upload, &[], now) == Taken::Yes;
+        }
+        self.go_on_with_upload(link, upload, now);
+        true
+    }
+
+    /// A message in pieces whose address has room now goes where its first pieces would have gone.
+    fn go_on_with_upload(&mut self, link: ConnectionId, mut upload: Upload, now: Now) {
+        let former = std::mem::replace(&mut upload.to, UploadTo::Nowhere);
+        let UploadTo::Room { held, body_total } = former else {
+            panic!("it waited for its address");
+        };
+        let incoming = Incoming::beginning(link, &upload, &held, now);
+        let to = self.upload_target(&incoming, body_total);
+        upload.to = to.unwrap_or_else(|refusal| {
+            self.spoil(link, upload.transaction);
+            let receipt = upload.receipt.take();
+            self.refuse_about(link, &upload.address, refusal, receipt);
+            UploadTo::Nowhere
+        });
+        upload.body_size = 0;
+        self.link(link).upload = Some(upload);
+        self.upload_bytes(link, &held);
+    }
+
     fn upload_target(
         &mut self,
-        link: ConnectionId,
-        send: &SendCommand<&[u8]>,
-        now: Now,
+        incoming: &Incoming<'_>,
+        body_total: Option<u64>,
     ) -> Result<UploadTo, Refusal> {
-        let Some(destination) = self.destination(
-            send.routing,
-            send.address,
-            Maker::of(send.is_temporary, send.is_forwarded),
-        )?
+        let Some(destination) =
+            self.destination(incoming.routing, incoming.address, incoming.maker())?
         else {
             return Ok(UploadTo::Nowhere);
         };
-        self.route(destination, &Incoming::of(link, send, now))?;
+        let fullness = self.machine.fullness(destination);
+        match fullness.filter(|_| !incoming.is_forwarded) {
+            Some(Full::Block) => {
+                let held = Vec::new();
+                return Ok(UploadTo::Room { held, body_total });
+            }
+            Some(Full::Fail) => return Err(Refusal::AddressFull),
+            Some(Full::Drop) => {
+                self.stats.dropped += 1;
+                return Ok(UploadTo::Nowhere);
+            }
+            Some(Full::Page) | None => {}
+        }
+        self.route(destination, incoming)?;
         if self.routed.queue_count() == 0 {
             return Ok(UploadTo::Nowhere);
         }
@@ -466,11 +569,11 @@ impl Host {
         let max = self.bodies.max_bytes();
         // Unknown is as much as it may become: the front end stops it there, or memory does.
         let largest = self.message_size_max.min(max);
-        let body_size = send.body_total.unwrap_or(largest);
+        let body_size = body_total.unwrap_or(largest);
         if body_size > max {
             return Err(Refusal::VolatileTooLarge { max });
         }
-        let needed = message_cost(send.head.len() as u64, body_size);
+        let needed = message_cost(incoming.head.len() as u64, body_size);
         Ok(UploadTo::Memory {
             body: Vec::new(),
             needed,
@@ -501,6 +604,7 @@ impl Host {
             }
             UploadTo::Journal { .. } | UploadTo::Nowhere => {}
             UploadTo::Memory { body, .. } => body.extend_from_slice(bytes),
+            UploadTo::Room { held, .. } => held.extend_from_slice(bytes),
         }
         self.link(link).upload = Some(upload);
     }
@@ -585,6 +689,13 @@ impl Host {
                 whole.extend_from_slice(last);
                 fields.flags.is_durable = false;
                 (whole.as_slice(), false)
+            }
+            UploadTo::Room { held, .. } => {
+                whole = held;
+                whole.extend_from_slice(last);
+                fields.body_size = whole.len() as u64;
+                fields.flags.is_durable = upload.is_persistent;
+                (whole.as_slice(), upload.is_persistent)
             }
             UploadTo::Nowhere => {
                 self.confirm(link, Lsn::ZERO, upload.receipt);

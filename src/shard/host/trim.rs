@@ -20,10 +20,9 @@ impl Host {
                 return false;
             }
             self.machine.decide_trim(&mut self.decision);
-            let used_bytes = self.bodies.used_bytes();
+            self.has_made_room |= !self.decision.is_empty();
             let committed = self.commit_decision();
             assert!(committed.is_ok(), "room was there: {committed:?}");
-            self.has_freed_memory |= self.bodies.used_bytes() < used_bytes;
         }
         self.has_more_to_trim = true;
         false
