@@ -102,6 +102,7 @@ fn append_one_of_each(rig: &mut Rig) {
                 is_shared: false,
                 is_no_local: true,
                 is_divert: false,
+                is_paused: true,
             },
             address: b"orders",
             name: b"orders",
