@@ -421,6 +421,8 @@ pub enum Refusal {
     /// The selector that the front end let through does not parse: our mistake, and no reason to
     /// fall over.
     SelectorUnsound,
+    /// An operator deleted a queue that the connection consumes from.
+    QueueDeleted,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -445,6 +447,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Queue(refused) => refused.fmt(f),
+            Self::QueueDeleted => write!(f, "an operator deleted the queue"),
             Self::NothingStays => write!(
                 f,
                 "the queue keeps nothing that was consumed, so that there is no place to begin at; \

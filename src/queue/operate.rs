@@ -56,6 +56,11 @@ impl Machine {
         queues.map(|(place, queue)| (place + 1, queue.id))
     }
 
+    /// Queues there are.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
     /// What a queue is and holds.
     pub fn describe(&self, id: QueueId) -> Option<Described<'_>> {
         let queue = self.queues.get(id)?;
