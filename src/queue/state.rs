@@ -359,10 +359,8 @@ impl Queues {
 
     /// From this place on, each with its place.
     pub(super) fn iter_from(&self, place: u32) -> impl Iterator<Item = (u32, &QueueState)> + '_ {
-        let places = self.places.get(place as usize..).unwrap_or_default();
-        (place..)
-            .zip(places)
-            .filter_map(|(place, queue)| Some((place, queue.as_ref()?)))
+        let places = self.places.iter().enumerate().skip(place as usize);
+        places.filter_map(|(place, queue)| Some((place as u32, queue.as_ref()?)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut QueueState> + '_ {

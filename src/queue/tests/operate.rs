@@ -104,6 +104,7 @@ fn names_mean_queues_and_durable_subscriptions_and_not_plain_ones() {
     shard.apply();
     let listed: Vec<_> = shard.machine.queues_from(1).collect();
     assert_eq!(listed, [(2, plain), (3, named)], "others keep their places");
+    assert_eq!(shard.machine.queues_from(u32::MAX).count(), 0);
 }
 
 #[test]
