@@ -20,7 +20,7 @@ use crate::frontend::{Users, stomp};
 use crate::housekeeping::folder::{Folder, FolderError};
 use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, open_segment};
 use crate::limits;
-use crate::runtime::admin::{self, AdminDesk};
+use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::shard::{HostLimits, ShardConfig, Verdict, verdicts};
@@ -40,13 +40,8 @@ impl Starting<'_> {
         listeners: Vec<OwnedFd>,
         cores: Vec<Option<usize>>,
     ) -> Result<(Running, AdminDesk), NodeError> {
-        let bells = (0..scans.len())
-            .map(|_| Bell::new())
-            .collect::<Result<Vec<_>, _>>();
-        let no_descriptors =
-            |error: std::io::Error| NodeError::Machine(format!("no descriptors: {error}"));
-        let bells = bells.map_err(no_descriptors)?;
-        let (desk, admin_ports) = admin::lines(&bells).map_err(no_descriptors)?;
+        let (bells, desk, admin_ports) = open_bells(scans.len())
+            .map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
         let files = scans
             .iter()
             .zip(&bells)
@@ -200,6 +195,15 @@ impl Starting<'_> {
         }
         Ok(files)
     }
+}
+
+/// What wakes each shard, and its line to the admin side.
+fn open_bells(count: usize) -> std::io::Result<(Vec<Bell>, AdminDesk, Vec<AdminPort>)> {
+    let bells = (0..count)
+        .map(|_| Bell::new())
+        .collect::<Result<Vec<_>, _>>()?;
+    let (desk, ports) = admin::lines(&bells)?;
+    Ok((bells, desk, ports))
 }
 
 fn spawn_shard(

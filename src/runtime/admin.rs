@@ -1,6 +1,6 @@
 //! Bounded queues between the admin side's thread and the shards: questions go there, answers
-//! come back. A bell wakes the shard; the admin side, which waits as sockets do, is woken by a byte in
-//! a socket of its own.
+//! come back. A bell wakes the shard; the admin side, which waits for sockets, is woken by a byte
+//! in one of its own.
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;

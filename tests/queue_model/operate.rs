@@ -34,7 +34,8 @@ impl Rig {
         known.defined_in = segment;
         if is_paused {
             self.model.paused.insert(queue);
-            assert_eq!(self.machine.decide_dispatch(id), None, "paused");
+            self.machine.decide_dispatch(id, &mut self.decision);
+            assert!(self.decision.is_empty(), "paused");
         } else {
             self.model.paused.remove(&queue);
         }
@@ -117,8 +118,8 @@ impl Rig {
             assert_eq!(seen.is_durable, known.defined_in.is_some());
             assert_eq!(seen.flags.is_paused, self.model.paused.contains(&id.0));
             assert_eq!(seen.flags.is_paused, self.machine.is_paused(id));
-            if let Some(name) = &known.subscription {
-                assert_eq!(seen.name, name.as_bytes());
+            if let Some(named) = &known.subscription {
+                assert_eq!(seen.name, named.name.as_bytes());
                 assert!(self.machine.find(seen.name).any(|found| found == id));
             }
             let links = self.machine.links_of(id).count();

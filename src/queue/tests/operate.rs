@@ -37,7 +37,8 @@ fn a_paused_queue_takes_messages_and_hands_out_none_until_it_goes_on() {
     shard.send(Routing::Anycast, b"q", false);
     shard.attach(queue, 9);
     assert_eq!(shard.machine.poll_dispatch(), None);
-    assert_eq!(shard.machine.decide_dispatch(queue), None);
+    shard.machine.decide_dispatch(queue, &mut shard.decision);
+    assert!(shard.decision.is_empty());
     assert_eq!(shard.machine.counts(queue).unwrap().ready, 2);
     assert_eq!(shard.pause(queue, false), 1);
     assert_eq!(shard.machine.poll_dispatch(), Some(queue));
@@ -87,11 +88,7 @@ fn names_mean_queues_and_durable_subscriptions_and_not_plain_ones() {
     let mut shard = Shard::new();
     let queue = shard.queue(b"x");
     let plain = shard.subscription(b"x");
-    let named = shard
-        .machine
-        .decide_durable_subscription(b"x", b"t", &mut shard.decision)
-        .expect("there is room");
-    shard.apply();
+    let named = durable(&mut shard, b"x", b"t").expect("there is room");
     let found: Vec<_> = shard.machine.find(b"x").collect();
     assert_eq!(found, [queue, named]);
     assert_eq!(shard.machine.find(b"t").count(), 0);

@@ -717,6 +717,11 @@ impl Host {
                 }
             }
         }
+        self.give_answers(replies);
+    }
+
+    /// Passes on the replies that need no gate.
+    fn give_answers(&mut self, replies: &mut impl Replies) {
         while let Some((link, answer)) = self.answers.pop_front() {
             let reply = match &answer {
                 Answer::Receipt(receipt) => Reply::Receipt {
