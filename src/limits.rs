@@ -108,6 +108,18 @@ pub const SELECTIVE_STEPS_MAX: u32 = 4096;
 /// Deliveries of a message that are counted one by one; more count as these. Eleven bits of what a
 /// waiting message takes of memory.
 pub const ATTEMPTS_COUNTED_MAX: u16 = 2047;
+/// Messages that one step of a purge drops: some 0.2 ms of a turn, and records of 8 KiB.
+pub const PURGED_AT_ONCE_MAX: u32 = 1024;
+/// Questions of the admin side to one shard that are not answered yet.
+pub const ADMIN_QUESTIONS_MAX: u32 = 16;
+/// Queues in one answer to a listing; the rest is asked for again.
+pub const ADMIN_LISTED_MAX: u32 = 256;
+/// Bytes of names from which on an answer to a listing takes no more queues.
+pub const ADMIN_LISTED_SIZE_MAX_BYTES: u64 = 256 * KIB;
+/// Connections to the admin socket served at once; more wait to be accepted.
+pub const ADMIN_CONNECTIONS_MAX: u32 = 32;
+/// Bytes of an admin answer that the command line reads: a listing, each byte of a name escaped.
+pub const ADMIN_ANSWER_SIZE_MAX_BYTES: u64 = 16 * MIB;
 /// Credit of one subscription, in messages.
 pub const PREFETCH_MAX: u32 = 1_000_000;
 /// Bytes of a selector's text, given or canonical: generous for lists of IN, and it bounds the

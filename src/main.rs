@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use forebay::node::cli::{self, Request};
 use forebay::node::exit::Exit;
-use forebay::node::lifecycle;
+use forebay::node::{lifecycle, operator};
 
 fn main() -> ExitCode {
     let request = match cli::parse(std::env::args_os()) {
@@ -20,6 +20,16 @@ fn main() -> ExitCode {
             println!("{}", text.trim_end());
             Exit::Clean.into()
         }
+        Request::Operate(order) => match operator::run(&order) {
+            Ok(text) => {
+                println!("{}", text.trim_end());
+                Exit::Clean.into()
+            }
+            Err(refusal) => {
+                eprintln!("forebay: {}", refusal.message);
+                refusal.exit.into()
+            }
+        },
         Request::Serve(loaded) => {
             tracing_subscriber::fmt()
                 .with_writer(std::io::stderr)

@@ -98,10 +98,9 @@ fn append_one_of_each(rig: &mut Rig) {
             routing: Routing::Anycast,
             flags: QueueFlags {
                 is_auto_created: true,
-                is_subscription: false,
-                is_shared: false,
                 is_no_local: true,
-                is_divert: false,
+                is_paused: true,
+                ..QueueFlags::default()
             },
             address: b"orders",
             name: b"orders",

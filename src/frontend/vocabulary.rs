@@ -423,6 +423,8 @@ pub enum Refusal {
     /// The selector that the front end let through does not parse: our mistake, and no reason to
     /// fall over.
     SelectorUnsound,
+    /// An operator deleted a queue that the connection consumes from.
+    QueueDeleted,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -452,6 +454,7 @@ impl fmt::Display for Refusal {
                 "the address is full (max_size_messages or max_size_bytes), and its \
                  address_full_policy is to refuse messages then"
             ),
+            Self::QueueDeleted => write!(f, "an operator deleted the queue"),
             Self::NothingStays => write!(
                 f,
                 "the queue keeps nothing that was consumed, so that there is no place to begin at; \

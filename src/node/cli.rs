@@ -11,6 +11,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use super::config::{Loaded, Overrides, format_size};
 use super::exit::Exit;
+use super::operator::{Operation, Order, RoutingChoice};
 use crate::limits::Limits;
 
 /// What the process is to do.
@@ -18,6 +19,8 @@ use crate::limits::Limits;
 pub enum Request {
     /// Run a node with this configuration.
     Serve(Box<Loaded>),
+    /// Ask the broker that runs on a data folder for this, and print what it says.
+    Operate(Order),
     /// Print this to standard output and end cleanly.
     Print(String),
 }
@@ -55,6 +58,90 @@ enum Verb {
     /// Look at configuration files.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Look at the queues of a running broker, pause, empty or delete them.
+    ///
+    /// Speaks to the broker that runs on the data folder, through `admin.sock` in it, as the user
+    /// who runs that broker. What changed is durable when the command ends with 0.
+    ///
+    /// A name is that of a queue (`orders` for `/queue/orders`) or of a durable subscription
+    /// (`CLIENT.NAME`; dots and backslashes of the client id behind a backslash).
+    #[command(subcommand)]
+    Queue(QueueVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueVerb {
+    /// List all queues, those of topic subscriptions included.
+    List(Asking),
+    /// Show one queue.
+    Show(Naming),
+    /// Hand out nothing of a queue from now on, until `resume`; also over restarts. It goes on
+    /// taking messages, and what consumers hold already they may acknowledge.
+    Pause(Naming),
+    /// Hand out the messages of a paused queue again.
+    Resume(Naming),
+    /// Drop the messages in a queue that nobody holds: those that wait for a consumer, or for their
+    /// time. What comes while it works stays.
+    Purge(Naming),
+    /// Delete a queue with all that is in it, at once.
+    Delete {
+        #[command(flatten)]
+        naming: Naming,
+        /// Also when somebody consumes from it; those connections are closed with an ERROR.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Asking {
+    /// Data folder of the running broker.
+    #[arg(long, value_name = "DIR", default_value = "forebay-data")]
+    data: PathBuf,
+    /// Print JSON, as docs/operating.md describes it.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Naming {
+    /// The queue, or the durable subscription.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Which one is meant, if a queue (anycast) and a subscription (multicast) have the name.
+    #[arg(long, value_name = "ROUTING")]
+    routing: Option<RoutingChoice>,
+    #[command(flatten)]
+    asking: Asking,
+}
+
+impl QueueVerb {
+    fn order(self) -> Order {
+        let named = |naming: Naming, operation| Order {
+            operation,
+            name: Some(naming.name),
+            routing: naming.routing,
+            data: naming.asking.data,
+            is_json: naming.asking.json,
+        };
+        match self {
+            Self::List(asking) => Order {
+                operation: Operation::List,
+                name: None,
+                routing: None,
+                data: asking.data,
+                is_json: asking.json,
+            },
+            Self::Show(naming) => named(naming, Operation::Show),
+            Self::Pause(naming) => named(naming, Operation::Pause),
+            Self::Resume(naming) => named(naming, Operation::Resume),
+            Self::Purge(naming) => named(naming, Operation::Purge),
+            Self::Delete { naming, force } => {
+                let is_forced = force;
+                named(naming, Operation::Delete { is_forced })
+            }
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +210,7 @@ where
                 .map_err(|error| refuse(format!("error: {error}\n")))?;
             Ok(Request::Serve(Box::new(loaded)))
         }
+        Verb::Queue(verb) => Ok(Request::Operate(verb.order())),
         Verb::Config(ConfigVerb::Check { file }) => {
             let loaded = Loaded::load(Some(&file), &Overrides::default())
                 .map_err(|error| refuse(format!("error: {error}\n")))?;
@@ -217,6 +305,25 @@ mod tests {
     }
 
     #[test]
+    fn queue_verbs_are_orders() {
+        let line = [
+            "forebay", "queue", "delete", "a b", "--force", "--data", "d",
+        ];
+        let Ok(Request::Operate(order)) = parse(line) else {
+            panic!("refused {line:?}")
+        };
+        assert_eq!(order.operation, Operation::Delete { is_forced: true });
+        assert_eq!(order.name.as_deref(), Some("a b"));
+        assert_eq!(order.data.as_os_str(), "d");
+        let Ok(Request::Operate(order)) = parse(["forebay", "queue", "list", "--json"]) else {
+            panic!("refused")
+        };
+        assert!(order.is_json);
+        let usual = Loaded::load(None, &Overrides::default()).unwrap();
+        assert_eq!(order.data, usual.config.node.data, "the folder of `serve`");
+    }
+
+    #[test]
     fn a_wrong_line_is_refused_with_usage() {
         for line in [
             &["forebay"][..],
@@ -225,6 +332,9 @@ mod tests {
             &["forebay", "serve", "--shards", "257"],
             &["forebay", "serve", "--config", "/nonexistent"],
             &["forebay", "config", "check"],
+            &["forebay", "queue", "pause"],
+            &["forebay", "queue", "show", "q", "--routing", "unicast"],
+            &["forebay", "queue", "purge", "q", "--force"],
         ] {
             assert!(!refused(line).is_empty(), "{line:?}");
         }

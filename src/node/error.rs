@@ -27,6 +27,8 @@ pub enum NodeError {
     Ring(RingError),
     /// The machine lacks something else.
     Machine(String),
+    /// The admin socket cannot be opened.
+    Admin(std::io::Error),
     /// The listener cannot be opened.
     Listen(ListenError),
     /// Housekeeping cannot start.
@@ -44,7 +46,7 @@ impl NodeError {
                 Exit::DataRefused
             }
             Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
-            Self::Listen(_) => Exit::ListenFailed,
+            Self::Admin(_) | Self::Listen(_) => Exit::ListenFailed,
             Self::Failed(..) => Exit::Failed,
         }
     }
@@ -65,6 +67,10 @@ impl fmt::Display for NodeError {
             }
             Self::Ring(error) => error.fmt(f),
             Self::Machine(reason) => f.write_str(reason),
+            Self::Admin(error) => write!(
+                f,
+                "cannot open the admin socket `admin.sock` in the data folder: {error}"
+            ),
             Self::Listen(error) => error.fmt(f),
             Self::Housekeeping(error) => error.fmt(f),
             Self::Failed(shard, Failure::Write(error)) => write!(

@@ -17,17 +17,23 @@ pub enum Exit {
     ListenFailed,
     /// The machine lacks something: io_uring, O_DIRECT, locked memory.
     MachineLacks,
+    /// No broker runs on the data folder that an operator named.
+    NoBroker,
+    /// The broker refused what an operator asked for.
+    Refused,
 }
 
 impl Exit {
     /// Every way to end, in the order of the numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Clean,
         Self::Failed,
         Self::Usage,
         Self::DataRefused,
         Self::ListenFailed,
         Self::MachineLacks,
+        Self::NoBroker,
+        Self::Refused,
     ];
 
     /// Returns the exit code.
@@ -39,6 +45,8 @@ impl Exit {
             Self::DataRefused => 3,
             Self::ListenFailed => 4,
             Self::MachineLacks => 5,
+            Self::NoBroker => 6,
+            Self::Refused => 7,
         }
     }
 
@@ -46,11 +54,13 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Clean => "clean stop",
-            Self::Failed => "failed while running",
+            Self::Failed => "failed while running, or could not be asked",
             Self::Usage => "bad usage or configuration",
             Self::DataRefused => "data folder refused (foreign, newer, damaged or held by another)",
             Self::ListenFailed => "could not listen",
             Self::MachineLacks => "the machine lacks something (io_uring, O_DIRECT, memlock)",
+            Self::NoBroker => "no broker runs on the data folder",
+            Self::Refused => "the broker refused: no such queue, or not now",
         }
     }
 }
@@ -68,6 +78,6 @@ mod tests {
     #[test]
     fn codes_are_distinct_and_in_order() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 }

@@ -6,6 +6,7 @@ use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, Superblock};
 use forebay_journal::{JournalId, ShardId};
 use nix::sys::signal::{SigSet, Signal};
 
+use super::admin::{self, AdminServer, Identity};
 use super::config::{Config, Pin};
 use super::error::NodeError;
 use super::report;
@@ -53,6 +54,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     // Opened before the epoch is claimed: a start that cannot listen uses up none.
     let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
         .map_err(NodeError::Listen)?;
+    let admin_socket = admin::socket::listen(folder.root()).map_err(NodeError::Admin)?;
     let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
     let device = placement::device_of(folder.root());
     let cores = choose_cores(config, superblock.shard_count, device.as_ref());
@@ -62,12 +64,19 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         superblock,
         epoch,
     };
-    let mut running = node.start(scans, listeners, cores)?;
-    match running.wait_ready(signals, config, &device)? {
+    let (mut running, desk) = node.start(scans, listeners, cores)?;
+    let started = running.wait_ready(signals, config, &device)?;
+    let identity = Identity {
+        node: config.node.name.clone(),
+        epoch: epoch.get(),
+    };
+    let admin = AdminServer::start(admin_socket, desk, identity).map_err(NodeError::Admin)?;
+    match started {
         Started::Ready => report::ready(address, folder.root()),
         Started::ToldToStop => report::stopped_before_ready(),
     }
     running.wait()?;
+    admin.stop();
     // Nothing in older epochs' folders is needed once their segments are freed.
     let _ = folder.remove_empty_epochs(epoch);
     Ok(())

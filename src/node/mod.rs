@@ -2,11 +2,13 @@
 //!
 //! The only floor that reads configuration files, speaks to a terminal and ends the process.
 
+mod admin;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod exit;
 pub mod lifecycle;
+pub mod operator;
 mod report;
 mod running;
 mod shard_thread;

@@ -14,6 +14,7 @@ use super::error::NodeError;
 use super::running::Event;
 use crate::housekeeping::{Scanned, ShardPort};
 use crate::limits;
+use crate::runtime::admin::AdminPort;
 use crate::runtime::bell::Bell;
 use crate::runtime::driver::{Driver, DriverParts};
 use crate::runtime::mailboxes::Mailboxes;
@@ -31,6 +32,7 @@ pub(super) struct ShardStart {
     pub(super) port: ShardPort,
     pub(super) listener: OwnedFd,
     pub(super) mailboxes: Mailboxes,
+    pub(super) admin: AdminPort,
     pub(super) bell: Bell,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) core: Option<usize>,
@@ -91,6 +93,7 @@ pub(super) fn run_shard(
         files: start.files,
         port: start.port,
         mailboxes: start.mailboxes,
+        admin: start.admin,
         bell: start.bell,
         stop: start.stop,
         connections_max: start.connections_max,

@@ -20,6 +20,7 @@ use crate::frontend::{Users, stomp};
 use crate::housekeeping::folder::{Folder, FolderError};
 use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, open_segment};
 use crate::limits;
+use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
 use crate::shard::{HostLimits, ShardConfig, Verdict, verdicts};
@@ -38,12 +39,9 @@ impl Starting<'_> {
         scans: Vec<Scanned>,
         listeners: Vec<OwnedFd>,
         cores: Vec<Option<usize>>,
-    ) -> Result<Running, NodeError> {
-        let bells = (0..scans.len())
-            .map(|_| Bell::new())
-            .collect::<Result<Vec<_>, _>>();
-        let bells =
-            bells.map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
+    ) -> Result<(Running, AdminDesk), NodeError> {
+        let (bells, desk, admin_ports) = open_bells(scans.len())
+            .map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
         let files = scans
             .iter()
             .zip(&bells)
@@ -66,9 +64,12 @@ impl Starting<'_> {
             .zip(ports)
             .zip(listeners)
             .zip(cores)
+            .zip(admin_ports)
             .zip(&bells)
             .zip(verdicts);
-        for (index, (((((scanned, port), listener), core), bell), verdicts)) in shards.enumerate() {
+        for (index, ((((((scanned, port), listener), core), admin), bell), verdicts)) in
+            shards.enumerate()
+        {
             let shard = ShardId(index as u16);
             let start = ShardStart {
                 config: self.shard_config(shard, &scanned, verdicts),
@@ -79,6 +80,7 @@ impl Starting<'_> {
                 port,
                 listener,
                 mailboxes: mailboxes.clone(),
+                admin,
                 bell: bell.clone(),
                 stop: Arc::clone(&stop),
                 core,
@@ -88,7 +90,7 @@ impl Starting<'_> {
             };
             threads.push(spawn_shard(shard, start, sender.clone())?);
         }
-        Ok(Running {
+        let running = Running {
             events,
             sender,
             threads,
@@ -96,7 +98,8 @@ impl Starting<'_> {
             stop,
             bells,
             housekeeper,
-        })
+        };
+        Ok((running, desk))
     }
 
     fn shard_config(
@@ -192,6 +195,15 @@ impl Starting<'_> {
         }
         Ok(files)
     }
+}
+
+/// What wakes each shard, and its line to the admin side.
+fn open_bells(count: usize) -> std::io::Result<(Vec<Bell>, AdminDesk, Vec<AdminPort>)> {
+    let bells = (0..count)
+        .map(|_| Bell::new())
+        .collect::<Result<Vec<_>, _>>()?;
+    let (desk, ports) = admin::lines(&bells)?;
+    Ok((bells, desk, ports))
 }
 
 fn spawn_shard(

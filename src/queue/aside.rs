@@ -51,6 +51,11 @@ impl Aside {
         self.0.values()
     }
 
+    /// Messages named `from` or higher, and lower than `before`.
+    pub(super) fn range(&self, from: u64, before: u64) -> impl Iterator<Item = &(Entry, Why)> + '_ {
+        self.0.range(from..before.max(from)).map(|(_, one)| one)
+    }
+
     /// Panics: if the message is aside already (our own mistake).
     fn insert(&mut self, entry: Entry, why: Why) {
         let former = self.0.insert(entry.message, (entry, why));

@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// The queue of an anycast address, if it is there.
-    fn anycast(&self, address: &[u8]) -> Option<QueueId> {
+    pub(super) fn anycast(&self, address: &[u8]) -> Option<QueueId> {
         let found = self.resolve(Routing::Anycast, address)?;
         let destination = self.destinations.get(found)?;
         let (durable, volatile) = (&destination.durable, &destination.volatile);
@@ -240,7 +240,7 @@ impl Machine {
     /// to come true before anything else happens to the queue, or be decided again.
     pub fn decide_dispatch(&self, queue: QueueId, out: &mut Decision) {
         out.clear();
-        let Some(queue) = self.queues.get(queue) else {
+        let Some(queue) = self.queues.get(queue).filter(|queue| !queue.is_paused()) else {
             return;
         };
         if queue.is_selective() {
@@ -441,7 +441,7 @@ impl Machine {
     }
 
     /// Whether somebody is attached to the queue.
-    fn is_attended(&self, queue: u64) -> bool {
+    pub(super) fn is_attended(&self, queue: u64) -> bool {
         let queue = self.queues.get(QueueId(queue));
         queue.is_some_and(|queue| !queue.consumers.is_empty() || queue.is_followed)
     }

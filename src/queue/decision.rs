@@ -114,6 +114,8 @@ pub enum Refused {
         /// Most bytes.
         max: usize,
     },
+    /// Somebody is attached to the queue.
+    QueueInUse,
     /// The shard has as many queues as it may.
     QueuesFull {
         /// Most queues.
@@ -149,6 +151,7 @@ impl fmt::Display for Refused {
             Self::NameTooLong { size, max } => {
                 write!(f, "a name of {size} bytes is longer than {max}")
             }
+            Self::QueueInUse => write!(f, "somebody consumes from the queue"),
             Self::QueuesFull { max } => write!(f, "the limit of {max} queues is reached"),
             Self::SubscriptionDiffers => write!(
                 f,

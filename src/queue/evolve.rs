@@ -211,7 +211,8 @@ impl Machine {
         }
     }
 
-    /// Panics: if a repeated definition changes whether the queue is journaled (our own mistake).
+    /// Panics: if a repeated definition changes whether the queue is journaled, or a durable
+    /// subscription (our own mistake).
     #[cold]
     fn define(&mut self, id: QueueId, at: Place, name: &Name<'_>) {
         let segment = match at {
@@ -240,7 +241,7 @@ impl Machine {
             former
                 .into_iter()
                 .for_each(|former| self.bodies.segments.undefine(former));
-            return;
+            return self.redefine(id, name.flags);
         }
         let policy = self.policies.keep(name.address);
         let key = (name.routing, name.address);
@@ -264,6 +265,27 @@ impl Machine {
             segment,
         });
         self.idle.note(queue);
+    }
+
+    /// What a repeated definition says anew: whether the queue is paused.
+    fn redefine(&mut self, id: QueueId, flags: QueueFlags) {
+        let Some((queue, dirty)) = self.queues.open(id) else {
+            return;
+        };
+        let defined = queue.defined.as_mut().expect("it was defined before");
+        let former = core::mem::replace(&mut defined.flags, flags);
+        assert_eq!(
+            former.is_subscription, flags.is_subscription,
+            "queue {} changes its index",
+            id.0
+        );
+        if flags.is_paused {
+            queue.rest(dirty);
+            self.idle.end(queue);
+        } else if former.is_paused {
+            queue.touch(dirty);
+            self.idle.note(queue);
+        }
     }
 
     #[cold]

@@ -228,7 +228,11 @@ impl Machine {
         let has_work =
             !is_choosing && !queue.ready.is_empty() && queue.demand(&self.consumers, 1) > 0;
         assert!(
-            !has_work || queue.is_dirty,
+            !queue.is_paused() || !queue.is_dirty,
+            "queue {id} is paused and to be dispatched"
+        );
+        assert!(
+            !has_work || queue.is_dirty || queue.is_paused(),
             "queue {id} has work nobody knows of"
         );
     }

@@ -145,6 +145,11 @@ impl Level {
         self.entries.range(start..)
     }
 
+    /// The messages before the one of this name, whether it is there or not.
+    pub(super) fn iter_before(&self, message: u64) -> impl Iterator<Item = &Entry> + Clone + '_ {
+        self.entries.iter().take_while(move |e| e.message < message)
+    }
+
     /// What the `count` messages at the front are, up to its end.
     pub(super) fn front(&self, count: usize) -> Option<Front> {
         let count = count.min(self.len());

@@ -84,6 +84,12 @@ impl Ready {
         levels.find_map(|(priority, name)| self.first_after(priority, *name))
     }
 
+    /// Messages named lower than this one.
+    pub(super) fn before(&self, message: u64) -> impl Iterator<Item = &Entry> + Clone + '_ {
+        self.levels()
+            .flat_map(move |level| level.iter_before(message))
+    }
+
     /// The highest priority first.
     fn levels(&self) -> impl Iterator<Item = &Level> + Clone + '_ {
         let highest_first = (0..=PRIORITY_MAX).rev();

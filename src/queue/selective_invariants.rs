@@ -129,6 +129,9 @@ impl Machine {
 
     /// Whoever can have something, or has to be asked, is known to have work.
     fn check_work(&self, queue: &QueueState, selective: &Selective) {
+        if queue.is_paused() {
+            return assert!(!queue.is_dirty && !queue.is_curious, "paused");
+        }
         for index in &queue.willing {
             let consumer = self.consumers.at(*index);
             if consumer.available() == 0 {

@@ -144,9 +144,17 @@ impl QueueState {
             .is_none_or(|defined| defined.segment.is_some())
     }
 
-    /// Whether it holds nothing and nobody is attached.
+    /// Whether it holds nothing, nobody is attached, and no operator paused it.
     pub(super) fn is_unused(&self) -> bool {
-        self.message_count() == 0 && self.consumers.is_empty() && !self.is_followed
+        let is_left = self.consumers.is_empty() && !self.is_followed;
+        self.message_count() == 0 && is_left && !self.is_paused()
+    }
+
+    /// Whether it hands out nothing for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.defined
+            .as_ref()
+            .is_some_and(|defined| defined.flags.is_paused)
     }
 
     /// Whether it survives the process and was made because somebody named it.
@@ -254,7 +262,7 @@ impl QueueState {
 
     /// Notes that the queue may have something to dispatch.
     pub(super) fn touch(&mut self, dirty: &mut Dirty) {
-        if self.ready.is_empty() || self.willing.is_empty() {
+        if self.ready.is_empty() || self.willing.is_empty() || self.is_paused() {
             return;
         }
         if !self.is_dirty {
@@ -264,6 +272,20 @@ impl QueueState {
         if !self.is_curious && self.has_filters() {
             self.is_curious = true;
             dirty.examine.push_back(self.id.0);
+        }
+    }
+
+    /// Paused: it has nothing to dispatch, and nobody is to be asked about what it has.
+    ///
+    /// Cost: O(queues with something to dispatch).
+    #[cold]
+    pub(super) fn rest(&mut self, dirty: &mut Dirty) {
+        self.unplan();
+        if core::mem::take(&mut self.is_dirty) {
+            dirty.dispatch.retain(|id| *id != self.id.0);
+        }
+        if core::mem::take(&mut self.is_curious) {
+            dirty.examine.retain(|id| *id != self.id.0);
         }
     }
 
@@ -333,6 +355,12 @@ impl Queues {
     /// In the order of their places, which follows from the facts alone.
     pub(super) fn iter(&self) -> impl Iterator<Item = &QueueState> + '_ {
         self.places.iter().flatten()
+    }
+
+    /// From this place on, each with its place.
+    pub(super) fn iter_from(&self, place: u32) -> impl Iterator<Item = (u32, &QueueState)> + '_ {
+        let places = self.places.iter().enumerate().skip(place as usize);
+        places.filter_map(|(place, queue)| Some((place as u32, queue.as_ref()?)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut QueueState> + '_ {

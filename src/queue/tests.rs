@@ -8,6 +8,7 @@ use zerocopy::little_endian::U64;
 
 use super::*;
 
+mod operate;
 mod policies;
 mod selective;
 

@@ -13,6 +13,7 @@ use forebay_journal::storage::IoFailure;
 use forebay_journal::{SegmentId, ShardId};
 use rustc_hash::FxHashMap;
 
+use super::admin::AdminPort;
 use super::bell::Bell;
 use super::clock;
 use super::mailboxes::Mailboxes;
@@ -48,6 +49,8 @@ pub struct DriverParts {
     pub port: ShardPort,
     /// The other shards.
     pub mailboxes: Mailboxes,
+    /// The admin side.
+    pub admin: AdminPort,
     /// Wakes it.
     pub bell: Bell,
     /// Whether the node is told to stop.
@@ -129,6 +132,7 @@ impl Driver {
             self.handle(completion, now);
         }
         self.take_mail();
+        self.take_questions();
         self.take_responses().map_err(failed)?;
         self.look_at_clock(now);
         if self.parts.stop.load(Ordering::Relaxed) && !self.is_stopping {
@@ -330,6 +334,12 @@ impl Driver {
         }
     }
 
+    fn take_questions(&mut self) {
+        while let Some(question) = self.parts.admin.take() {
+            self.parts.shard.handle_admin(question);
+        }
+    }
+
     fn take_responses(&mut self) -> io::Result<()> {
         while let Some(response) = self.parts.port.poll() {
             match response {
@@ -385,6 +395,7 @@ impl Driver {
                     }
                 }
                 Action::Close(id) => self.close(id, now),
+                Action::Tell(answer) => self.parts.admin.tell(answer),
                 Action::Write(write) => self.parts.ring.write(write),
                 Action::ReadBack(read) => match self.parts.files.get(&read.segment) {
                     Some(file) => {

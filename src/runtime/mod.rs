@@ -1,5 +1,6 @@
 //! Where the shard meets the machine: one thread and one ring per shard.
 
+pub mod admin;
 pub mod bell;
 pub mod clock;
 pub mod driver;

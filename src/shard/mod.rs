@@ -4,6 +4,7 @@
 //! A turn: the runtime passes in what happened (`handle_*`), calls [`Shard::finish_turn`], then
 //! takes actions until there are none.
 
+mod admin;
 mod bodies;
 mod check;
 mod cold;
@@ -21,6 +22,7 @@ mod stop;
 mod timers;
 mod transactions;
 
+pub use admin::{AdminAnswer, AdminAsk, AdminQuestion, AdminTold, QueueSeen, ShardHealth};
 pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
@@ -29,10 +31,11 @@ pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_sele
 pub use mailbox::{Parcel, ParcelLane};
 
 pub use crate::queue::{
-    Full, Limits as QueueLimits, Policies, Policy, PolicySettings, SlowConsumer,
+    Full, Limits as QueueLimits, Policies, Policy, PolicySettings, Purge, QueueCounts,
+    Refused as QueueRefused, SlowConsumer,
 };
 pub use crate::routing::Address;
-pub use forebay_journal::format::Routing;
+pub use forebay_journal::format::{QueueFlags, Routing};
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -84,6 +87,8 @@ pub enum Action {
     Free(SegmentId),
     /// Put this into another shard's mailbox, or give it back by [`Shard::give_back`].
     Pass(ShardId, Parcel),
+    /// Give the admin side this answer.
+    Tell(AdminAnswer),
 }
 
 /// What a shard is made of.

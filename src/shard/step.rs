@@ -788,6 +788,9 @@ impl Shard {
         if let Some(oldest) = self.host.poll_free() {
             return Some(Action::Free(oldest));
         }
+        if let Some(answer) = self.host.poll_told() {
+            return Some(Action::Tell(answer));
+        }
         let (to, parcel) = self.peers.poll()?;
         self.passed_parcels += 1;
         Some(Action::Pass(to, parcel))

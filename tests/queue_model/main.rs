@@ -6,6 +6,7 @@
 mod dispatch;
 mod journal;
 mod model;
+mod operate;
 mod replay;
 mod rig;
 mod selective;
@@ -85,6 +86,18 @@ enum Op {
         now: u8,
     },
     Delete {
+        which: u8,
+    },
+    Pause {
+        which: u8,
+        is_paused: bool,
+    },
+    Purge {
+        which: u8,
+        most: u8,
+    },
+    /// A deletion that gives way to consumers.
+    Remove {
         which: u8,
     },
     DefineDurableTopicQueue {
@@ -253,6 +266,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..=110_u8).prop_map(|now| Op::SetClock { now }),
         3 => any::<(u8, bool)>().prop_map(|(who, is_blocked)| Op::SetBlocked { who, is_blocked }),
         1 => any::<u8>().prop_map(|which| Op::Delete { which }),
+        4 => any::<(u8, bool)>().prop_map(|(which, is_paused)| Op::Pause { which, is_paused }),
+        1 => any::<(u8, u8)>().prop_map(|(which, most)| Op::Purge { which, most }),
+        1 => any::<u8>().prop_map(|which| Op::Remove { which }),
         1 => any::<u8>().prop_map(|to| Op::DefineDurableTopicQueue { to }),
         8 => (any::<(u8, u8, u8)>(), kind()).prop_map(|((name, to, credit), kind)| {
             Op::SubscribeByName {
@@ -317,6 +333,9 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Expire { now } => rig.expire(*now),
         Op::SetClock { now } => rig.now = u64::from(*now),
         Op::Delete { which } => rig.delete(*which),
+        Op::Pause { which, is_paused } => rig.pause(*which, *is_paused),
+        Op::Purge { which, most } => rig.purge(*which, *most),
+        Op::Remove { which } => rig.remove(*which),
         Op::DefineDurableTopicQueue { to } => rig.define_durable_topic_queue(*to),
         Op::SubscribeByName {
             name,

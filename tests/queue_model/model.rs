@@ -149,6 +149,8 @@ pub(crate) type Records = Vec<(SegmentId, u32)>;
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) queues: BTreeMap<u64, Queue>,
+    /// Queues that hand out nothing.
+    pub(crate) paused: BTreeSet<u64>,
     pub(crate) consumers: BTreeMap<usize, Consumer>,
     pub(crate) transactions: BTreeMap<u64, Transaction>,
     /// Decided here and not heard of everywhere; where that is written.
@@ -170,6 +172,7 @@ impl Model {
     pub(crate) fn new() -> Self {
         Self {
             queues: BTreeMap::new(),
+            paused: BTreeSet::new(),
             consumers: BTreeMap::new(),
             transactions: BTreeMap::new(),
             decided: BTreeMap::new(),
@@ -288,6 +291,9 @@ impl Model {
 
     /// The messages that are delivered next, together: of one priority.
     pub(crate) fn due(&self, queue: u64, most: usize) -> Vec<u64> {
+        if self.paused.contains(&queue) {
+            return Vec::new();
+        }
         let takers = self.served(queue);
         let demand: usize = takers.iter().map(|(_, one)| self.demand(one)).sum();
         let mut due = self.ready(queue);
@@ -344,6 +350,7 @@ impl Model {
     }
 
     pub(crate) fn delete(&mut self, queue: u64) {
+        self.paused.remove(&queue);
         self.queues.remove(&queue);
         self.consumers.retain(|_, consumer| consumer.queue != queue);
     }
@@ -382,6 +389,7 @@ impl Model {
         self.had_exclusive.clear();
         self.uploads.clear();
         self.queues.retain(|_, queue| queue.defined_in.is_some());
+        self.paused.retain(|queue| self.queues.contains_key(queue));
         self.transactions
             .retain(|_, transaction| transaction.is_prepared && transaction.is_journaled());
         let mut locked = BTreeSet::new();

@@ -127,6 +127,7 @@ impl Rig {
                 let live: Vec<_> = self.machine.unsettled(queue).filter(durable).collect();
                 assert_eq!(live, replayed.unsettled(queue).collect::<Vec<_>>());
                 assert_eq!(self.machine.name(queue), replayed.name(queue));
+                assert_eq!(self.machine.is_paused(queue), replayed.is_paused(queue));
             }
         }
     }
@@ -143,6 +144,7 @@ impl Rig {
             self.compare_queue(*id, queue);
         }
         self.compare_subscriptions();
+        self.compare_described();
         assert_eq!(self.slots, model.slots(), "volatile bodies");
         let segments = model.segments();
         let mut segment = self.journal.oldest();

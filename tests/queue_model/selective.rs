@@ -154,6 +154,9 @@ impl Model {
     /// Nobody with credit waits for a message that it may have.
     fn expect_nobody_waits(&self) {
         for queue in self.queues.keys() {
+            if self.paused.contains(queue) {
+                continue;
+            }
             for (number, consumer) in self.served(*queue) {
                 if self.available(consumer) == 0 {
                     continue;

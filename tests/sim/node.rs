@@ -347,6 +347,7 @@ impl World {
                     self.note("free", index as u64, oldest.get());
                     self.begin_keeping(index);
                 }
+                Action::Tell(_) => panic!("nobody asked"),
                 Action::Pass(to, parcel) => self.pass(index, usize::from(to.0), parcel),
             }
         }

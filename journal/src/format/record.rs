@@ -84,6 +84,8 @@ pub struct QueueFlags {
     pub is_shared: bool,
     /// Nothing that its own client sends goes to the subscription.
     pub is_no_local: bool,
+    /// An operator paused the queue: it takes messages and hands out none.
+    pub is_paused: bool,
     /// What comes into the queue is on its way to another address at once; nobody consumes from it.
     pub is_divert: bool,
 }

@@ -60,6 +60,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
                 is_shared: random.below(2) == 0,
                 is_no_local: random.below(2) == 0,
                 is_divert: random.below(2) == 0,
+                is_paused: random.below(2) == 0,
             },
             address: head,
             name: body,

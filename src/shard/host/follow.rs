@@ -225,6 +225,9 @@ impl Host {
         let mut found = Vec::new();
         for follower in &mut link.followers {
             let queue = follower.queue;
+            if self.machine.is_paused(queue) {
+                continue;
+            }
             while follower.has_credit()
                 && found.len() < AT_ONCE_MAX
                 && let Some(message) = follower.again.pop_front()

@@ -18,6 +18,7 @@ mod expire;
 mod filters;
 mod follow;
 mod idle;
+mod operate;
 mod produce;
 mod space;
 mod transact;
@@ -33,6 +34,7 @@ use rustc_hash::FxHashMap;
 use filters::Filters;
 
 use super::ConnectionId;
+use super::admin::{AdminAnswer, AdminAsk};
 use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
@@ -83,6 +85,11 @@ enum Parked {
     },
     Freed {
         oldest: SegmentId,
+    },
+    Told(AdminAnswer),
+    Deleted {
+        link: ConnectionId,
+        address: Text,
     },
 }
 
@@ -238,6 +245,12 @@ pub(super) struct Host {
     pumping: VecDeque<ConnectionId>,
     waiting_for_disk: Vec<ConnectionId>,
     deferred: VecDeque<Deferred>,
+    /// What the admin side asked for and is not done yet, in order: no more than it may ask.
+    operations: VecDeque<(u64, AdminAsk)>,
+    /// Answers to the admin side.
+    told: VecDeque<AdminAnswer>,
+    /// Whether another of them can be done in the next turn.
+    has_more_to_operate: bool,
     /// Whether the last turn handed out as much as a turn may.
     has_more_to_dispatch: bool,
     /// Whether the last turn looked at as many messages for selectors as a turn may.
@@ -326,6 +339,9 @@ impl Host {
             pumping: VecDeque::new(),
             waiting_for_disk: Vec::new(),
             deferred: VecDeque::new(),
+            operations: VecDeque::new(),
+            told: VecDeque::new(),
+            has_more_to_operate: false,
             has_more_to_dispatch: false,
             has_more_to_examine: false,
             has_more_to_expire: false,
@@ -692,8 +708,22 @@ impl Host {
                     self.space.freed(oldest);
                     self.cold.forget_before(oldest);
                 }
+                Parked::Told(answer) => self.told.push_back(answer),
+                Parked::Deleted { link, address } => {
+                    let deleted = Reply::Refused {
+                        refusal: Refusal::QueueDeleted,
+                        about: Some(address.bytes()),
+                        receipt: None,
+                    };
+                    replies.reply(link, &deleted, 0);
+                }
             }
         }
+        self.give_answers(replies);
+    }
+
+    /// Passes on the replies that need no gate.
+    fn give_answers(&mut self, replies: &mut impl Replies) {
         while let Some((link, answer)) = self.answers.pop_front() {
             let reply = match &answer {
                 Answer::Receipt(receipt) => Reply::Receipt {
@@ -734,10 +764,14 @@ impl Host {
             self.run_deferred();
             self.reclaim();
         }
+        if is_stopping || self.is_sealed {
+            self.give_up_operations();
+        }
         if !is_stopping {
             self.expire(now);
             self.wake_due(now);
             self.depart();
+            self.operate();
             // What is one too many is not handed out.
             if self.trim() {
                 self.examine();
@@ -753,6 +787,7 @@ impl Host {
     pub(super) fn has_work(&self) -> bool {
         self.has_more_to_dispatch
             || self.has_more_to_examine
+            || self.has_more_to_operate
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim

@@ -470,6 +470,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "is_shared": flags.is_shared,
             "is_no_local": flags.is_no_local,
             "is_divert": flags.is_divert,
+            "is_paused": flags.is_paused,
             "filter": text_or_base64(filter),
         }),
         Record::QueueDelete { queue } => json!({ "queue": queue.0 }),
@@ -523,6 +524,7 @@ fn flag_names(flags: QueueFlags) -> String {
         (flags.is_shared, ", shared"),
         (flags.is_no_local, ", not what its client sends"),
         (flags.is_divert, ", divert"),
+        (flags.is_paused, ", paused"),
     ]
     .into_iter()
     .filter_map(|(is_set, name)| is_set.then_some(name))

@@ -297,6 +297,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
         | raw::QUEUE_IS_SUBSCRIPTION
         | raw::QUEUE_IS_SHARED
         | raw::QUEUE_IS_NO_LOCAL
+        | raw::QUEUE_IS_PAUSED
         | raw::QUEUE_IS_DIVERT;
     zero("queue_flags", (bits & !known).into())?;
     let address = reader.bytes(fixed.address_size.get().into())?;
@@ -311,6 +312,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
             is_shared: bits & raw::QUEUE_IS_SHARED != 0,
             is_no_local: bits & raw::QUEUE_IS_NO_LOCAL != 0,
             is_divert: bits & raw::QUEUE_IS_DIVERT != 0,
+            is_paused: bits & raw::QUEUE_IS_PAUSED != 0,
         },
         address,
         name,

@@ -205,6 +205,7 @@ fn queue_bits(flags: QueueFlags) -> u16 {
         (flags.is_shared, raw::QUEUE_IS_SHARED),
         (flags.is_no_local, raw::QUEUE_IS_NO_LOCAL),
         (flags.is_divert, raw::QUEUE_IS_DIVERT),
+        (flags.is_paused, raw::QUEUE_IS_PAUSED),
     ]
     .into_iter()
     .fold(

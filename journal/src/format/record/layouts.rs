@@ -194,4 +194,5 @@ pub(super) const QUEUE_IS_AUTO_CREATED: u16 = 1;
 pub(super) const QUEUE_IS_SUBSCRIPTION: u16 = 2;
 pub(super) const QUEUE_IS_SHARED: u16 = 4;
 pub(super) const QUEUE_IS_NO_LOCAL: u16 = 8;
+pub(super) const QUEUE_IS_PAUSED: u16 = 16;
 pub(super) const QUEUE_IS_DIVERT: u16 = 32;

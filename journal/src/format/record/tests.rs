@@ -67,7 +67,7 @@ proptest! {
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
         let flags = QueueFlags { is_auto_created: auto, is_subscription: durable,
             is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0,
-            is_divert: pick & 4 != 0 };
+            is_divert: pick & 4 != 0, is_paused: pick & 2 != 0 };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {

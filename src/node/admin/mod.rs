@@ -1,0 +1,80 @@
+//! The admin side: HTTP with JSON over a UNIX socket in the data folder, on a thread of its own.
+//!
+//! It owns nothing of the broker: each answer is made of what the shards were asked just then.
+//! Who may open the socket may do all of it: its owner, which is who runs the broker.
+
+mod api;
+mod desk;
+mod question;
+mod serve;
+pub(super) mod shape;
+pub(super) mod socket;
+
+use std::io;
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use crate::runtime::admin::AdminDesk;
+use desk::Desk;
+use socket::AdminSocket;
+
+/// What a node is, for who asks how it does.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    /// Its name.
+    pub(super) node: String,
+    /// The epoch of this run.
+    pub(super) epoch: u64,
+}
+
+/// The admin side's thread.
+pub(super) struct AdminServer {
+    thread: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+    socket: AdminSocket,
+}
+
+impl AdminServer {
+    /// Starts the thread and answers from now on.
+    ///
+    /// Errors: no thread, or out of descriptors.
+    pub(super) fn start(
+        socket: AdminSocket,
+        desk: AdminDesk,
+        identity: Identity,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = socket.listener()?;
+        let answers = desk.woken()?;
+        let thread = std::thread::Builder::new()
+            .name("forebay-admin".to_owned())
+            .spawn(move || {
+                let served = runtime.block_on(async {
+                    let listener = tokio::net::UnixListener::from_std(listener)?;
+                    let shards = Desk::start(desk, answers)?;
+                    serve::serve(listener, api::router(shards, identity), stopped).await;
+                    Ok::<(), io::Error>(())
+                });
+                if let Err(error) = served {
+                    tracing::error!("the admin side cannot be served: {error}");
+                }
+            })?;
+        Ok(Self {
+            thread,
+            stop,
+            socket,
+        })
+    }
+
+    /// Takes the socket away and ends the thread.
+    pub(super) fn stop(self) {
+        self.socket.remove();
+        // It may have ended by itself.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,118 @@
+//! What goes over the admin socket, as JSON. The names are part of the interface.
+
+use serde::{Deserialize, Serialize};
+
+use crate::shard::{QueueSeen, Routing};
+
+/// Why a request has no answer.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct ErrorReport {
+    pub(in crate::node) error: String,
+}
+
+/// One queue, as it was when it was asked for.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct QueueReport {
+    /// Its name; bytes that are not UTF-8 are replaced.
+    pub(in crate::node) name: String,
+    /// The address that it takes messages of.
+    pub(in crate::node) address: String,
+    /// `anycast` (a queue) or `multicast` (a subscription to a topic).
+    pub(in crate::node) routing: String,
+    /// Whether it is a durable subscription.
+    pub(in crate::node) subscription: bool,
+    /// Whether it survives the process.
+    pub(in crate::node) durable: bool,
+    /// Whether it hands out nothing for now.
+    pub(in crate::node) paused: bool,
+    /// Messages that wait for a consumer.
+    pub(in crate::node) ready: u64,
+    /// Messages that consumers hold.
+    pub(in crate::node) unsettled: u64,
+    /// Messages that wait for their time, or are on their way to another address.
+    pub(in crate::node) aside: u64,
+    /// Bytes of all of them, heads and bodies.
+    pub(in crate::node) bytes: u64,
+    /// Consumers attached.
+    pub(in crate::node) consumers: u64,
+    /// The shard that has it.
+    pub(in crate::node) shard: u16,
+}
+
+/// Queues, and what to ask for as `from` to get more of them.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct ListReport {
+    pub(in crate::node) queues: Vec<QueueReport>,
+    pub(in crate::node) next: Option<String>,
+}
+
+/// What was done to a queue.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(in crate::node) struct DoneReport {
+    /// Its name.
+    pub(in crate::node) queue: String,
+    /// Paused or not, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) paused: Option<bool>,
+    /// Messages dropped, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) purged: Option<u64>,
+    /// Whether it is gone, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) deleted: Option<bool>,
+}
+
+/// How the node does.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct HealthReport {
+    /// Whether clients are served: every shard answers and none stops.
+    pub(in crate::node) serving: bool,
+    pub(in crate::node) node: String,
+    pub(in crate::node) version: String,
+    /// The number of this run.
+    pub(in crate::node) epoch: u64,
+    pub(in crate::node) shards: Vec<ShardReport>,
+}
+
+/// How a shard does.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct ShardReport {
+    pub(in crate::node) shard: u16,
+    /// Whether it answered in time; if not, the rest says nothing.
+    pub(in crate::node) answers: bool,
+    pub(in crate::node) stopping: bool,
+    pub(in crate::node) connections: u64,
+    pub(in crate::node) queues: u64,
+    /// Whether the disk had no space for the next segment.
+    pub(in crate::node) disk_full: bool,
+    /// Whether messages wait for a segment.
+    pub(in crate::node) waiting_for_segment: bool,
+}
+
+impl From<QueueSeen> for QueueReport {
+    fn from(seen: QueueSeen) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            name: text(&seen.name),
+            address: text(&seen.address),
+            routing: routing_name(seen.routing).to_owned(),
+            subscription: seen.flags.is_subscription,
+            durable: seen.is_durable,
+            paused: seen.flags.is_paused,
+            ready: seen.counts.ready,
+            unsettled: seen.counts.unsettled,
+            aside: seen.counts.aside,
+            bytes: seen.counts.bytes,
+            consumers: seen.counts.consumers,
+            shard: seen.shard.0,
+        }
+    }
+}
+
+/// The word for a kind of address.
+pub(in crate::node) const fn routing_name(routing: Routing) -> &'static str {
+    match routing {
+        Routing::Anycast => "anycast",
+        Routing::Multicast => "multicast",
+    }
+}
