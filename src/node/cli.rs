@@ -63,8 +63,8 @@ enum Verb {
     /// Speaks to the broker that runs on the data folder, through `admin.sock` in it, as the user
     /// who runs that broker. What changed is durable when the command ends with 0.
     ///
-    /// A name is that of a queue (`orders` for `/queue/orders`) or of a durable subscription
-    /// (`CLIENT.NAME`; dots and backslashes of the client id behind a backslash).
+    /// A name is that of a queue (`orders` for `/queue/orders`) or of a durable or shared
+    /// subscription (`CLIENT.NAME`; dots and backslashes of the client id behind a backslash).
     #[command(subcommand)]
     Queue(QueueVerb),
 }
@@ -105,7 +105,7 @@ struct Asking {
 
 #[derive(Debug, Args)]
 struct Naming {
-    /// The queue, or the durable subscription.
+    /// The queue or the subscription.
     #[arg(value_name = "NAME")]
     name: String,
     /// Which one is meant, if a queue (anycast) and a subscription (multicast) have the name.

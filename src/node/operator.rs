@@ -242,11 +242,15 @@ fn printable(name: &str) -> String {
 }
 
 fn kind(queue: &QueueReport) -> &'static str {
+    if queue.divert {
+        return "divert";
+    }
     match (queue.routing.as_str(), queue.subscription, queue.durable) {
         ("anycast", _, true) => "queue",
         ("anycast", _, false) => "temporary queue",
-        (_, true, _) => "durable subscription",
-        _ => "subscription",
+        (_, true, true) => "durable subscription",
+        (_, true, false) => "shared subscription",
+        (_, false, _) => "subscription",
     }
 }
 

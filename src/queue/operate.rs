@@ -40,9 +40,9 @@ pub struct Purge {
 }
 
 impl Machine {
-    /// The queues that an operator means by a name: the one of an anycast address, and the durable
-    /// subscription. Those of plain subscriptions share the name of their topic and have none of
-    /// their own.
+    /// The queues that an operator means by a name: the one of an anycast address, and the
+    /// subscription of that name. Those of plain subscriptions, and diverts, share the name of
+    /// their address and have none of their own.
     pub fn find(&self, name: &[u8]) -> impl Iterator<Item = QueueId> + use<> {
         let anycast = self.anycast(name);
         let subscription = self.subscriptions.get(name);

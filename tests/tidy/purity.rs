@@ -11,9 +11,12 @@ const UNSAFE_PLACES: [&str; 3] = [
 ];
 
 /// A crate's name and its only home in the product.
-const HOMES: [(&str, &str); 2] = [
+const HOMES: [(&str, &str); 5] = [
     ("glommio", "src/housekeeping/"),
     ("io_uring::", "src/runtime/reactor/"),
+    ("axum", "src/node/admin/"),
+    ("hyper", "src/node/"),
+    ("tokio", "src/node/"),
 ];
 
 /// The folders where the world may be named: everything else in both crates is a core.

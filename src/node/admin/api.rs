@@ -78,10 +78,11 @@ async fn health(State(api): State<Api>) -> Response {
     for shard in api.desk.shards() {
         let told = api.desk.health(shard).await;
         let known = told.as_ref().ok();
+        let is_stopping = told == Err(Failure::Stopping);
         shards.push(ShardReport {
             shard: shard.0,
-            answers: known.is_some() || told == Err(Failure::Stopping),
-            stopping: known.map_or_else(|| told == Err(Failure::Stopping), |one| one.is_stopping),
+            answers: known.is_some() || is_stopping,
+            stopping: is_stopping || known.is_some_and(|one| one.is_stopping),
             connections: known.map_or(0, |one| one.connections as u64),
             queues: known.map_or(0, |one| one.queues as u64),
             disk_full: known.is_some_and(|one| one.is_disk_full),

@@ -36,7 +36,7 @@ impl Failure {
         match self {
             Self::Ambiguous => (
                 StatusCode::CONFLICT,
-                "a queue and a durable subscription have this name: say which by routing, \
+                "a queue and a subscription have this name: say which by routing, \
                  anycast or multicast"
                     .to_owned(),
             ),
@@ -60,7 +60,7 @@ impl Failure {
             ),
             Self::Unknown => (
                 StatusCode::NOT_FOUND,
-                "there is no queue and no durable subscription of this name".to_owned(),
+                "there is no queue and no subscription of this name".to_owned(),
             ),
         }
     }

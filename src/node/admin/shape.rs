@@ -19,8 +19,10 @@ pub(in crate::node) struct QueueReport {
     pub(in crate::node) address: String,
     /// `anycast` (a queue) or `multicast` (a subscription to a topic).
     pub(in crate::node) routing: String,
-    /// Whether it is a durable subscription.
+    /// Whether it is a subscription that is found by its name: a durable one, or a shared one.
     pub(in crate::node) subscription: bool,
+    /// Whether it only sends on what comes to its address; nobody consumes from it.
+    pub(in crate::node) divert: bool,
     /// Whether it survives the process.
     pub(in crate::node) durable: bool,
     /// Whether it hands out nothing for now.
@@ -97,6 +99,7 @@ impl From<QueueSeen> for QueueReport {
             address: text(&seen.address),
             routing: routing_name(seen.routing).to_owned(),
             subscription: seen.flags.is_subscription,
+            divert: seen.flags.is_divert,
             durable: seen.is_durable,
             paused: seen.flags.is_paused,
             ready: seen.counts.ready,
