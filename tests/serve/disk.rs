@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{fs, io};
@@ -25,6 +26,8 @@ pub(crate) fn snapshot(folder: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)
             if metadata.is_dir() {
                 folders.push(path.clone());
                 found.insert(path, (SystemTime::UNIX_EPOCH, Vec::new()));
+            } else if metadata.file_type().is_socket() {
+                found.insert(path, (SystemTime::UNIX_EPOCH, b"socket".to_vec()));
             } else if !path.ends_with("lock") {
                 let Some(content) = unless_gone(fs::read(&path)) else {
                     continue;
