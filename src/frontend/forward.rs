@@ -116,6 +116,7 @@ impl Forwarder {
         let command = match &self.current {
             Order::Send(outgoing) => Command::Send(outgoing.command()),
             Order::Part { bytes, is_last } => Command::SendPart {
+                copy: 0,
                 bytes: bytes.as_slice(),
                 is_last: *is_last,
             },
@@ -214,6 +215,7 @@ impl Outgoing {
                 deliver_unix_ms: 0,
                 group: 0,
                 is_group_end: false,
+                copy: 0,
                 duplicate_id: Some(&self.duplicate_id),
             },
             has_content_length: self.has_content_length,

@@ -33,6 +33,9 @@ pub struct Extras<B> {
     pub group: u64,
     /// Whether its group ends with it.
     pub is_group_end: bool,
+    /// Zero; or its number, from one, among the copies for the destinations that one frame names.
+    /// A copy that was there before is no mistake: the others may be missing.
+    pub copy: u16,
     /// Id by which the sender, sending again, is recognized.
     pub duplicate_id: Option<B>,
 }
@@ -44,6 +47,7 @@ impl<B> Extras<B> {
             deliver_unix_ms: self.deliver_unix_ms,
             group: self.group,
             is_group_end: self.is_group_end,
+            copy: self.copy,
             duplicate_id: self.duplicate_id.map(hold),
         }
     }
@@ -54,7 +58,7 @@ impl<B> Extras<B> {
 pub struct SendCommand<B> {
     /// How its address spreads it.
     pub routing: Routing,
-    /// Where to.
+    /// Where to: an address, or one queue of it ([`crate::routing::split_queue`]).
     pub address: B,
     /// Whether the address is one that goes with its owner: it is not made when it is not there.
     pub is_temporary: bool,
@@ -160,8 +164,11 @@ pub struct SubscribeCommand<B> {
     pub subscription: Subscription,
     /// Queue or topic.
     pub routing: Routing,
-    /// What to listen to.
+    /// What to listen to: an address, a pattern of addresses, or one queue of either
+    /// ([`crate::routing::Name`]).
     pub address: B,
+    /// Which part it is, if it is everywhere.
+    pub part: Option<Part>,
     /// Whether its queue goes with the consumer.
     pub is_temporary: bool,
     /// Whether it only looks at what is there, and takes nothing.
@@ -189,6 +196,15 @@ pub struct SubscribeCommand<B> {
     pub rank: Rank,
     /// Receipt to answer when it is attached.
     pub receipt: Option<B>,
+}
+
+/// One of the queues, one on each shard, of a subscription that is bound to a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whose it is.
+    pub shard: u16,
+    /// Whether all others were asked for before.
+    pub is_last: bool,
 }
 
 /// What becomes of a subscription with a name when a consumer of it ends.
@@ -221,8 +237,10 @@ pub fn owner(name: &[u8]) -> &[u8] {
 pub enum Command<B> {
     /// Take a message.
     Send(SendCommand<B>),
-    /// Take more of the body of the message begun last on this connection.
+    /// Take more of the body of the message begun last on this connection, of this copy of it.
     SendPart {
+        /// See [`Extras::copy`].
+        copy: u16,
         /// The bytes.
         bytes: B,
         /// Whether the message is whole now.
@@ -334,6 +352,8 @@ pub struct Deliver<B> {
     pub encoding: u8,
     /// Bytes of the whole body.
     pub body_size: u64,
+    /// The address it was sent to, if that is not for sure the one of its queue; else empty.
+    pub address: B,
     /// Head in its encoding.
     pub head: B,
     /// Body, or its first part; else [`Reply::DeliverPart`]s follow.
@@ -423,6 +443,8 @@ pub enum Refusal {
     /// The selector that the front end let through does not parse: our mistake, and no reason to
     /// fall over.
     SelectorUnsound,
+    /// The address has no queue of that name.
+    UnknownQueue,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -469,6 +491,7 @@ impl fmt::Display for Refusal {
                  there everybody sees all of them: no selector"
             ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
+            Self::UnknownQueue => write!(f, "the address has no queue of that name"),
             Self::UnknownDurableSubscription => {
                 write!(f, "there is no durable subscription of that name")
             }
@@ -524,6 +547,7 @@ impl<B> SubscribeCommand<B> {
             subscription: self.subscription,
             routing: self.routing,
             address: hold(self.address),
+            part: self.part,
             is_temporary: self.is_temporary,
             is_browser: self.is_browser,
             start: self.start,
@@ -546,7 +570,12 @@ impl<B> Command<B> {
     pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Command<C> {
         match self {
             Self::Send(send) => Command::Send(send.map(hold)),
-            Self::SendPart { bytes, is_last } => Command::SendPart {
+            Self::SendPart {
+                copy,
+                bytes,
+                is_last,
+            } => Command::SendPart {
+                copy,
                 bytes: hold(bytes),
                 is_last,
             },
@@ -642,6 +671,7 @@ impl<B> Reply<B> {
                 has_content_length: deliver.has_content_length,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
+                address: hold(deliver.address),
                 head: hold(deliver.head),
                 body: hold(deliver.body),
                 is_complete: deliver.is_complete,

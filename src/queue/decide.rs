@@ -56,7 +56,7 @@ impl Machine {
     }
 
     /// The queue of an anycast address, if it is there.
-    fn anycast(&self, address: &[u8]) -> Option<QueueId> {
+    pub(super) fn anycast(&self, address: &[u8]) -> Option<QueueId> {
         let found = self.resolve(Routing::Anycast, address)?;
         let destination = self.destinations.get(found)?;
         let (durable, volatile) = (&destination.durable, &destination.volatile);
@@ -200,8 +200,7 @@ impl Machine {
             .get(destination)
             .ok_or(Refused::UnknownDestination)?;
         let (durable, volatile) = (&destination.durable, &destination.volatile);
-        out.queues.clear();
-        out.lifetime = Lifetime::from(&*destination.policy);
+        out.start(&Lifetime::from(&*destination.policy), self.message_floor());
         let is_purged = destination.policy.purge_on_no_consumers;
         match destination.routing {
             Routing::Anycast => {
@@ -220,7 +219,6 @@ impl Machine {
             divert_to(divert, &destination.policy, out);
         }
         out.is_journaled = is_persistent && out.durable_count > 0;
-        out.message = self.message_floor();
         Ok(())
     }
 
@@ -441,7 +439,7 @@ impl Machine {
     }
 
     /// Whether somebody is attached to the queue.
-    fn is_attended(&self, queue: u64) -> bool {
+    pub(super) fn is_attended(&self, queue: u64) -> bool {
         let queue = self.queues.get(QueueId(queue));
         queue.is_some_and(|queue| !queue.consumers.is_empty() || queue.is_followed)
     }

@@ -52,6 +52,7 @@ mod surplus;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod wildcard;
 
 pub use aside::Departing;
 pub use bodies::FragmentPlace;

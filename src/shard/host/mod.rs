@@ -373,9 +373,11 @@ impl Host {
         self.now_unix_ms = now.unix_ms;
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
-            Command::SendPart { bytes, is_last } => {
-                return self.send_part(link, bytes, is_last, now);
-            }
+            Command::SendPart {
+                copy,
+                bytes,
+                is_last,
+            } => return self.send_part(link, copy, (bytes, is_last), now),
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
             Command::Begin { receipt, .. } => {
                 self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
@@ -429,7 +431,7 @@ impl Host {
                 for_shared,
                 receipt,
             } => self.forget(*link, name, *for_shared, receipt.as_ref()),
-            Deferred::AbandonSend { link } => self.abandon_upload(*link),
+            Deferred::AbandonSend { link } => self.abandon_uploads(*link),
             Deferred::Departed { queue, message } => self.leave_queue(*queue, *message),
             Deferred::Sync { link } => {
                 self.sync(*link);

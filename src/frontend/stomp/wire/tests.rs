@@ -28,7 +28,7 @@ fn wire() -> Wire {
         pages: Pages::All,
         policies: crate::queue::Policies::default(),
     };
-    Wire::new(Session::new(Rc::new(settings), "name".to_owned(), START))
+    Wire::new(Session::new(Rc::new(settings), "name".to_owned(), 1, START))
 }
 
 /// What a new connection is told that said `input` and then waits too long, or is broken off.
