@@ -11,6 +11,7 @@ mod rig;
 mod selective;
 mod subscription;
 mod transaction;
+mod wildcards;
 
 use std::cell::Cell;
 

@@ -325,6 +325,7 @@ fn begin(subscription: Subscription, shard: u16) -> Deliver<&'static [u8]> {
         has_content_length: true,
         encoding: super::super::ENCODING,
         body_size: 11,
+        address: b"",
         head: b"",
         body: b"one",
         is_complete: false,
