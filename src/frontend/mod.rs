@@ -13,7 +13,7 @@ pub use forward::{Departs, Forwarder};
 pub use properties::{Header, Message};
 pub use vocabulary::{
     Command, Deliver, Ending, Extras, Order, Ordered, Part, Refusal, Reply, Report, SendCommand,
-    Start, SubscribeCommand, Subscription, Verdict, owner,
+    SendPartCommand, Start, SubscribeCommand, Subscription, Verdict, owner,
 };
 
 use std::borrow::Cow;

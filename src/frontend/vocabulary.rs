@@ -95,6 +95,17 @@ pub struct SendCommand<B> {
     pub transaction: u64,
 }
 
+/// More of the body of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct SendPartCommand<B> {
+    /// Of which copy of it: see [`Extras::copy`].
+    pub copy: u16,
+    /// The bytes.
+    pub bytes: B,
+    /// Whether the message is whole now.
+    pub is_last: bool,
+}
+
 /// What a shard that has a part in a transaction is told by the one that coordinates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -238,14 +249,7 @@ pub enum Command<B> {
     /// Take a message.
     Send(SendCommand<B>),
     /// Take more of the body of the message begun last on this connection, of this copy of it.
-    SendPart {
-        /// See [`Extras::copy`].
-        copy: u16,
-        /// The bytes.
-        bytes: B,
-        /// Whether the message is whole now.
-        is_last: bool,
-    },
+    SendPart(SendPartCommand<B>),
     /// Attach a consumer.
     Subscribe(SubscribeCommand<B>),
     /// Detach a consumer; what it did not settle is ready again.
@@ -541,6 +545,16 @@ impl<B> SendCommand<B> {
     }
 }
 
+impl<B> SendPartCommand<B> {
+    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SendPartCommand<C> {
+        SendPartCommand {
+            copy: self.copy,
+            bytes: hold(self.bytes),
+            is_last: self.is_last,
+        }
+    }
+}
+
 impl<B> SubscribeCommand<B> {
     fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
         SubscribeCommand {
@@ -570,15 +584,7 @@ impl<B> Command<B> {
     pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Command<C> {
         match self {
             Self::Send(send) => Command::Send(send.map(hold)),
-            Self::SendPart {
-                copy,
-                bytes,
-                is_last,
-            } => Command::SendPart {
-                copy,
-                bytes: hold(bytes),
-                is_last,
-            },
+            Self::SendPart(part) => Command::SendPart(part.map(hold)),
             Self::Subscribe(subscribe) => Command::Subscribe(subscribe.map(hold)),
             Self::Unsubscribe {
                 subscription,
@@ -645,10 +651,7 @@ impl<B> Command<B> {
 
     /// Whether it brings (part of) a message, which waits for space before anything else does.
     pub const fn is_message(&self) -> bool {
-        matches!(
-            self,
-            Self::Send(_) | Self::SendPart { .. } | Self::AbandonSend
-        )
+        matches!(self, Self::Send(_) | Self::SendPart(_) | Self::AbandonSend)
     }
 }
 

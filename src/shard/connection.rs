@@ -214,12 +214,13 @@ impl Routing {
                 }
                 shard
             }
-            Command::SendPart {
-                copy,
-                is_last: true,
-                ..
-            } => self.upload_to.remove(copy).unwrap_or(own),
-            Command::SendPart { copy, .. } => self.upload_to.get(copy).copied().unwrap_or(own),
+            Command::SendPart(part) => {
+                let shard = self.upload_to.get(&part.copy).copied();
+                if part.is_last {
+                    self.upload_to.remove(&part.copy);
+                }
+                shard.unwrap_or(own)
+            }
             Command::Subscribe(subscribe) => {
                 let shard = match subscribe.part {
                     Some(part) => ShardId(part.shard),

@@ -164,13 +164,13 @@ impl Story {
         } else {
             self.machine.resolve(Routing::Multicast, address)?
         };
-        let decided = self
-            .machine
-            .decide_enqueue(destination, is_persistent, &mut self.routed);
+        let decided =
+            self.machine
+                .decide_enqueue(destination, is_persistent, false, &mut self.routed);
         decided.expect("resolved just now");
         if has_patterns {
             self.machine
-                .add_matching(destination, is_persistent, &mut self.routed);
+                .add_matching(destination, is_persistent, false, &mut self.routed);
         }
         Some(destination)
     }

@@ -16,7 +16,8 @@ use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
 use super::transaction::Transactions;
 use super::{ENCODING, Resolved, Unusable, resolve, wanted};
 use crate::frontend::{
-    Command, Deliver, Reply, SendCommand, Step, Subscription, Timeout, Users, Verdict,
+    Command, Deliver, Reply, SendCommand, SendPartCommand, Step, Subscription, Timeout, Users,
+    Verdict,
 };
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
@@ -336,11 +337,11 @@ impl Session {
                 self.spread_part(part.bytes, part.is_last);
                 Ok(None)
             }
-            Event::SendPart(part) => Ok(Some(Command::SendPart {
+            Event::SendPart(part) => Ok(Some(Command::SendPart(SendPartCommand {
                 copy: 0,
                 bytes: Text::Given(part.bytes),
                 is_last: part.is_last,
-            })),
+            }))),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
@@ -562,9 +563,10 @@ impl Session {
         };
         let is_explicit = subscribed.ack != AckMode::Auto;
         let is_several = part.is_some();
-        let destination = part.map_or((&*subscribed.destination).into(), |part| {
-            part.destination_of(deliver.address)
-        });
+        let destination = match part {
+            None => Cow::Borrowed(&*subscribed.destination),
+            Some(part) => part.destination_of(deliver.address),
+        };
         let head = MessageHead {
             subscription: subscribed.id.as_deref(),
             message_id: Token::Pair(deliver.shard.into(), deliver.message.0),

@@ -15,7 +15,7 @@ use super::subscribe::Subscribed;
 use super::temporary::{as_seen_by_others, check_listener};
 use super::{Resolved, Unusable, resolve};
 use crate::frontend::{
-    Command, Ending, Part as Where, SendCommand, SubscribeCommand, Subscription,
+    Command, Ending, Part as Where, SendCommand, SendPartCommand, SubscribeCommand, Subscription,
 };
 use crate::limits::FRAME_DESTINATIONS_MAX;
 use crate::protocol::stomp::destination::parts;
@@ -176,11 +176,11 @@ impl Session {
         self.series.begin();
         let bytes = self.series.hold(bytes);
         for copy in 1..=spread.copies {
-            self.series.push(Command::SendPart {
+            self.series.push(Command::SendPart(SendPartCommand {
                 copy,
                 bytes,
                 is_last,
-            });
+            }));
         }
         if is_last {
             self.end_spread(spread.end);

@@ -373,11 +373,7 @@ impl Host {
         self.now_unix_ms = now.unix_ms;
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
-            Command::SendPart {
-                copy,
-                bytes,
-                is_last,
-            } => return self.send_part(link, copy, (bytes, is_last), now),
+            Command::SendPart(part) => return self.send_part(link, &part, now),
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
             Command::Begin { receipt, .. } => {
                 self.confirm(link, Lsn::ZERO, receipt.map(Text::new));

@@ -7,7 +7,7 @@ use forebay_journal::{AppendError, Lsn, QueueId};
 
 use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Extras, Header, Refusal, SendCommand, header_of};
+use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Full, Place, Routed};
 use crate::routing::split_queue;
@@ -264,29 +264,8 @@ impl Host {
         };
         self.route(target, incoming)?;
         let duplicate_id = self.duplicate_id(target.destination, incoming);
-        if duplicate_id
-            .as_ref()
-            .is_some_and(|id| self.is_known(target.destination, incoming, id))
-        {
-            self.drop_upload(upload);
-            // A copy that is there may be one of several of which others are not.
-            if incoming.fields.transaction != 0 && incoming.extras.copy == 0 {
-                return Err(Refusal::DuplicateInTransaction);
-            }
-            // The one it repeats may not be durable yet.
-            return Ok(Enqueued::Upto(self.last_lsn()));
-        }
-        // What comes in pieces was asked about when it began.
-        if upload == 0 && !incoming.is_forwarded {
-            match self.fullness(target, incoming) {
-                Some(Full::Block) => return Ok(Enqueued::Full),
-                Some(Full::Fail) => return Err(Refusal::AddressFull),
-                Some(Full::Drop) => {
-                    self.stats.dropped += 1;
-                    return Ok(nothing);
-                }
-                Some(Full::Page) | None => {}
-            }
+        if let Some(answer) = self.turn_away(target, incoming, duplicate_id.as_deref())? {
+            return Ok(answer);
         }
         let queue_count = self.routed.queue_count();
         if queue_count == 0 {
@@ -328,6 +307,38 @@ impl Host {
         }
         self.routed = routed;
         Ok(Enqueued::Upto(lsn))
+    }
+
+    /// Finds out whether the message was there before, or its address has no room.
+    fn turn_away(
+        &mut self,
+        target: Target,
+        incoming: &Incoming<'_>,
+        duplicate_id: Option<&[u8]>,
+    ) -> Result<Option<Enqueued>, Refusal> {
+        let upload = incoming.fields.upload;
+        if duplicate_id.is_some_and(|id| self.is_known(target.destination, incoming, id)) {
+            self.drop_upload(upload);
+            // A copy that is there may be one of several of which others are not.
+            if incoming.fields.transaction != 0 && incoming.extras.copy == 0 {
+                return Err(Refusal::DuplicateInTransaction);
+            }
+            // The one it repeats may not be durable yet.
+            return Ok(Some(Enqueued::Upto(self.last_lsn())));
+        }
+        // What comes in pieces was asked about when it began.
+        if upload != 0 || incoming.is_forwarded {
+            return Ok(None);
+        }
+        match self.fullness(target, incoming) {
+            Some(Full::Block) => Ok(Some(Enqueued::Full)),
+            Some(Full::Fail) => Err(Refusal::AddressFull),
+            Some(Full::Drop) => {
+                self.stats.dropped += 1;
+                Ok(Some(Enqueued::Upto(Lsn::ZERO)))
+            }
+            Some(Full::Page) | None => Ok(None),
+        }
     }
 
     /// The id by which the message is recognized if it comes again, where the address remembers
@@ -740,10 +751,14 @@ impl Host {
     pub(super) fn send_part(
         &mut self,
         link: ConnectionId,
-        copy: u16,
-        (bytes, is_last): (&[u8], bool),
+        part: &SendPartCommand<&[u8]>,
         now: Now,
     ) -> Taken {
+        let SendPartCommand {
+            copy,
+            bytes,
+            is_last,
+        } = *part;
         self.refuse_outgrown(link, copy, bytes.len() as u64);
         if !is_last {
             self.upload_bytes(link, copy, bytes);
