@@ -65,6 +65,11 @@ pub const WEBSOCKET_FRAME_SIZE_MAX_BYTES: u64 = 64 * KIB - 1;
 pub const ADDRESS_SIZE_MAX_BYTES: u64 = 1024;
 /// Subscriptions of one connection.
 pub const CONNECTION_SUBSCRIPTIONS_MAX: u32 = 1024;
+/// Destinations that one frame names: each is a message or a consumer of its own.
+pub const FRAME_DESTINATIONS_MAX: u32 = 32;
+/// Topics without a queue of their own of which a shard remembers what wildcard subscriptions they
+/// match: those beyond are looked up again, all of them.
+pub const SHARD_TOPICS_REMEMBERED_MAX: u32 = 16 * 1024;
 /// Transactions of one connection that are open at once.
 pub const CONNECTION_TRANSACTIONS_MAX: u32 = 64;
 /// Transactions of one connection, committed over several shards, of which not all shards have

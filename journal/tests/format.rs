@@ -150,6 +150,7 @@ fn golden_annotations() -> Annotations<'static> {
         is_group_end: true,
         last_value: b"key",
         duplicate_id: b"id",
+        address: b"a.b",
     }
 }
 

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 
 use forebay_journal::format::{Departure, Routing};
 
-use super::{Command, Deliver, Extras, Reply, SendCommand, Step, header_of, stomp};
+use super::{
+    Command, Deliver, Extras, Reply, SendCommand, SendPartCommand, Step, header_of, stomp,
+};
 
 /// What a message on its way is told about itself, ahead of its delivery.
 #[derive(Clone, Copy, Debug)]
@@ -115,10 +117,11 @@ impl Forwarder {
         self.current = order;
         let command = match &self.current {
             Order::Send(outgoing) => Command::Send(outgoing.command()),
-            Order::Part { bytes, is_last } => Command::SendPart {
+            Order::Part { bytes, is_last } => Command::SendPart(SendPartCommand {
+                copy: 0,
                 bytes: bytes.as_slice(),
                 is_last: *is_last,
-            },
+            }),
             Order::Abandon => Command::AbandonSend,
             Order::Departed { tag, is_taken } => Command::Departed {
                 tag: *tag,
@@ -214,6 +217,7 @@ impl Outgoing {
                 deliver_unix_ms: 0,
                 group: 0,
                 is_group_end: false,
+                copy: 0,
                 duplicate_id: Some(&self.duplicate_id),
             },
             has_content_length: self.has_content_length,

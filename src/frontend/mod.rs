@@ -12,8 +12,8 @@ mod vocabulary;
 pub use forward::{Departs, Forwarder};
 pub use properties::{Header, Message};
 pub use vocabulary::{
-    Command, Deliver, Ending, Extras, Order, Ordered, Refusal, Reply, Report, SendCommand, Start,
-    SubscribeCommand, Subscription, Verdict, owner,
+    Command, Deliver, Ending, Extras, Order, Ordered, Part, Refusal, Reply, Report, SendCommand,
+    SendPartCommand, Start, SubscribeCommand, Subscription, Verdict, owner,
 };
 
 use std::borrow::Cow;

@@ -33,6 +33,9 @@ pub struct Extras<B> {
     pub group: u64,
     /// Whether its group ends with it.
     pub is_group_end: bool,
+    /// Zero; or its number, from one, among the copies for the destinations that one frame names.
+    /// A copy that was there before is no mistake: the others may be missing.
+    pub copy: u16,
     /// Id by which the sender, sending again, is recognized.
     pub duplicate_id: Option<B>,
 }
@@ -44,6 +47,7 @@ impl<B> Extras<B> {
             deliver_unix_ms: self.deliver_unix_ms,
             group: self.group,
             is_group_end: self.is_group_end,
+            copy: self.copy,
             duplicate_id: self.duplicate_id.map(hold),
         }
     }
@@ -54,7 +58,7 @@ impl<B> Extras<B> {
 pub struct SendCommand<B> {
     /// How its address spreads it.
     pub routing: Routing,
-    /// Where to.
+    /// Where to: an address, or one queue of it ([`crate::routing::split_queue`]).
     pub address: B,
     /// Whether the address is one that goes with its owner: it is not made when it is not there.
     pub is_temporary: bool,
@@ -89,6 +93,17 @@ pub struct SendCommand<B> {
     /// The transaction it belongs to; zero for none. The front end names it as in
     /// [`Command::Begin`]; the connection's shard puts the node's number in its place.
     pub transaction: u64,
+}
+
+/// More of the body of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct SendPartCommand<B> {
+    /// Of which copy of it: see [`Extras::copy`].
+    pub copy: u16,
+    /// The bytes.
+    pub bytes: B,
+    /// Whether the message is whole now.
+    pub is_last: bool,
 }
 
 /// What a shard that has a part in a transaction is told by the one that coordinates it.
@@ -160,8 +175,11 @@ pub struct SubscribeCommand<B> {
     pub subscription: Subscription,
     /// Queue or topic.
     pub routing: Routing,
-    /// What to listen to.
+    /// What to listen to: an address, a pattern of addresses, or one queue of either
+    /// ([`crate::routing::Name`]).
     pub address: B,
+    /// Which part it is, if it is everywhere.
+    pub part: Option<Part>,
     /// Whether its queue goes with the consumer.
     pub is_temporary: bool,
     /// Whether it only looks at what is there, and takes nothing.
@@ -189,6 +207,15 @@ pub struct SubscribeCommand<B> {
     pub rank: Rank,
     /// Receipt to answer when it is attached.
     pub receipt: Option<B>,
+}
+
+/// One of the queues, one on each shard, of a subscription that is bound to a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whose it is.
+    pub shard: u16,
+    /// Whether all others were asked for before.
+    pub is_last: bool,
 }
 
 /// What becomes of a subscription with a name when a consumer of it ends.
@@ -221,13 +248,8 @@ pub fn owner(name: &[u8]) -> &[u8] {
 pub enum Command<B> {
     /// Take a message.
     Send(SendCommand<B>),
-    /// Take more of the body of the message begun last on this connection.
-    SendPart {
-        /// The bytes.
-        bytes: B,
-        /// Whether the message is whole now.
-        is_last: bool,
-    },
+    /// Take more of the body of the message begun last on this connection, of this copy of it.
+    SendPart(SendPartCommand<B>),
     /// Attach a consumer.
     Subscribe(SubscribeCommand<B>),
     /// Detach a consumer; what it did not settle is ready again.
@@ -334,6 +356,8 @@ pub struct Deliver<B> {
     pub encoding: u8,
     /// Bytes of the whole body.
     pub body_size: u64,
+    /// The address it was sent to, if that is not for sure the one of its queue; else empty.
+    pub address: B,
     /// Head in its encoding.
     pub head: B,
     /// Body, or its first part; else [`Reply::DeliverPart`]s follow.
@@ -425,6 +449,8 @@ pub enum Refusal {
     SelectorUnsound,
     /// An operator deleted a queue that the connection consumes from.
     QueueDeleted,
+    /// The address has no queue of that name.
+    UnknownQueue,
     /// No shard has a durable subscription of that name.
     UnknownDurableSubscription,
     /// The subscription is not, or no more, there.
@@ -472,6 +498,7 @@ impl fmt::Display for Refusal {
                  there everybody sees all of them: no selector"
             ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
+            Self::UnknownQueue => write!(f, "the address has no queue of that name"),
             Self::UnknownDurableSubscription => {
                 write!(f, "there is no durable subscription of that name")
             }
@@ -521,12 +548,23 @@ impl<B> SendCommand<B> {
     }
 }
 
+impl<B> SendPartCommand<B> {
+    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SendPartCommand<C> {
+        SendPartCommand {
+            copy: self.copy,
+            bytes: hold(self.bytes),
+            is_last: self.is_last,
+        }
+    }
+}
+
 impl<B> SubscribeCommand<B> {
     fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
         SubscribeCommand {
             subscription: self.subscription,
             routing: self.routing,
             address: hold(self.address),
+            part: self.part,
             is_temporary: self.is_temporary,
             is_browser: self.is_browser,
             start: self.start,
@@ -549,10 +587,7 @@ impl<B> Command<B> {
     pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> Command<C> {
         match self {
             Self::Send(send) => Command::Send(send.map(hold)),
-            Self::SendPart { bytes, is_last } => Command::SendPart {
-                bytes: hold(bytes),
-                is_last,
-            },
+            Self::SendPart(part) => Command::SendPart(part.map(hold)),
             Self::Subscribe(subscribe) => Command::Subscribe(subscribe.map(hold)),
             Self::Unsubscribe {
                 subscription,
@@ -619,10 +654,7 @@ impl<B> Command<B> {
 
     /// Whether it brings (part of) a message, which waits for space before anything else does.
     pub const fn is_message(&self) -> bool {
-        matches!(
-            self,
-            Self::Send(_) | Self::SendPart { .. } | Self::AbandonSend
-        )
+        matches!(self, Self::Send(_) | Self::SendPart(_) | Self::AbandonSend)
     }
 }
 
@@ -645,6 +677,7 @@ impl<B> Reply<B> {
                 has_content_length: deliver.has_content_length,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
+                address: hold(deliver.address),
                 head: hold(deliver.head),
                 body: hold(deliver.body),
                 is_complete: deliver.is_complete,

@@ -59,6 +59,8 @@ impl StagedArrival {
                 is_group_end: self.is_group_end,
                 last_value: &self.last_value,
                 duplicate_id: &self.duplicate_id,
+                // Said in its record, which is where deliveries read it.
+                address: &[],
             },
         }
     }

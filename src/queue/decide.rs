@@ -200,8 +200,7 @@ impl Machine {
             .get(destination)
             .ok_or(Refused::UnknownDestination)?;
         let (durable, volatile) = (&destination.durable, &destination.volatile);
-        out.queues.clear();
-        out.lifetime = Lifetime::from(&*destination.policy);
+        out.start(&Lifetime::from(&*destination.policy), self.message_floor());
         let is_purged = destination.policy.purge_on_no_consumers;
         match destination.routing {
             Routing::Anycast => {
@@ -220,7 +219,6 @@ impl Machine {
             divert_to(divert, &destination.policy, out);
         }
         out.is_journaled = is_persistent && out.durable_count > 0;
-        out.message = self.message_floor();
         Ok(())
     }
 

@@ -475,12 +475,28 @@ pub struct Routed {
     pub(super) durable_count: usize,
     pub(super) is_journaled: bool,
     pub(super) lifetime: Lifetime,
+    pub(super) has_matching: bool,
 }
 
 impl Routed {
     /// Nothing routed yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A message of this name, with no queue yet.
+    pub(super) fn start(&mut self, lifetime: &Lifetime, message: MessageId) {
+        self.queues.clear();
+        self.durable_count = 0;
+        self.is_journaled = false;
+        self.has_matching = false;
+        self.lifetime = *lifetime;
+        self.message = message;
+    }
+
+    /// Whether queues bound to a pattern may take it: then its record has to say its address.
+    pub const fn has_matching(&self) -> bool {
+        self.has_matching
     }
 
     /// The name the message gets.

@@ -12,6 +12,7 @@ use super::duplicates::Window;
 use super::policy::Policy;
 use super::segments::SegmentRing;
 use super::state::Defined;
+use super::wildcard::{Matching, Wildcards};
 
 /// Names an address with at least one queue, so that a connection hashes the address once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +39,12 @@ impl Kind {
     }
 }
 
+impl DestinationId {
+    pub(super) const fn index(self) -> u32 {
+        self.index
+    }
+}
+
 /// Queues of one address; `/queue/x` and `/topic/x` are two destinations.
 #[derive(Debug)]
 pub(super) struct Destination {
@@ -52,6 +59,8 @@ pub(super) struct Destination {
     pub(super) policy: Arc<Policy>,
     /// Ids of messages it has seen; made with the first.
     pub(super) seen: Option<Box<Window>>,
+    /// The patterns that match it, once somebody asked.
+    pub(super) matching: Option<Box<Matching>>,
 }
 
 impl Destination {
@@ -76,6 +85,7 @@ pub(super) struct Destinations {
     free: Vec<u32>,
     anycast: FxHashMap<Box<[u8]>, u32>,
     multicast: FxHashMap<Box<[u8]>, u32>,
+    pub(super) wildcards: Wildcards,
 }
 
 impl Destinations {
@@ -164,12 +174,23 @@ impl Destinations {
         if destination.has_queue() || destination.divert.is_some() {
             return;
         }
-        place.0 = place.0.wrapping_add(1);
-        let mut gone = place.1.take().expect("looked at just now");
-        if let Some(window) = &mut gone.seen {
+        if let Some(mut window) = destination.seen.take() {
             window.clear(segments);
         }
+        self.drop_unbound(index);
+    }
+
+    /// Drops an address, unless it has a queue or remembers something.
+    pub(super) fn drop_unbound(&mut self, index: u32) {
+        let place = &mut self.places[index as usize];
+        let is_unbound =
+            |one: &mut Destination| !one.has_queue() && one.divert.is_none() && one.seen.is_none();
+        let Some(gone) = place.1.take_if(is_unbound) else {
+            return;
+        };
+        place.0 = place.0.wrapping_add(1);
         self.free.push(index);
+        self.wildcards.forget(index);
         match gone.routing {
             Routing::Anycast => self.anycast.remove(&gone.address),
             Routing::Multicast => self.multicast.remove(&gone.address),
@@ -183,7 +204,7 @@ impl Destinations {
     }
 
     #[cold]
-    fn create(&mut self, routing: Routing, address: &[u8], policy: Arc<Policy>) -> u32 {
+    pub(super) fn create(&mut self, routing: Routing, address: &[u8], policy: Arc<Policy>) -> u32 {
         let destination = Destination {
             routing,
             address: address.into(),
@@ -192,12 +213,14 @@ impl Destinations {
             divert: None,
             policy,
             seen: None,
+            matching: None,
         };
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
             (self.places.len() - 1) as u32
         });
         self.places[index as usize].1 = Some(destination);
+        self.wildcards.note(routing, address, index);
         match routing {
             Routing::Anycast => self.anycast.insert(address.into(), index),
             Routing::Multicast => self.multicast.insert(address.into(), index),

@@ -2,7 +2,7 @@
 
 use forebay_journal::QueueId;
 
-use super::destination::DestinationId;
+use super::destination::{Destination, DestinationId};
 use super::machine::Machine;
 use super::policy::Full;
 
@@ -13,7 +13,10 @@ impl Machine {
     /// queues counts twice, and what a transaction stages when that commits.
     /// Cost: nothing where no limit is set, else O(queues of the address).
     pub fn fullness(&self, destination: DestinationId) -> Option<Full> {
-        let destination = self.destinations.get(destination)?;
+        self.fullness_at(self.destinations.get(destination)?)
+    }
+
+    pub(super) fn fullness_at(&self, destination: &Destination) -> Option<Full> {
         let policy = &destination.policy;
         let (messages_max, size_max) = (policy.messages_max, policy.size_max_bytes);
         if messages_max.is_none() && size_max.is_none() {

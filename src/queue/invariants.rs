@@ -297,6 +297,7 @@ impl Machine {
     }
 
     fn check_destinations(&self) {
+        self.destinations.check_wildcards();
         let mut bound = BTreeMap::new();
         for (index, destination) in self.destinations.iter() {
             let lists = [

@@ -53,6 +53,7 @@ mod surplus;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod wildcard;
 
 pub use aside::Departing;
 pub use bodies::FragmentPlace;

@@ -182,6 +182,18 @@ impl Machine {
         Ok(())
     }
 
+    /// Checks that one more consumer may attach to a queue that is there. Decides nothing.
+    ///
+    /// Errors: `UnknownQueue`; `SubscriptionInUse`: it is a subscription for one at a time.
+    pub fn decide_attach(&self, queue: QueueId, out: &mut Decision) -> Result<(), Refused> {
+        out.clear();
+        let queue = self.queues.get(queue).ok_or(Refused::UnknownQueue)?;
+        if queue.subscription_name().is_none() {
+            return Ok(());
+        }
+        check_attach(queue, queue.is_shared(), true)
+    }
+
     pub(super) fn address_of(&self, queue: &QueueState) -> Option<&[u8]> {
         let defined = queue.defined.as_ref()?;
         Some(&self.destinations.at(defined.destination).address)

@@ -7,5 +7,5 @@
 mod address;
 mod placement;
 
-pub use address::{ADDRESS_SIZE_MAX, Address, AddressError};
+pub use address::{ADDRESS_SIZE_MAX, Address, AddressError, Name, split_queue};
 pub use placement::shard_of;

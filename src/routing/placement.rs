@@ -3,7 +3,11 @@
 
 use forebay_journal::ShardId;
 
-/// The shard of an address, the same for its queue and its topic.
+use super::split_queue;
+
+/// The shard of a name: that of its address, for its queue, its topic and each of its queues.
+///
+/// What is bound to a pattern of addresses is on every shard, and this does not say so.
 ///
 /// Every shard draws a number from the address and the highest wins, so that another shard takes
 /// its even share from all and moves nothing between the others.
@@ -11,6 +15,7 @@ use forebay_journal::ShardId;
 /// Panics: if there are no shards (our own mistake).
 pub fn shard_of(address: &[u8], shard_count: u16) -> ShardId {
     assert_ne!(shard_count, 0, "a node has at least one shard");
+    let address = split_queue(address).map_or(address, |(address, _)| address);
     let name = fingerprint(address);
     let winner = (0..shard_count).max_by_key(|&shard| {
         let draw = spread(name ^ spread(u64::from(shard) + 1));

@@ -7,6 +7,8 @@ use crate::frontend::Header;
 pub(super) struct VolatileBody {
     pub(super) head: Vec<u8>,
     pub(super) body: Vec<u8>,
+    /// The address it was sent to, where its queues may not say it; else empty.
+    pub(super) address: Vec<u8>,
     pub(super) has_content_length: bool,
     pub(super) encoding: u8,
     /// What a selector may ask for.
@@ -118,7 +120,7 @@ impl VolatileBodies {
         body.references -= 1;
         if body.references == 0 {
             self.used_bytes -= cost(body);
-            for buffer in [&mut body.head, &mut body.body] {
+            for buffer in [&mut body.head, &mut body.body, &mut body.address] {
                 buffer.clear();
                 if buffer.capacity() > KEPT_CAPACITY_MAX {
                     *buffer = Vec::new();
@@ -130,7 +132,8 @@ impl VolatileBodies {
 }
 
 fn cost(body: &VolatileBody) -> u64 {
-    message_cost(body.head.len() as u64, body.body.len() as u64)
+    let head_size = body.head.len() + body.address.len();
+    message_cost(head_size as u64, body.body.len() as u64)
 }
 
 /// Bytes that a message with such a head and body is counted with.

@@ -1,5 +1,7 @@
 //! One connection of this shard: its protocol, its unread input, its unsent output.
 
+use std::collections::BTreeMap;
+
 use forebay_journal::ShardId;
 use rustc_hash::FxHashMap;
 
@@ -79,6 +81,8 @@ pub(super) struct Connection {
     pub(super) held_by: Vec<ShardId>,
     /// What several shards are being asked for it.
     pub(super) errand: Option<Errand>,
+    /// Parts of a subscription to a pattern that were made for it, while not all are attached.
+    pub(super) parts_made: Vec<Subscription>,
     pub(super) transactions: Transactions,
     /// Whether the runtime was told to stop reading.
     pub(super) is_reading_stopped: bool,
@@ -109,6 +113,7 @@ impl Connection {
             pause: None,
             held_by: Vec::new(),
             errand: None,
+            parts_made: Vec::new(),
             transactions: Transactions::default(),
             is_reading_stopped: false,
             goodbye: Vec::new(),
@@ -172,8 +177,8 @@ fn add(counts: &mut Vec<(ShardId, u64)>, shard: ShardId, bytes: u64) {
 pub(super) struct Routing {
     /// Where the subscriptions' queues live.
     subscriptions: FxHashMap<Subscription, ShardId>,
-    /// Where the parts of the message under way go.
-    upload_to: Option<ShardId>,
+    /// Where the parts of the message under way go, by copy of it.
+    upload_to: BTreeMap<u16, ShardId>,
     known: Vec<ShardId>,
 }
 
@@ -189,6 +194,11 @@ impl Routing {
         }
     }
 
+    /// The shard that hosts a subscription.
+    pub(super) fn host_of(&self, subscription: Subscription) -> Option<ShardId> {
+        self.subscriptions.get(&subscription).copied()
+    }
+
     /// The shard that hosts what a command is about.
     pub(super) fn shard_of(
         &mut self,
@@ -199,12 +209,23 @@ impl Routing {
         let shard = match command {
             Command::Send(send) => {
                 let shard = shard_of(send.address, shard_count);
-                self.upload_to = (!send.is_complete).then_some(shard);
+                if !send.is_complete {
+                    self.upload_to.insert(send.extras.copy, shard);
+                }
                 shard
             }
-            Command::SendPart { .. } => self.upload_to.unwrap_or(own),
+            Command::SendPart(part) => {
+                let shard = self.upload_to.get(&part.copy).copied();
+                if part.is_last {
+                    self.upload_to.remove(&part.copy);
+                }
+                shard.unwrap_or(own)
+            }
             Command::Subscribe(subscribe) => {
-                let shard = shard_of(subscribe.address, shard_count);
+                let shard = match subscribe.part {
+                    Some(part) => ShardId(part.shard),
+                    None => shard_of(subscribe.address, shard_count),
+                };
                 self.subscriptions.insert(subscribe.subscription, shard);
                 shard
             }
@@ -216,7 +237,7 @@ impl Routing {
             Command::Settle { subscription, .. } => {
                 self.subscriptions.get(subscription).copied().unwrap_or(own)
             }
-            Command::AbandonSend => self.upload_to.take().unwrap_or(own),
+            Command::AbandonSend => self.upload_to.remove(&0).unwrap_or(own),
             Command::Begin { .. }
             | Command::EndTransaction { .. }
             | Command::Order(_)

@@ -7,6 +7,9 @@
 //! that name to another topic. So two connections that want the name at once never both keep it:
 //! each finds the other one attached. Who joins a shared subscription asks the others all the same:
 //! it may be on its way out. UNSUBSCRIBE: every shard forgets the name.
+//!
+//! One to a pattern is on every shard, a part on each. They are attached one after another, from
+//! the first shard on, and what was made is taken back when one is refused.
 
 use forebay_journal::ShardId;
 
@@ -14,7 +17,7 @@ use super::connection::Connection;
 use super::host::Lane;
 use super::step::take_reply;
 use super::{ConnectionId, Shard};
-use crate::frontend::{Command, Ending, Refusal, Reply, Subscription};
+use crate::frontend::{Command, Ending, Part, Refusal, Reply, Subscription};
 use crate::now::Now;
 use crate::queue::Refused;
 
@@ -39,6 +42,11 @@ enum Task {
         /// Whether the subscription was made for this.
         is_new: bool,
     },
+    /// One part of a subscription to a pattern.
+    Part {
+        subscription: Subscription,
+        is_last: bool,
+    },
     Unsubscribe {
         is_found: bool,
     },
@@ -58,6 +66,13 @@ enum Next {
     Ask(ShardId),
     /// Delete again what was made.
     Undo(ShardId, Subscription),
+    /// The same of all parts of a subscription.
+    UndoParts,
+    /// A part is attached; this one, if it was made for that.
+    Attached {
+        made: Option<Subscription>,
+        is_last: bool,
+    },
     Say,
     /// The refusal was said.
     End,
@@ -70,10 +85,16 @@ impl Errand {
             Command::Subscribe(subscribe) => {
                 let subscription = subscribe.subscription;
                 let is_new = false;
-                let task = Task::Subscribe {
-                    subscription,
-                    is_shared: subscribe.is_shared,
-                    is_new,
+                let task = match subscribe.part {
+                    Some(Part { is_last, .. }) => Task::Part {
+                        subscription,
+                        is_last,
+                    },
+                    None => Task::Subscribe {
+                        subscription,
+                        is_shared: subscribe.is_shared,
+                        is_new,
+                    },
                 };
                 (task, subscribe.name?, subscribe.receipt)
             }
@@ -95,6 +116,19 @@ impl Errand {
     fn go_on(&mut self, shard_count: u16) -> Next {
         let is_first = self.next == 0;
         match (&mut self.task, self.answer.take()) {
+            (
+                Task::Part {
+                    subscription,
+                    is_last,
+                },
+                Some(Answer::Done { existed }),
+            ) => {
+                return Next::Attached {
+                    made: (!existed).then_some(*subscription),
+                    is_last: *is_last,
+                };
+            }
+            (Task::Part { .. }, _) => return Next::UndoParts,
             (Task::Subscribe { is_new, .. }, Some(Answer::Done { existed })) if is_first => {
                 *is_new = !existed;
             }
@@ -127,7 +161,7 @@ impl Errand {
     const fn for_shared(&self) -> Option<bool> {
         match self.task {
             Task::Subscribe { is_shared, .. } => Some(is_shared),
-            Task::Unsubscribe { .. } => None,
+            Task::Part { .. } | Task::Unsubscribe { .. } => None,
         }
     }
 
@@ -150,8 +184,11 @@ impl Errand {
 impl Connection {
     /// Notes what a reply means to the errand; false if it means nothing to it.
     pub(super) fn note_answer(&mut self, reply: &Reply<&[u8]>) -> bool {
+        let is_part = |errand: &Errand| matches!(errand.task, Task::Part { .. });
         let answer = match *reply {
             Reply::Answered { existed } => Answer::Done { existed },
+            // Whatever the reason, the others are not to stay.
+            Reply::Refused { .. } if self.errand.as_ref().is_some_and(is_part) => Answer::Taken,
             Reply::Refused {
                 refusal:
                     Refusal::Queue(
@@ -192,25 +229,50 @@ impl Shard {
                         connection.errand = Some(errand);
                     }
                 }
-                Next::Undo(shard, subscription) => {
-                    let (ending, receipt) = (Ending::Undo, None);
-                    let undo = Command::Unsubscribe {
-                        subscription,
-                        ending,
-                        receipt,
-                    };
-                    self.tell(shard, id, undo, now);
-                }
-                Next::Say => {
-                    if let (Some(connection), Some(reply)) =
-                        (self.connections.get_mut(&id), errand.reply())
-                    {
-                        take_reply(connection, self.id, &reply, 0);
-                        self.mark_dirty(id);
+                Next::Undo(shard, subscription) => self.undo(shard, id, subscription, now),
+                Next::UndoParts => self.undo_parts(id, now),
+                Next::Attached { made, is_last } => {
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.parts_made.extend(made);
+                        if is_last {
+                            connection.parts_made.clear();
+                        }
                     }
+                    self.say(id, &errand);
                 }
+                Next::Say => self.say(id, &errand),
                 Next::End => {}
             }
+        }
+    }
+
+    /// Tells the client what its errand came to.
+    fn say(&mut self, id: ConnectionId, errand: &Errand) {
+        let connection = self.connections.get_mut(&id);
+        if let (Some(connection), Some(reply)) = (connection, errand.reply()) {
+            take_reply(connection, self.id, &reply, 0);
+            self.mark_dirty(id);
+        }
+    }
+
+    fn undo(&mut self, shard: ShardId, id: ConnectionId, subscription: Subscription, now: Now) {
+        let (ending, receipt) = (Ending::Undo, None);
+        let undo = Command::Unsubscribe {
+            subscription,
+            ending,
+            receipt,
+        };
+        self.tell(shard, id, undo, now);
+    }
+
+    fn undo_parts(&mut self, id: ConnectionId, now: Now) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let made = std::mem::take(&mut connection.parts_made).into_iter();
+        let made = made.filter_map(|part| Some((connection.routing.host_of(part)?, part)));
+        for (shard, part) in made.collect::<Vec<_>>() {
+            self.undo(shard, id, part, now);
         }
     }
 

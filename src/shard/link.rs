@@ -1,6 +1,6 @@
 //! What a hosting shard keeps for one connection, its own or another shard's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use forebay_journal::{Lsn, MessageId, QueueId};
 
@@ -154,6 +154,7 @@ impl Extras<Text> {
             deliver_unix_ms: self.deliver_unix_ms,
             group: self.group,
             is_group_end: self.is_group_end,
+            copy: self.copy,
             duplicate_id: self.duplicate_id.as_ref().map(Text::bytes),
         }
     }
@@ -196,7 +197,8 @@ pub(super) struct Link {
     pub(super) consumers: Vec<(Subscription, ConsumerId)>,
     pub(super) browsers: Vec<Browser>,
     pub(super) followers: Vec<Follower>,
-    pub(super) upload: Option<Upload>,
+    /// Messages on their way in, by copy: one, but of a message for several destinations.
+    pub(super) uploads: BTreeMap<u16, Upload>,
     /// What it staged here in transactions that are open, in the order in which it began to. The
     /// front end bounds their number.
     pub(super) transactions: Vec<Part>,

@@ -151,7 +151,7 @@ impl Shard {
         // The time sets it apart from those of the broker's lives before.
         let number = self.next_connection;
         let name = format!("{}-{}-{number}-{}", self.node, self.id, now.unix_ms);
-        let session = Session::new(std::rc::Rc::clone(&self.stomp), name, now);
+        let session = Session::new(std::rc::Rc::clone(&self.stomp), name, self.shard_count, now);
         let connection = Connection::new(Frontend::Stomp(Box::new(Wire::new(session))));
         self.connections.insert(id, connection);
         self.enter_timer(id);

@@ -9,6 +9,8 @@ mod address_settings;
 mod broker;
 mod diverts;
 mod fullness;
+mod row_01_competing_consumers;
+mod row_02_publish_subscribe;
 mod row_03_durable_subscriptions;
 mod row_04_shared_subscriptions;
 mod row_05_selectors;

@@ -174,6 +174,7 @@ impl Rig {
             // Groups change nothing for a consumer that is alone.
             group: routed.message().0 % 3,
             is_group_end: routed.message().0.is_multiple_of(7),
+            address: &[],
         };
         let fact = routed.fact(fields, annotations, Parts::EMPTY, Parts::One(b"body"));
         let message = routed.message().0;

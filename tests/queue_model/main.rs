@@ -12,6 +12,7 @@ mod rig;
 mod selective;
 mod subscription;
 mod transaction;
+mod wildcards;
 
 use std::cell::Cell;
 

@@ -163,6 +163,9 @@ pub struct Annotations<'a> {
     pub last_value: &'a [u8],
     /// Id by which its sender, sending again, is recognized; empty for none.
     pub duplicate_id: &'a [u8],
+    /// The address it was sent to, where a queue that takes it is bound to a pattern of addresses;
+    /// empty where that of its queues says it.
+    pub address: &'a [u8],
 }
 
 impl Annotations<'_> {
@@ -173,6 +176,7 @@ impl Annotations<'_> {
             && !self.is_group_end
             && self.last_value.is_empty()
             && self.duplicate_id.is_empty()
+            && self.address.is_empty()
     }
 }
 

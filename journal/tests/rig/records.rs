@@ -158,5 +158,6 @@ fn annotations<'a>(random: &mut Random, name: &'a [u8]) -> Annotations<'a> {
         is_group_end: random.below(2) == 0,
         last_value: &name[..name.len().min(3)],
         duplicate_id: name,
+        address: name,
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
         deliver_unix_ms: 0,
         group: 0,
         is_group_end: false,
+        copy: 0,
         duplicate_id: None,
     };
     let mut sequence = None;

@@ -9,7 +9,9 @@ mod extras;
 mod origin;
 mod output;
 mod properties;
+mod series;
 mod session;
+mod several;
 mod subscribe;
 mod temporary;
 mod transaction;
@@ -32,7 +34,7 @@ use forebay_journal::format::Routing;
 use crate::protocol::stomp::destination::{Destination, DestinationKind};
 use crate::protocol::stomp::{Headers, RoutingType};
 use crate::queue::Policies;
-use crate::routing::Address;
+use crate::routing::{Address, AddressError, Name, split_queue};
 
 /// Encoding number of STOMP 1.2 header lines and a body (`docs/format.md` 6, message).
 pub const ENCODING: u8 = 1;
@@ -74,10 +76,12 @@ struct Resolved<'a> {
     /// The end of the destination's text.
     address: &'a str,
     is_temporary: bool,
+    /// Whether every shard has something of it.
+    is_everywhere: bool,
 }
 
-/// Takes a destination apart. Those of a connection alone are said as others name them
-/// ([`temporary::as_seen_by_others`]).
+/// Takes a destination apart, which is no list. Those of a connection alone are said as others name
+/// them ([`temporary::as_seen_by_others`]).
 fn resolve<'t>(
     text: &'t str,
     routing: Option<RoutingType>,
@@ -85,10 +89,6 @@ fn resolve<'t>(
 ) -> Result<Resolved<'t>, Unusable> {
     let Destination { kind, name } = Destination::parse(text)
         .map_err(|empty| Unusable::new("destination without a name", empty.to_string()))?;
-    if !kind.is_offered() {
-        let details = format!("This release does not offer destinations like {text:?}.");
-        return Err(Unusable::new("destination not offered", details));
-    }
     let is_temporary = matches!(
         kind,
         DestinationKind::RemoteTempQueue | DestinationKind::RemoteTempTopic
@@ -99,11 +99,19 @@ fn resolve<'t>(
     } else {
         name
     };
-    let address = Address::parse(name.as_bytes())
-        .map_err(|error| Unusable::new("destination malformed", error.to_string()))?;
+    let malformed = |error: AddressError| Unusable::new("destination malformed", error.to_string());
+    let name = if is_temporary {
+        Name::Address(Address::parse(name.as_bytes()).map_err(malformed)?)
+    } else {
+        Name::parse(name.as_bytes()).map_err(malformed)?
+    };
     let by_name = match kind {
         DestinationKind::Topic | DestinationKind::RemoteTempTopic => Routing::Multicast,
-        DestinationKind::Plain => policies.default_routing(address.as_str().as_bytes()),
+        DestinationKind::Plain => {
+            let whole = name.as_str().as_bytes();
+            let address = split_queue(whole).map_or(whole, |(address, _)| address);
+            policies.default_routing(address)
+        }
         _ => Routing::Anycast,
     };
     let routing = match routing {
@@ -113,7 +121,8 @@ fn resolve<'t>(
     };
     Ok(Resolved {
         routing: if is_temporary { by_name } else { routing },
-        address: address.as_str(),
+        address: name.as_str(),
         is_temporary,
+        is_everywhere: name.is_everywhere(),
     })
 }

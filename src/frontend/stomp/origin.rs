@@ -27,7 +27,12 @@ pub fn push_origin(departs: &Departs<Vec<u8>>, deliver: &Deliver<&[u8]>, out: &m
         push_line(out, DELIVERIES, &deliver.attempts.to_string());
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    push_line(out, ADDRESS, &text(&departs.origin_address));
+    // A queue bound to a pattern holds messages of several addresses.
+    let address = match deliver.address {
+        [] => &departs.origin_address,
+        address => address,
+    };
+    push_line(out, ADDRESS, &text(address));
     push_line(out, QUEUE, &text(&departs.origin_queue));
     let message = format!("{}-{}", deliver.shard, deliver.message.0);
     push_line(out, MESSAGE, &message);

@@ -9,12 +9,15 @@ use rustc_hash::FxHashMap;
 use super::acknowledge::Outstanding;
 use super::extras::extras;
 use super::output::{Interleaving, Source};
+use super::series::{Awaited, Earned, Series, Span};
+use super::several::{Part, Spread, check_sendable, subscribed};
 use super::subscribe::{Names, Subscribed};
 use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
 use super::transaction::Transactions;
 use super::{ENCODING, Resolved, Unusable, resolve, wanted};
 use crate::frontend::{
-    Command, Deliver, Reply, SendCommand, Step, Subscription, Timeout, Users, Verdict,
+    Command, Deliver, Reply, SendCommand, SendPartCommand, Step, Subscription, Timeout, Users,
+    Verdict,
 };
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
@@ -56,13 +59,24 @@ pub struct Session {
     pub(super) name: String,
     /// Whose durable subscriptions it may have, as CONNECT says; escaped, as their names begin.
     pub(super) client: Option<Box<[u8]>>,
+    /// By the first of their numbers.
     pub(super) subscriptions: FxHashMap<u32, Subscribed>,
+    /// Parts of those that consist of several, by number.
+    pub(super) parts: FxHashMap<u32, Part>,
     pub(super) names: Names,
     pub(super) next_subscription: u32,
     /// Bytes of the selectors of its subscriptions.
     pub(super) selector_bytes: u32,
-    /// Deliveries a client of STOMP 1.0 acknowledges without naming the subscription.
+    /// Deliveries a client of STOMP 1.0 acknowledges without naming the subscription, and those of
+    /// subscriptions that consist of several parts.
     pub(super) outstanding: Outstanding,
+    /// What the last frame means to several destinations.
+    pub(super) series: Series,
+    pub(super) awaited: Awaited,
+    /// A message for several destinations whose body is arriving.
+    pub(super) spread: Option<Spread>,
+    /// Shards of the node.
+    pub(super) shard_count: u16,
     pub(super) transactions: Transactions,
     /// Decoded text and rewritten heads of the event under way.
     scratch: Scratch,
@@ -171,18 +185,23 @@ pub(super) fn owned(receipt: Option<Value<'_>>) -> Option<String> {
 }
 
 impl Session {
-    /// Starts a connection; `name` is what CONNECTED calls the session.
-    pub fn new(settings: Rc<Settings>, name: String, now: Now) -> Self {
+    /// Starts a connection to a node of so many shards; `name` is what CONNECTED calls the session.
+    pub fn new(settings: Rc<Settings>, name: String, shard_count: u16, now: Now) -> Self {
         Self {
             engine: Connection::new(settings.limits, now),
             settings,
             name,
             client: None,
             subscriptions: FxHashMap::default(),
+            parts: FxHashMap::default(),
             names: Names::default(),
             next_subscription: 0,
             selector_bytes: 0,
             outstanding: Outstanding::default(),
+            series: Series::default(),
+            awaited: Awaited::default(),
+            spread: None,
+            shard_count,
             transactions: Transactions::default(),
             scratch: Scratch::default(),
             interleaving: Interleaving::default(),
@@ -200,6 +219,9 @@ impl Session {
 
     /// Whether the next event in `input` brings a message or a part of one.
     pub fn is_message_next(&self, input: &[u8]) -> bool {
+        if let Some(is_message) = self.series.is_message_next() {
+            return is_message;
+        }
         // In the middle of a message everything belongs to it; else the input begins with a frame.
         self.engine.is_streaming() || {
             let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r'));
@@ -207,13 +229,23 @@ impl Session {
         }
     }
 
-    /// Reads one event from `input`.
+    /// Whether there is more to come of what was read.
+    pub fn has_more(&self) -> bool {
+        !self.series.is_empty()
+    }
+
+    /// Reads one event from `input`, unless there is more to come of the one before.
     pub fn handle_input<'a>(
         &'a mut self,
         input: &'a [u8],
         now: Now,
         out: &mut Vec<u8>,
     ) -> Step<'a> {
+        if let Some(command) = self.series.pop() {
+            let (consumed, series) = (0, &self.series);
+            let command = command.map(&mut |span| series.get(span));
+            return Step::Command { consumed, command };
+        }
         let window = &input[..input.len().min(self.settings.limits.input_size_max() + 1)];
         let parsed = match self.engine.next_event(window, now) {
             Ok(parsed) => parsed,
@@ -251,7 +283,11 @@ impl Session {
             Some(event) => self.translate(event, now),
         };
         match translated {
-            Ok(command) => {
+            Ok(None) => Step::Quiet {
+                consumed,
+                is_starved: false,
+            },
+            Ok(Some(command)) => {
                 let client = self.client.as_deref().unwrap_or_default();
                 let command = command.map(&mut |text| self.scratch.get(client, text));
                 Step::Command { consumed, command }
@@ -289,50 +325,92 @@ impl Session {
         Ok(())
     }
 
-    fn translate<'a>(&mut self, event: Event<'a>, now: Now) -> Result<Command<Text<'a>>, Refused> {
+    /// The command that an event means; none if there are several, in the series.
+    fn translate<'a>(
+        &mut self,
+        event: Event<'a>,
+        now: Now,
+    ) -> Result<Option<Command<Text<'a>>>, Refused> {
         match event {
             Event::Send(send) => self.send(&send, now),
-            Event::SendPart(part) => Ok(Command::SendPart {
+            Event::SendPart(part) if self.spread.is_some() => {
+                self.spread_part(part.bytes, part.is_last);
+                Ok(None)
+            }
+            Event::SendPart(part) => Ok(Some(Command::SendPart(SendPartCommand {
+                copy: 0,
                 bytes: Text::Given(part.bytes),
                 is_last: part.is_last,
-            }),
+            }))),
             Event::Subscribe(subscribe) => self.subscribe(&subscribe),
             Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
             Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
             Event::Nack(nack) if nack.is_requeued => self.acknowledge(&nack, Verdict::Release),
             Event::Nack(nack) => self.acknowledge(&nack, Verdict::Refuse),
-            Event::Begin(begin) => self.begin(&begin),
-            Event::Commit(commit) => self.end_transaction(&commit, true),
-            Event::Abort(abort) => self.end_transaction(&abort, false),
+            Event::Begin(begin) => self.begin(&begin).map(Some),
+            Event::Commit(commit) => self.end_transaction(&commit, true).map(Some),
+            Event::Abort(abort) => self.end_transaction(&abort, false).map(Some),
             Event::Connect(_) | Event::Disconnect(_) => unreachable!("handled by the caller"),
         }
     }
 
-    fn send<'a>(&mut self, send: &Send<'a>, now: Now) -> Result<Command<Text<'a>>, Refused> {
-        let destination = as_seen_by_others(send.destination.decode(), &self.name);
-        let checked = self.resolve_send(&destination, send.routing);
+    fn send<'a>(
+        &mut self,
+        send: &Send<'a>,
+        now: Now,
+    ) -> Result<Option<Command<Text<'a>>>, Refused> {
+        let refused = |unusable| (unusable, owned(send.receipt));
+        let given = send.destination.decode();
+        let transaction = self.transactions.of(send.transaction).map_err(refused)?;
+        if given.contains(',') {
+            let command = self.message(send, transaction, now)?;
+            self.spread(&given, send.routing, command)
+                .map_err(refused)?;
+            return Ok(None);
+        }
+        let destination = as_seen_by_others(given, &self.name);
         let Resolved {
             routing,
             address,
             is_temporary,
-        } = checked.map_err(|unusable| (unusable, owned(send.receipt)))?;
-        let extras = extras(send, now)?;
-        let extras = extras.map(|id| self.scratch.duplicate_id(id));
-        let transaction = self.transactions.of(send.transaction);
-        let transaction = transaction.map_err(|unusable| (unusable, owned(send.receipt)))?;
-        let reply_to = send.reply_to.map(|value| value.decode());
-        // Only a topic's subscriptions can leave out what their own client sends.
-        let is_topic = routing == Routing::Multicast;
-        Ok(Command::Send(SendCommand {
+            ..
+        } = self
+            .resolve_send(&destination, send.routing)
+            .map_err(refused)?;
+        let command = self.message(send, transaction, now)?;
+        Ok(Some(Command::Send(SendCommand {
             routing,
             address: self.scratch.address(&destination, address),
             is_temporary,
+            client: self.sender(routing),
+            ..command
+        })))
+    }
+
+    /// Who sends, where somebody asks: only a topic's subscriptions can leave out what their own
+    /// client sends.
+    pub(super) fn sender<'a>(&self, routing: Routing) -> Option<Text<'a>> {
+        let client = self.client.as_ref();
+        let client = client.filter(|_| routing == Routing::Multicast);
+        client.map(|_| Text::Client)
+    }
+
+    /// A message, but for where it goes.
+    fn message<'a>(
+        &mut self,
+        send: &Send<'a>,
+        transaction: u64,
+        now: Now,
+    ) -> Result<SendCommand<Text<'a>>, Refused> {
+        let extras = extras(send, now)?;
+        let extras = extras.map(|id| self.scratch.duplicate_id(id));
+        let reply_to = send.reply_to.map(|value| value.decode());
+        Ok(SendCommand {
+            routing: Routing::Anycast,
+            address: Text::Given(&[]),
+            is_temporary: false,
             is_forwarded: false,
-            client: self
-                .client
-                .as_ref()
-                .filter(|_| is_topic)
-                .map(|_| Text::Client),
+            client: None,
             is_persistent: send
                 .persistent
                 .unwrap_or(self.settings.is_persistent_by_default),
@@ -350,7 +428,19 @@ impl Session {
             is_complete: send.is_complete,
             receipt: self.scratch.receipt(send.receipt),
             transaction,
-        }))
+        })
+    }
+
+    /// The bytes of a command that is being made.
+    pub(super) fn bytes<'b>(&'b self, text: Text<'b>) -> &'b [u8] {
+        let client = self.client.as_deref().unwrap_or_default();
+        self.scratch.get(client, text)
+    }
+
+    /// The same, in the series.
+    pub(super) fn hold(&mut self, text: Text<'_>) -> Span {
+        let client = self.client.as_deref().unwrap_or_default();
+        self.series.hold(self.scratch.get(client, text))
     }
 
     /// Where a SEND leads. Most go where the one before went, and need no second look.
@@ -367,9 +457,11 @@ impl Session {
                 routing: *by_name,
                 address: &text[*start..],
                 is_temporary: false,
+                is_everywhere: false,
             });
         }
         let resolved = resolve(text, routing, &self.settings.policies)?;
+        check_sendable(&resolved)?;
         if routing.is_none() && !resolved.is_temporary {
             let (by_name, start) = (resolved.routing, text.len() - resolved.address.len());
             // Its memory is used again: producers may take turns between destinations.
@@ -407,8 +499,13 @@ impl Session {
         let version = self.version();
         match reply {
             Reply::Receipt { receipt } => {
+                let receipt = match self.awaited.earn(receipt) {
+                    Earned::Given(receipt) => receipt.into(),
+                    Earned::All(receipt) => Cow::Owned(receipt.into_vec()),
+                    Earned::Waiting => return true,
+                };
                 self.interleaving.write(Source::Control, true, out, |out| {
-                    encode::receipt(out, version, &String::from_utf8_lossy(receipt));
+                    encode::receipt(out, version, &String::from_utf8_lossy(&receipt));
                 });
             }
             Reply::Deliver(deliver) => self.deliver(deliver, out),
@@ -431,7 +528,8 @@ impl Session {
                 about,
                 receipt,
             } => {
-                let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt));
+                let receipt = receipt.map(|receipt| self.awaited.name(receipt));
+                let receipt = receipt.map(|receipt| String::from_utf8_lossy(receipt).into_owned());
                 let details = match about {
                     Some(address) => {
                         format!("{refusal}; address: {}", String::from_utf8_lossy(address))
@@ -457,16 +555,22 @@ impl Session {
 
     fn deliver(&mut self, deliver: &Deliver<&[u8]>, out: &mut Vec<u8>) {
         let version = self.version();
-        let Some(subscribed) = self.subscriptions.get(&deliver.subscription.0) else {
+        let known = subscribed(&self.subscriptions, &self.parts, deliver.subscription);
+        let Some((first, subscribed, part)) = known else {
             return self
                 .interleaving
                 .set_dropping(deliver.shard, !deliver.is_complete);
         };
         let is_explicit = subscribed.ack != AckMode::Auto;
+        let is_several = part.is_some();
+        let destination = match part {
+            None => Cow::Borrowed(&*subscribed.destination),
+            Some(part) => part.destination_of(deliver.address),
+        };
         let head = MessageHead {
             subscription: subscribed.id.as_deref(),
             message_id: Token::Pair(deliver.shard.into(), deliver.message.0),
-            destination: &subscribed.destination,
+            destination: &destination,
             ack: is_explicit
                 .then(|| Token::Pair(deliver.subscription.0.into(), deliver.delivery_tag)),
             is_redelivered: deliver.is_redelivered,
@@ -480,8 +584,8 @@ impl Session {
                 encode::message_head(out, version, &head);
                 push_body(deliver.body, deliver.is_complete, out);
             });
-        if is_explicit && version == Version::V1_0 {
-            self.outstanding.push(deliver);
+        if is_explicit && (is_several || version == Version::V1_0) {
+            self.outstanding.push(first, deliver);
         }
     }
 
@@ -489,7 +593,11 @@ impl Session {
     /// ActiveMQ sends it.
     fn end_browsing(&mut self, shard: u16, subscription: Subscription, out: &mut Vec<u8>) {
         let version = self.version();
-        let Some(subscribed) = self.subscriptions.get(&subscription.0) else {
+        if !self.note_browsed(subscription) {
+            return;
+        }
+        let known = subscribed(&self.subscriptions, &self.parts, subscription);
+        let Some((_, subscribed, _)) = known else {
             return;
         };
         let head = MessageHead {

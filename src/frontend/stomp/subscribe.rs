@@ -12,6 +12,7 @@ use crate::frontend::{Command, Ending, Start, SubscribeCommand, Subscription};
 use crate::protocol::stomp::encode::Token;
 use crate::protocol::stomp::{AckMode, Headers, Subscribe, Unsubscribe};
 use crate::queue::{Credit, Rank, Settlement};
+use crate::routing::split_queue;
 
 /// One subscription as the client knows it.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub(super) struct Subscribed {
     pub(super) durable_name: Option<Box<[u8]>>,
     /// Bytes of its selector.
     pub(super) selector_size: u32,
+    /// How many parts it consists of, if it names several destinations; else none.
+    pub(super) parts: u32,
+    /// How many of them have been browsed to their end.
+    pub(super) browsed: u32,
 }
 
 /// Our names by the client's. In STOMP 1.0 the destination may stand for the id.
@@ -89,12 +94,16 @@ fn window(headers: &Headers<'_>) -> Result<Option<u64>, Unusable> {
 }
 
 /// Whether the subscription only looks, as ActiveMQ's header asks.
-fn is_browser(headers: &Headers<'_>, routing: Routing) -> Result<bool, Unusable> {
+fn is_browser(
+    headers: &Headers<'_>,
+    routing: Routing,
+    is_qualified: bool,
+) -> Result<bool, Unusable> {
     let asked = headers.first("browser");
     if asked.is_none_or(|value| value.raw() != "true") {
         return Ok(false);
     }
-    if routing == Routing::Multicast {
+    if routing == Routing::Multicast && !is_qualified {
         let details = "A topic keeps nothing that could be looked at: only queues can be browsed.";
         return Err(Unusable::new("topics cannot be browsed", details));
     }
@@ -148,64 +157,85 @@ fn rank(headers: &Headers<'_>) -> Result<Rank, Unusable> {
 }
 
 impl Session {
+    /// The command of a SUBSCRIBE; none if there are several, in the series.
     pub(super) fn subscribe<'a>(
         &mut self,
         subscribe: &Subscribe<'a>,
-    ) -> Result<Command<Text<'a>>, Refused> {
+    ) -> Result<Option<Command<Text<'a>>>, Refused> {
         let given = subscribe.destination.decode();
         let id = subscribe.id.map(|id| id.decode());
         let refused = |unusable| (unusable, owned(subscribe.receipt));
-        temporary::check_listener(&given).map_err(refused)?;
+        self.check_subscribe(id.as_deref(), &given)
+            .map_err(refused)?;
         let destination = temporary::as_seen_by_others(given.clone(), &self.name);
-        let Resolved {
+        let resolved = if given.contains(',') {
+            None
+        } else {
+            temporary::check_listener(&given).map_err(refused)?;
+            let resolved = resolve(&destination, subscribe.routing, &self.settings.policies);
+            Some(resolved.map_err(refused)?).filter(|one| !one.is_everywhere)
+        };
+        let Some(Resolved {
             routing,
             address,
             is_temporary,
-        } = resolve(&destination, subscribe.routing, &self.settings.policies).map_err(refused)?;
-        self.check_subscribe(id.as_deref(), &given)
+            ..
+        }) = resolved
+        else {
+            self.subscribe_to_several(subscribe, &given)
+                .map_err(refused)?;
+            return Ok(None);
+        };
+        let is_qualified = split_queue(address.as_bytes()).is_some();
+        let command = self
+            .read_subscribe(subscribe, routing, is_qualified)
             .map_err(refused)?;
-        let window = window(&subscribe.headers).map_err(refused)?;
+        let subscription = self.enter(subscribe, &command, &given, 0);
+        Ok(Some(Command::Subscribe(SubscribeCommand {
+            subscription,
+            address: self.scratch().address(&destination, address),
+            is_temporary,
+            ..command
+        })))
+    }
+
+    /// What a SUBSCRIBE asks for, but for where and its number. The name and the selector are in
+    /// the scratch. `is_qualified`: it names one queue of an address.
+    pub(super) fn read_subscribe<'a>(
+        &mut self,
+        subscribe: &Subscribe<'a>,
+        routing: Routing,
+        is_qualified: bool,
+    ) -> Result<SubscribeCommand<Text<'a>>, Unusable> {
+        let headers = &subscribe.headers;
+        let window = window(headers)?;
         let credit = match window {
             // Of Artemis: one at a time.
             Some(0) => Credit::Messages(1),
-            _ => self.credit(&subscribe.headers).map_err(refused)?,
+            _ => self.credit(headers)?,
         };
-        let rank = rank(&subscribe.headers).map_err(refused)?;
-        let is_browser = is_browser(&subscribe.headers, routing).map_err(refused)?;
-        let start = start(&subscribe.headers).map_err(refused)?;
-        let wanted = Wanted::read(subscribe, routing).map_err(refused)?;
-        let selector_size = self.keep_selector(&wanted).map_err(refused)?;
-        if let Some(name) = &wanted.name {
-            self.write_name(name).map_err(refused)?;
+        let wanted = Wanted::read(subscribe, routing)?;
+        if is_qualified && (wanted.name.is_some() || wanted.is_no_local) {
+            let details = "The destination names a queue that is there: it has its name, and what \
+                comes into it is settled.";
+            return Err(Unusable::new("subscription to one queue", details));
         }
-        let durable_name = wanted.name.as_ref().filter(|name| name.is_durable);
-        let subscription = Subscription(self.next_subscription);
-        self.next_subscription += 1;
-        self.selector_bytes += selector_size;
-        let subscribed = Subscribed {
-            id: id.map(Into::into),
-            destination: (*given).into(),
-            // A browser holds nothing that could be acknowledged.
-            ack: if is_browser {
-                AckMode::Auto
-            } else {
-                subscribe.ack
-            },
-            durable_name: durable_name.map(|_| self.scratch().name.as_slice().into()),
-            selector_size,
-        };
-        self.names.insert(subscription, &subscribed);
-        self.subscriptions.insert(subscription.0, subscribed);
-        Ok(Command::Subscribe(SubscribeCommand {
-            subscription,
+        self.keep_selector(&wanted)?;
+        if let Some(name) = &wanted.name {
+            self.write_name(name)?;
+        }
+        let name = wanted.name.as_ref();
+        Ok(SubscribeCommand {
+            subscription: Subscription(0),
             routing,
-            address: self.scratch().address(&destination, address),
-            is_temporary,
-            is_browser,
-            start,
-            name: wanted.name.as_ref().map(|_| Text::Name),
-            is_durable: durable_name.is_some(),
-            is_shared: wanted.name.as_ref().is_some_and(|name| name.is_shared),
+            address: Text::Given(&[]),
+            part: None,
+            is_temporary: false,
+            is_browser: is_browser(headers, routing, is_qualified)?,
+            start: start(headers)?,
+            name: name.map(|_| Text::Name),
+            is_durable: name.is_some_and(|name| name.is_durable),
+            is_shared: name.is_some_and(|name| name.is_shared),
             is_no_local: wanted.is_no_local,
             selector: wanted.selector.as_ref().map(|_| Text::Selector),
             credit,
@@ -214,17 +244,45 @@ impl Session {
                 AckMode::Auto => Settlement::OnHandover,
                 AckMode::Client | AckMode::ClientIndividual => Settlement::ByConsumer,
             },
-            rank,
+            rank: rank(headers)?,
             receipt: self.scratch().receipt(subscribe.receipt),
-        }))
+        })
+    }
+
+    /// Keeps a subscription of so many parts, none for a plain one; returns its first number.
+    pub(super) fn enter(
+        &mut self,
+        subscribe: &Subscribe<'_>,
+        command: &SubscribeCommand<Text<'_>>,
+        given: &str,
+        parts: u32,
+    ) -> Subscription {
+        let subscription = Subscription(self.next_subscription);
+        self.next_subscription += parts.max(1);
+        let selector = command.selector.map(|text| self.bytes(text).len() as u32);
+        let durable_name = command.name.filter(|_| command.is_durable);
+        let subscribed = Subscribed {
+            id: subscribe.id.map(|id| id.decode().into()),
+            destination: given.into(),
+            // A browser holds nothing that could be acknowledged.
+            ack: if command.is_browser {
+                AckMode::Auto
+            } else {
+                subscribe.ack
+            },
+            durable_name: durable_name.map(|name| self.bytes(name).into()),
+            selector_size: selector.unwrap_or(0),
+            parts,
+            browsed: 0,
+        };
+        self.selector_bytes += subscribed.selector_size;
+        self.names.insert(subscription, &subscribed);
+        self.subscriptions.insert(subscription.0, subscribed);
+        subscription
     }
 
     fn check_subscribe(&self, id: Option<&str>, destination: &str) -> Result<(), Unusable> {
-        let max = self.settings.subscriptions_max;
-        if self.subscriptions.len() >= max {
-            let details = format!("A connection has at most {max} subscriptions.");
-            return Err(Unusable::new("too many subscriptions", details));
-        }
+        self.check_room(1)?;
         let is_taken = match id {
             Some(id) => self.names.by_id.contains_key(id),
             None => self.names.by_destination.contains_key(destination),
@@ -232,6 +290,19 @@ impl Session {
         if is_taken {
             let details = "A subscription of this connection has that id already.";
             return Err(Unusable::new("subscription exists", details));
+        }
+        Ok(())
+    }
+
+    /// Checks that so many subscriptions more, or parts of one, have room.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), Unusable> {
+        let max = self.settings.subscriptions_max;
+        if self.subscriptions.len() + self.parts.len() + more > max {
+            let details = format!(
+                "A connection has at most {max} subscriptions, each destination and each shard of \
+                 a wildcard counted."
+            );
+            return Err(Unusable::new("too many subscriptions", details));
         }
         Ok(())
     }
@@ -254,7 +325,7 @@ impl Session {
     pub(super) fn unsubscribe<'a>(
         &mut self,
         unsubscribe: &Unsubscribe<'a>,
-    ) -> Result<Command<Text<'a>>, Refused> {
+    ) -> Result<Option<Command<Text<'a>>>, Refused> {
         let refused = |unusable| (unusable, owned(unsubscribe.receipt));
         if unsubscribe.headers.durable_name().is_some() {
             return self.unsubscribe_durably(unsubscribe).map_err(refused);
@@ -276,7 +347,7 @@ impl Session {
     fn unsubscribe_durably<'a>(
         &mut self,
         unsubscribe: &Unsubscribe<'a>,
-    ) -> Result<Command<Text<'a>>, Unusable> {
+    ) -> Result<Option<Command<Text<'a>>>, Unusable> {
         if let Some(name) = Name::read(&unsubscribe.headers)? {
             self.write_name(&name)?;
         }
@@ -291,11 +362,11 @@ impl Session {
         if let Some(subscription) = own {
             return Ok(self.end(subscription, Ending::Delete, unsubscribe));
         }
-        Ok(Command::Forget {
+        Ok(Some(Command::Forget {
             name: Text::Name,
             for_shared: None,
             receipt: self.scratch().receipt(unsubscribe.receipt),
-        })
+        }))
     }
 
     fn end<'a>(
@@ -303,16 +374,23 @@ impl Session {
         subscription: Subscription,
         ending: Ending,
         unsubscribe: &Unsubscribe<'a>,
-    ) -> Command<Text<'a>> {
+    ) -> Option<Command<Text<'a>>> {
+        let receipt = self.scratch().receipt(unsubscribe.receipt);
+        let mut parts = 0;
         if let Some(subscribed) = self.subscriptions.remove(&subscription.0) {
             self.names.remove(&subscribed);
             self.selector_bytes -= subscribed.selector_size;
+            parts = subscribed.parts;
         }
         self.outstanding.forget(subscription);
-        Command::Unsubscribe {
+        if parts > 0 {
+            self.end_parts(subscription, parts, ending, receipt);
+            return None;
+        }
+        Some(Command::Unsubscribe {
             subscription,
             ending,
-            receipt: self.scratch().receipt(unsubscribe.receipt),
-        }
+            receipt,
+        })
     }
 }

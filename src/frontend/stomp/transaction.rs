@@ -27,6 +27,12 @@ impl Transactions {
         }
     }
 
+    /// A name of ours for one more.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
     fn position(&self, name: &str) -> Option<usize> {
         self.open.iter().position(|(open, _)| **open == *name)
     }
@@ -56,8 +62,7 @@ impl Session {
             let details = format!("A connection has at most {max} transactions open at once.");
             return Err(refused(Unusable::new("too many transactions", details)));
         }
-        self.transactions.last += 1;
-        let transaction = self.transactions.last;
+        let transaction = self.transactions.draw();
         self.transactions.open.push((name.into(), transaction));
         Ok(Command::Begin {
             transaction,

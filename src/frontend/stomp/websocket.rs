@@ -70,7 +70,8 @@ impl WebSocket {
 
     /// Whether the next event brings (part of) a message; to take frames apart brings none yet.
     pub(super) fn is_message_next(&self, session: &Session) -> bool {
-        self.has_kept_input() && session.is_message_next(&self.received[self.taken..])
+        (self.has_kept_input() || session.has_more())
+            && session.is_message_next(&self.received[self.taken..])
     }
 
     /// Takes frames apart while the session has too little, and lets it read on else.
@@ -94,7 +95,7 @@ impl WebSocket {
                 }
             },
             Phase::Refused | Phase::Ended => return quiet(input.len(), true),
-            Phase::Open if self.is_starved => return self.take(input, out),
+            Phase::Open if self.is_starved && !session.has_more() => return self.take(input, out),
             Phase::Open => {}
         }
         let Self {

@@ -43,12 +43,13 @@ impl Wire {
         }
     }
 
-    /// Whether input was taken out of frames and not read yet.
+    /// Whether input was taken out of frames and not read yet, or not all that was read is said.
     pub fn has_kept_input(&self) -> bool {
-        match &self.carrier {
+        let is_kept = match &self.carrier {
             Carrier::Unknown | Carrier::Tcp => false,
             Carrier::WebSocket(socket) => socket.has_kept_input(),
-        }
+        };
+        is_kept || self.session.has_more()
     }
 
     /// Reads one event from `input`, or takes it out of frames.

@@ -8,8 +8,8 @@
 pub struct Destination<'a> {
     /// What kind of thing is named.
     pub kind: DestinationKind,
-    /// Its name without the prefix (all of it for [`DestinationKind::Plain`] and those that are
-    /// not offered). Never empty.
+    /// Its name without the prefix (all of it for [`DestinationKind::Plain`] and
+    /// [`DestinationKind::Composite`]). Never empty.
     pub name: &'a str,
 }
 
@@ -22,10 +22,8 @@ pub enum DestinationKind {
     Queue,
     /// `/topic/name`
     Topic,
-    /// `a,b`: several at once, of ActiveMQ. Not offered.
+    /// `a,b`: several at once, of ActiveMQ: see [`parts`].
     Composite,
-    /// `address::queue`, of Artemis. Not offered.
-    FullyQualified,
     /// `/remote-temp-queue/name`: a temporary queue of some connection, as a `reply-to` names it.
     RemoteTempQueue,
     /// `/remote-temp-topic/name`: likewise.
@@ -36,11 +34,12 @@ pub enum DestinationKind {
     TempTopic,
 }
 
-impl DestinationKind {
-    /// Returns whether this broker has such destinations; refuse clearly where not.
-    pub const fn is_offered(self) -> bool {
-        !matches!(self, Self::Composite | Self::FullyQualified)
-    }
+/// The destinations that a list names, in order; of any other text itself. Blanks around them do
+/// not count.
+///
+/// Source: ActiveMQ's "Composite Destinations"; each has a prefix of its own.
+pub fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim)
 }
 
 /// The name is empty, with or without a prefix.
@@ -69,12 +68,6 @@ impl<'a> Destination<'a> {
         if memchr::memchr(b',', text.as_bytes()).is_some() {
             return Ok(Self {
                 kind: DestinationKind::Composite,
-                name: text,
-            });
-        }
-        if kind.is_offered() && text.contains("::") {
-            return Ok(Self {
-                kind: DestinationKind::FullyQualified,
                 name: text,
             });
         }
@@ -122,7 +115,8 @@ mod tests {
             ("/remote-temp-queue/a", RemoteTempQueue, "a"),
             ("/remote-temp-topic/a", RemoteTempTopic, "a"),
             ("/queue/a,/queue/b", Composite, "/queue/a,/queue/b"),
-            ("address::queue", FullyQualified, "address::queue"),
+            ("address::queue", Plain, "address::queue"),
+            ("/topic/a::c.s", Topic, "a::c.s"),
         ];
         for (text, kind, name) in table {
             assert_eq!(
@@ -134,5 +128,12 @@ mod tests {
         for text in ["", "/queue/", "/topic/", "/temp-queue/"] {
             assert_eq!(Destination::parse(text), Err(EmptyName), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_list_is_taken_apart() {
+        assert!(parts("/queue/a, /topic/b ,c").eq(["/queue/a", "/topic/b", "c"]));
+        assert!(parts("/queue/a,").eq(["/queue/a", ""]));
+        assert!(parts("a").eq(["a"]));
     }
 }

@@ -7,6 +7,7 @@ use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Ending, Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
 use crate::queue::{Attachment, ConsumerId, FilterId, Refused, Return, Selection, Topic};
+use crate::routing::split_queue;
 use crate::shard::ConnectionId;
 use crate::shard::link::Text;
 
@@ -31,6 +32,7 @@ impl Host {
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<(Lsn, bool), Refusal> {
+        let is_qualified = split_queue(subscribe.address).is_some();
         let queue = self.decide_subscribe(subscribe)?;
         let existed = self.decision.is_empty();
         let lsn = match self.commit_decision() {
@@ -41,7 +43,7 @@ impl Host {
             }
             Err(other) => panic!("admitted records do not fit: {other:?}"),
         };
-        if !existed && subscribe.routing == Routing::Multicast {
+        if !existed && !is_qualified && subscribe.routing == Routing::Multicast {
             let narrowed = self.filters.narrow_queue(&self.machine, queue, Some(link));
             assert_eq!(narrowed, Ok(()), "the selector was checked");
         }
@@ -49,7 +51,7 @@ impl Host {
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
             let is_selective = subscribe.selector.is_some();
-            if is_selective && subscribe.routing == Routing::Anycast {
+            if is_selective && (is_qualified || subscribe.routing == Routing::Anycast) {
                 return Err(Refusal::SelectorOfFollower);
             }
             self.begin_following(link, subscribe, queue)?;
@@ -65,6 +67,7 @@ impl Host {
         }
         let filter = match subscribe.routing {
             Routing::Anycast => self.hold_selector(subscribe),
+            Routing::Multicast if is_qualified => self.hold_selector(subscribe),
             // The subscription has it, and holds nothing else.
             Routing::Multicast => None,
         };
@@ -102,6 +105,9 @@ impl Host {
     ) -> Result<QueueId, Refusal> {
         let (address, decision) = (subscribe.address, &mut self.decision);
         self.filters.check(subscribe.selector.unwrap_or_default())?;
+        if let Some((address, queue)) = split_queue(address) {
+            return self.find_queue(subscribe, address, queue);
+        }
         let decided = match subscribe.routing {
             Routing::Anycast if subscribe.is_temporary => {
                 self.machine.decide_temporary_queue(address, decision)
@@ -121,6 +127,25 @@ impl Host {
             }
         };
         decided.map_err(Refusal::Queue)
+    }
+
+    /// Finds the queue of this name at an address; that of the address itself may be made.
+    fn find_queue(
+        &mut self,
+        subscribe: &SubscribeCommand<&[u8]>,
+        address: &[u8],
+        queue: &[u8],
+    ) -> Result<QueueId, Refusal> {
+        let (routing, decision) = (subscribe.routing, &mut self.decision);
+        if address == queue && routing == Routing::Anycast {
+            let decided = self.machine.decide_queue(address, decision);
+            return decided.map_err(Refusal::Queue);
+        }
+        let found = self.machine.find_queue(routing, address, queue);
+        let queue = found.ok_or(Refusal::UnknownQueue)?;
+        let checked = self.machine.decide_attach(queue, decision);
+        checked.map_err(Refusal::Queue)?;
+        Ok(queue)
     }
 
     pub(super) fn unsubscribe(
@@ -236,7 +261,7 @@ impl Host {
 
     /// The connection is gone, and nothing it sent comes any more.
     pub(super) fn hang_up(&mut self, link: ConnectionId) -> Result<(), AppendError> {
-        self.abandon_upload(link)?;
+        self.abandon_uploads(link)?;
         self.roll_back_open(link)?;
         self.link(link).is_hung_up = true;
         self.forget_link(link);

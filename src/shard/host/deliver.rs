@@ -169,6 +169,7 @@ impl Host {
         match record_at(&self.writer, &mut self.cold, location) {
             Found::Record(Record::Message {
                 fields,
+                annotations,
                 head: Parts::One(head),
                 body,
                 ..
@@ -182,7 +183,13 @@ impl Host {
                     Parts::One(body) if is_complete => body,
                     _ => &[],
                 };
-                let deliver = deliver(shard, delivery, &fields, head, body, is_complete);
+                let deliver = deliver(
+                    shard,
+                    delivery,
+                    &fields,
+                    [annotations.address, head, body],
+                    is_complete,
+                );
                 let bytes = (head.len() + body.len()) as u64;
                 replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
                 Pumped::Piece {
@@ -226,7 +233,13 @@ impl Host {
             &[]
         };
         let bytes = (kept.head.len() + body.len()) as u64;
-        let deliver = deliver(self.shard, delivery, &fields, &kept.head, body, is_complete);
+        let deliver = deliver(
+            self.shard,
+            delivery,
+            &fields,
+            [&kept.address, &kept.head, body],
+            is_complete,
+        );
         replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
         if !is_complete {
             self.bodies.hold(slot);
@@ -395,8 +408,7 @@ fn deliver<'a>(
     shard: u16,
     delivery: &Delivery,
     fields: &MessageFields,
-    head: &'a [u8],
-    body: &'a [u8],
+    [address, head, body]: [&'a [u8]; 3],
     is_complete: bool,
 ) -> Deliver<&'a [u8]> {
     Deliver {
@@ -411,6 +423,7 @@ fn deliver<'a>(
         has_content_length: fields.flags.has_content_length,
         encoding: fields.encoding,
         body_size: fields.body_size,
+        address,
         head,
         body,
         is_complete,

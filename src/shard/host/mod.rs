@@ -389,9 +389,7 @@ impl Host {
         self.now_unix_ms = now.unix_ms;
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
-            Command::SendPart { bytes, is_last } => {
-                return self.send_part(link, bytes, is_last, now);
-            }
+            Command::SendPart(part) => return self.send_part(link, &part, now),
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
             Command::Begin { receipt, .. } => {
                 self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
@@ -445,7 +443,7 @@ impl Host {
                 for_shared,
                 receipt,
             } => self.forget(*link, name, *for_shared, receipt.as_ref()),
-            Deferred::AbandonSend { link } => self.abandon_upload(*link),
+            Deferred::AbandonSend { link } => self.abandon_uploads(*link),
             Deferred::Departed { queue, message } => self.leave_queue(*queue, *message),
             Deferred::Sync { link } => {
                 self.sync(*link);

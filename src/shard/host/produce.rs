@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
-use forebay_journal::{AppendError, Lsn};
+use forebay_journal::{AppendError, Lsn, QueueId};
 
 use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Extras, Header, Refusal, SendCommand, header_of};
+use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Full, Place, Routed};
+use crate::routing::split_queue;
 use crate::shard::ConnectionId;
 use crate::shard::bodies::message_cost;
 use crate::shard::link::{Text, Upload, UploadTo};
@@ -63,9 +64,45 @@ impl Maker {
     }
 }
 
+/// Where a message goes: to all queues of an address, or to one of them.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    destination: DestinationId,
+    queue: Option<QueueId>,
+}
+
+impl From<DestinationId> for Target {
+    fn from(destination: DestinationId) -> Self {
+        let queue = None;
+        Self { destination, queue }
+    }
+}
+
+/// Whether patterns may match an address. They leave out temporary topics: those are for who knows
+/// their names.
+const fn may_match(routing: Routing, maker: Maker) -> bool {
+    matches!(
+        (routing, maker),
+        (Routing::Multicast, Maker::Client | Maker::Broker)
+    )
+}
+
 impl<'a> Incoming<'a> {
     const fn maker(&self) -> Maker {
         Maker::of(self.is_temporary, self.is_forwarded)
+    }
+
+    const fn may_match(&self) -> bool {
+        may_match(self.routing, self.maker())
+    }
+
+    /// The address, where the queue that a message is in may not say it.
+    fn address_to_say(&self, routed: &Routed) -> &'a [u8] {
+        if routed.has_matching() {
+            self.address
+        } else {
+            &[]
+        }
     }
 
     /// A message as it is sent, its body whole or not.
@@ -194,7 +231,8 @@ impl Host {
                     needed,
                     is_reserved: false,
                 };
-                self.link(link).upload = Some(incoming.wait(to, receipt));
+                let upload = incoming.wait(to, receipt);
+                self.link(link).uploads.insert(incoming.extras.copy, upload);
                 Taken::YesButWait
             }
             Ok(Enqueued::Full) => {
@@ -202,7 +240,8 @@ impl Host {
                     held: incoming.body.to_vec(),
                     body_total: Some(incoming.fields.body_size),
                 };
-                self.link(link).upload = Some(incoming.wait(to, receipt));
+                let upload = incoming.wait(to, receipt);
+                self.link(link).uploads.insert(incoming.extras.copy, upload);
                 Taken::YesButWait
             }
             Err(refusal) => {
@@ -218,34 +257,16 @@ impl Host {
     fn enqueue(&mut self, incoming: &Incoming<'_>) -> Result<Enqueued, Refusal> {
         let nothing = Enqueued::Upto(Lsn::ZERO);
         let upload = incoming.fields.upload;
-        let Some(destination) =
-            self.destination(incoming.routing, incoming.address, incoming.maker())?
+        let Some(target) = self.target(incoming.routing, incoming.address, incoming.maker())?
         else {
             self.drop_upload(upload);
             return Ok(nothing);
         };
-        let duplicate_id = self.duplicate_id(destination, &incoming.extras, incoming.is_forwarded);
-        if duplicate_id.is_some_and(|id| self.machine.is_duplicate(destination, id)) {
-            self.drop_upload(upload);
-            if incoming.fields.transaction != 0 {
-                return Err(Refusal::DuplicateInTransaction);
-            }
-            // The one it repeats may not be durable yet.
-            return Ok(Enqueued::Upto(self.last_lsn()));
+        self.route(target, incoming)?;
+        let duplicate_id = self.duplicate_id(target.destination, incoming);
+        if let Some(answer) = self.turn_away(target, incoming, duplicate_id.as_deref())? {
+            return Ok(answer);
         }
-        // What comes in pieces was asked about when it began.
-        if upload == 0 && !incoming.is_forwarded {
-            match self.machine.fullness(destination) {
-                Some(Full::Block) => return Ok(Enqueued::Full),
-                Some(Full::Fail) => return Err(Refusal::AddressFull),
-                Some(Full::Drop) => {
-                    self.stats.dropped += 1;
-                    return Ok(nothing);
-                }
-                Some(Full::Page) | None => {}
-            }
-        }
-        self.route(destination, incoming)?;
         let queue_count = self.routed.queue_count();
         if queue_count == 0 {
             self.drop_upload(upload);
@@ -258,7 +279,8 @@ impl Host {
         let place = if self.routed.is_journaled() {
             Place::NONE
         } else {
-            let needed = message_cost(incoming.head.len() as u64, incoming.body.len() as u64);
+            let head_size = incoming.head.len() + incoming.address_to_say(&self.routed).len();
+            let needed = message_cost(head_size as u64, incoming.body.len() as u64);
             if !incoming.is_forwarded && !self.bodies.has_room(needed) {
                 return Ok(Enqueued::NoRoom { needed });
             }
@@ -266,9 +288,10 @@ impl Host {
         };
         let routed = std::mem::take(&mut self.routed);
         let head = Parts::One(incoming.head);
-        let last_value = self.last_value(destination, incoming);
+        let last_value = self.last_value(target.destination, incoming);
         let annotations = Annotations {
-            duplicate_id: duplicate_id.unwrap_or_default(),
+            duplicate_id: duplicate_id.as_deref().unwrap_or_default(),
+            address: incoming.address_to_say(&routed),
             last_value: last_value.as_deref().unwrap_or_default().as_bytes(),
             ..incoming.annotations(self.now_unix_ms)
         };
@@ -286,17 +309,65 @@ impl Host {
         Ok(Enqueued::Upto(lsn))
     }
 
+    /// Finds out whether the message was there before, or its address has no room.
+    fn turn_away(
+        &mut self,
+        target: Target,
+        incoming: &Incoming<'_>,
+        duplicate_id: Option<&[u8]>,
+    ) -> Result<Option<Enqueued>, Refusal> {
+        let upload = incoming.fields.upload;
+        if duplicate_id.is_some_and(|id| self.is_known(target.destination, incoming, id)) {
+            self.drop_upload(upload);
+            // A copy that is there may be one of several of which others are not.
+            if incoming.fields.transaction != 0 && incoming.extras.copy == 0 {
+                return Err(Refusal::DuplicateInTransaction);
+            }
+            // The one it repeats may not be durable yet.
+            return Ok(Some(Enqueued::Upto(self.last_lsn())));
+        }
+        // What comes in pieces was asked about when it began.
+        if upload != 0 || incoming.is_forwarded {
+            return Ok(None);
+        }
+        match self.fullness(target, incoming) {
+            Some(Full::Block) => Ok(Some(Enqueued::Full)),
+            Some(Full::Fail) => Err(Refusal::AddressFull),
+            Some(Full::Drop) => {
+                self.stats.dropped += 1;
+                Ok(Some(Enqueued::Upto(Lsn::ZERO)))
+            }
+            Some(Full::Page) | None => Ok(None),
+        }
+    }
+
     /// The id by which the message is recognized if it comes again, where the address remembers
-    /// any.
+    /// any. `self.routed` says where it goes.
     fn duplicate_id<'a>(
         &self,
         destination: DestinationId,
-        extras: &Extras<&'a [u8]>,
-        is_forwarded: bool,
-    ) -> Option<&'a [u8]> {
-        let id = extras.duplicate_id?;
+        incoming: &Incoming<'a>,
+    ) -> Option<Cow<'a, [u8]>> {
+        let id = incoming.extras.duplicate_id?;
         let policy = self.machine.policy_of(destination)?;
-        (is_forwarded || policy.duplicate_ids_max > 0).then_some(id)
+        if !incoming.is_forwarded && policy.duplicate_ids_max == 0 {
+            return None;
+        }
+        if !self.routed.has_matching() {
+            return Some(id.into());
+        }
+        // It may have to be remembered with a pattern, where other addresses have ids as well.
+        let address = incoming.address;
+        let size = (address.len() as u16).to_le_bytes();
+        Some([&size, address, id].concat().into())
+    }
+
+    /// Whether the message was there before; `id` is its [`Self::duplicate_id`].
+    fn is_known(&self, destination: DestinationId, incoming: &Incoming<'_>, id: &[u8]) -> bool {
+        let plain = incoming.extras.duplicate_id.unwrap_or_default();
+        let machine = &self.machine;
+        machine.is_duplicate(destination, plain)
+            || (self.routed.has_matching() && machine.is_duplicate_of_matching(destination, id))
     }
 
     /// The key of which the message is the last, if its address keeps the last of each key alone.
@@ -320,20 +391,18 @@ impl Host {
     }
 
     /// Finds the queues that want a message: into `self.routed`.
-    fn route(
-        &mut self,
-        destination: DestinationId,
-        incoming: &Incoming<'_>,
-    ) -> Result<(), Refusal> {
+    fn route(&mut self, target: Target, incoming: &Incoming<'_>) -> Result<(), Refusal> {
         let (may_be_journaled, is_forwarded) = (incoming.may_be_journaled, incoming.is_forwarded);
-        self.machine
-            .decide_enqueue(
-                destination,
-                may_be_journaled,
-                is_forwarded,
-                &mut self.routed,
-            )
-            .map_err(Refusal::Queue)?;
+        let Target { destination, queue } = target;
+        let (machine, routed) = (&mut self.machine, &mut self.routed);
+        let decided = match queue {
+            Some(queue) => machine.decide_enqueue_alone(queue, may_be_journaled, routed),
+            None => machine.decide_enqueue(destination, may_be_journaled, is_forwarded, routed),
+        };
+        decided.map_err(Refusal::Queue)?;
+        if queue.is_none() && incoming.may_match() && machine.has_patterns() {
+            machine.add_matching(destination, may_be_journaled, is_forwarded, routed);
+        }
         if !self.filters.is_any_narrow() {
             return Ok(());
         }
@@ -376,19 +445,19 @@ impl Host {
         }
     }
 
-    /// The destination of an address. A queue is made when somebody names it, but for temporary
-    /// ones; a topic nobody listens to is none.
-    fn destination(
+    /// Where an address leads. A queue is made when somebody names it, but for temporary ones; a
+    /// topic nobody listens to is none.
+    fn target(
         &mut self,
         routing: Routing,
         address: &[u8],
         maker: Maker,
-    ) -> Result<Option<DestinationId>, Refusal> {
-        let found = self.machine.resolve(routing, address);
-        if let Some(destination) = found
-            && self.machine.is_complete(destination)
-        {
-            return Ok(found);
+    ) -> Result<Option<Target>, Refusal> {
+        if let Some(destination) = self.complete(routing, address) {
+            return Ok(Some(destination.into()));
+        }
+        if let Some((address, queue)) = split_queue(address) {
+            return self.target_of_name(routing, (address, queue), maker);
         }
         if self.machine.has_diverts() && !matches!(maker, Maker::Nobody) {
             let decided = self
@@ -396,11 +465,55 @@ impl Host {
                 .decide_divert(routing, address, &mut self.decision);
             decided.map_err(Refusal::Queue)?;
             self.commit_definition();
-            let found = self.machine.resolve(routing, address);
-            if found.is_some_and(|destination| self.machine.is_complete(destination)) {
-                return Ok(found);
+            if let Some(destination) = self.complete(routing, address) {
+                return Ok(Some(destination.into()));
             }
         }
+        if may_match(routing, maker) && self.machine.has_patterns() {
+            return Ok(Some(self.machine.topic(address).into()));
+        }
+        Ok(self.make(routing, address, maker)?.map(Target::from))
+    }
+
+    /// An address that has all queues that it is to have.
+    fn complete(&self, routing: Routing, address: &[u8]) -> Option<DestinationId> {
+        let found = self.machine.resolve(routing, address);
+        found.filter(|destination| self.machine.is_complete(*destination))
+    }
+
+    /// Where the full name of one queue leads: that of the address itself may be made.
+    fn target_of_name(
+        &mut self,
+        routing: Routing,
+        (address, queue): (&[u8], &[u8]),
+        maker: Maker,
+    ) -> Result<Option<Target>, Refusal> {
+        if address == queue && routing == Routing::Anycast {
+            return self.target(routing, address, maker);
+        }
+        let queue = self.machine.find_queue(routing, address, queue);
+        let destination = queue.and_then(|queue| self.machine.destination_of(queue));
+        let destination = destination.ok_or(Refusal::UnknownQueue)?;
+        Ok(Some(Target { destination, queue }))
+    }
+
+    /// What becomes of one more message for an address, or for a pattern that matches it; none if
+    /// they have room.
+    fn fullness(&mut self, target: Target, incoming: &Incoming<'_>) -> Option<Full> {
+        let Target { destination, queue } = target;
+        let own = self.machine.fullness(destination);
+        if own.is_some() || queue.is_some() || !incoming.may_match() {
+            return own;
+        }
+        self.machine.fullness_of_matching(destination)
+    }
+
+    fn make(
+        &mut self,
+        routing: Routing,
+        address: &[u8],
+        maker: Maker,
+    ) -> Result<Option<DestinationId>, Refusal> {
         let decision = &mut self.decision;
         let decided = match (routing, maker) {
             (Routing::Multicast, _) | (_, Maker::Nobody) => return Ok(None),
@@ -431,6 +544,8 @@ impl Host {
         kept.has_content_length = incoming.fields.flags.has_content_length;
         kept.encoding = incoming.fields.encoding;
         kept.header = header;
+        let address = incoming.address_to_say(&self.routed);
+        kept.address.extend_from_slice(address);
         self.bodies.charge(slot, queue_count as u32);
         slot
     }
@@ -446,8 +561,9 @@ impl Host {
                 UploadTo::Nowhere
             }
         };
-        self.link(link).upload = Some(Upload::new(send, to));
-        self.upload_bytes(link, send.body);
+        let upload = Upload::new(send, to);
+        self.link(link).uploads.insert(send.extras.copy, upload);
+        self.upload_bytes(link, send.extras.copy, send.body);
         if self.may_go_on(link, now) {
             Taken::Yes
         } else {
@@ -458,13 +574,22 @@ impl Host {
     /// Whether a connection that waits for memory or room may be read again; takes the message that
     /// waited.
     pub(in crate::shard) fn may_go_on(&mut self, link: ConnectionId, now: Now) -> bool {
-        if !self.has_room_at_address(link, now) {
+        let uploads = self.links.get(&link).map(|link| &link.uploads);
+        let Some((&last, _)) = uploads.and_then(|uploads| uploads.last_key_value()) else {
+            return true;
+        };
+        // One at a time: what goes on may leave.
+        (0..=last).all(|copy| self.may_copy_go_on(link, copy, now))
+    }
+
+    fn may_copy_go_on(&mut self, link: ConnectionId, copy: u16, now: Now) -> bool {
+        if !self.has_room_at_address(link, copy, now) {
             return false;
         }
         let upload = self
             .links
             .get_mut(&link)
-            .and_then(|link| link.upload.as_mut());
+            .and_then(|link| link.uploads.get_mut(&copy));
         // What goes to the journal or nowhere needs no memory.
         let Some(Upload {
             to:
@@ -488,23 +613,37 @@ impl Host {
         }
         // Its queue may have to be made again.
         self.admits(Lane::Message)
-            && match self.link(link).upload.take() {
+            && match self.link(link).uploads.remove(&copy) {
                 Some(upload) => self.finish_upload(link, upload, &[], now) == Taken::Yes,
                 None => true,
             }
     }
 
     /// Takes what waited for its address, if that has room now; false while it has none.
-    fn has_room_at_address(&mut self, link: ConnectionId, now: Now) -> bool {
+    fn has_room_at_address(&mut self, link: ConnectionId, copy: u16, now: Now) -> bool {
         let waits = |upload: &Upload| matches!(upload.to, UploadTo::Room { .. });
-        let upload = self.links.get_mut(&link).map(|link| &mut link.upload);
-        let Some(upload) = upload.and_then(|upload| upload.take_if(|one| waits(one))) else {
+        let uploads = self.links.get(&link).map(|link| &link.uploads);
+        if !uploads
+            .and_then(|uploads| uploads.get(&copy))
+            .is_some_and(waits)
+        {
+            return true;
+        }
+        if !self.admits(Lane::Message) {
+            return false;
+        }
+        let Some(upload) = self.link(link).uploads.remove(&copy) else {
             return true;
         };
-        let found = self.machine.resolve(upload.routing, &upload.address);
-        let is_full = found.and_then(|destination| self.machine.fullness(destination));
-        if is_full == Some(Full::Block) || !self.admits(Lane::Message) {
-            self.link(link).upload = Some(upload);
+        let incoming = Incoming::beginning(link, &upload, &[], now);
+        // What is refused is refused when it is sent on.
+        let target = self.target(upload.routing, &upload.address, incoming.maker());
+        let is_full = target
+            .ok()
+            .flatten()
+            .and_then(|one| self.fullness(one, &incoming));
+        if is_full == Some(Full::Block) {
+            self.link(link).uploads.insert(copy, upload);
             return false;
         }
         if upload.is_whole {
@@ -529,8 +668,9 @@ impl Host {
             UploadTo::Nowhere
         });
         upload.body_size = 0;
-        self.link(link).upload = Some(upload);
-        self.upload_bytes(link, &held);
+        let copy = upload.extras.copy;
+        self.link(link).uploads.insert(copy, upload);
+        self.upload_bytes(link, copy, &held);
     }
 
     fn upload_target(
@@ -538,12 +678,11 @@ impl Host {
         incoming: &Incoming<'_>,
         body_total: Option<u64>,
     ) -> Result<UploadTo, Refusal> {
-        let Some(destination) =
-            self.destination(incoming.routing, incoming.address, incoming.maker())?
-        else {
+        let maker = incoming.maker();
+        let Some(target) = self.target(incoming.routing, incoming.address, maker)? else {
             return Ok(UploadTo::Nowhere);
         };
-        let fullness = self.machine.fullness(destination);
+        let fullness = self.fullness(target, incoming);
         match fullness.filter(|_| !incoming.is_forwarded) {
             Some(Full::Block) => {
                 let held = Vec::new();
@@ -556,7 +695,7 @@ impl Host {
             }
             Some(Full::Page) | None => {}
         }
-        self.route(destination, incoming)?;
+        self.route(target, incoming)?;
         if self.routed.queue_count() == 0 {
             return Ok(UploadTo::Nowhere);
         }
@@ -582,8 +721,8 @@ impl Host {
     }
 
     /// Stores bytes of a body that goes on.
-    fn upload_bytes(&mut self, link: ConnectionId, bytes: &[u8]) {
-        let Some(mut upload) = self.link(link).upload.take() else {
+    fn upload_bytes(&mut self, link: ConnectionId, copy: u16, bytes: &[u8]) {
+        let Some(mut upload) = self.link(link).uploads.remove(&copy) else {
             return;
         };
         let offset = upload.body_size;
@@ -606,32 +745,36 @@ impl Host {
             UploadTo::Memory { body, .. } => body.extend_from_slice(bytes),
             UploadTo::Room { held, .. } => held.extend_from_slice(bytes),
         }
-        self.link(link).upload = Some(upload);
+        self.link(link).uploads.insert(copy, upload);
     }
 
     pub(super) fn send_part(
         &mut self,
         link: ConnectionId,
-        bytes: &[u8],
-        is_last: bool,
+        part: &SendPartCommand<&[u8]>,
         now: Now,
     ) -> Taken {
-        self.refuse_outgrown(link, bytes.len() as u64);
+        let SendPartCommand {
+            copy,
+            bytes,
+            is_last,
+        } = *part;
+        self.refuse_outgrown(link, copy, bytes.len() as u64);
         if !is_last {
-            self.upload_bytes(link, bytes);
+            self.upload_bytes(link, copy, bytes);
             return Taken::Yes;
         }
-        let Some(upload) = self.link(link).upload.take() else {
+        let Some(upload) = self.link(link).uploads.remove(&copy) else {
             return Taken::Yes;
         };
         self.finish_upload(link, upload, bytes, now)
     }
 
     /// Refuses a message of unknown length when it proves larger than the memory for it.
-    fn refuse_outgrown(&mut self, link: ConnectionId, more: u64) {
+    fn refuse_outgrown(&mut self, link: ConnectionId, copy: u16, more: u64) {
         let max = self.bodies.max_bytes();
         let links = self.links.get_mut(&link);
-        let Some(upload) = links.and_then(|link| link.upload.as_mut()) else {
+        let Some(upload) = links.and_then(|link| link.uploads.get_mut(&copy)) else {
             return;
         };
         let UploadTo::Memory {
@@ -721,26 +864,27 @@ impl Host {
         taken
     }
 
-    /// Throws away what arrived of an unfinished message.
-    pub(super) fn abandon_upload(&mut self, link: ConnectionId) -> Result<(), AppendError> {
-        let upload = self.links.get(&link).and_then(|link| link.upload.as_ref());
-        if let Some(UploadTo::Journal { upload }) = upload.map(|upload| &upload.to)
-            && *upload != 0
-        {
-            let record = Record::UploadAbandoned { upload: *upload };
-            self.commit(&Fact::from(record), Place::NONE)?;
-        }
-        if let Some(Upload {
-            to:
-                UploadTo::Memory {
-                    needed,
-                    is_reserved: true,
-                    ..
-                },
-            ..
-        }) = self.link(link).upload.take()
-        {
-            self.bodies.release(needed);
+    /// Throws away what arrived of an unfinished message, of all its copies.
+    pub(super) fn abandon_uploads(&mut self, link: ConnectionId) -> Result<(), AppendError> {
+        while let Some((&copy, upload)) = self.link(link).uploads.first_key_value() {
+            if let UploadTo::Journal { upload } = upload.to
+                && upload != 0
+            {
+                let record = Record::UploadAbandoned { upload };
+                self.commit(&Fact::from(record), Place::NONE)?;
+            }
+            if let Some(Upload {
+                to:
+                    UploadTo::Memory {
+                        needed,
+                        is_reserved: true,
+                        ..
+                    },
+                ..
+            }) = self.link(link).uploads.remove(&copy)
+            {
+                self.bodies.release(needed);
+            }
         }
         Ok(())
     }

@@ -300,6 +300,9 @@ impl Describer {
                 quoted(annotations.duplicate_id, self.is_whole)
             );
         }
+        if !annotations.address.is_empty() {
+            text += &format!(", sent to {}", quoted(annotations.address, self.is_whole));
+        }
         text
     }
 

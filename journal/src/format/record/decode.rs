@@ -326,7 +326,6 @@ const MESSAGE_FLAGS: u16 =
 #[cold]
 fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatError> {
     let fixed: &raw::Annotations = reader.fixed()?;
-    zero("reserved", fixed.reserved.get().into())?;
     let bits = fixed.annotation_flags.get();
     let unknown = bits & !raw::ANNOTATION_IS_GROUP_END;
     zero("annotation_flags", unknown.into())?;
@@ -336,6 +335,7 @@ fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatErr
         is_group_end: bits & raw::ANNOTATION_IS_GROUP_END != 0,
         last_value: reader.bytes(fixed.last_value_size.get().into())?,
         duplicate_id: reader.bytes(fixed.duplicate_id_size.get().into())?,
+        address: reader.bytes(fixed.address_size.get().into())?,
     };
     // One way to write each message: nothing to say is not said.
     if annotations.is_empty() {

@@ -53,8 +53,12 @@ fn annotations_size(annotations: &Annotations<'_>) -> usize {
     if annotations.is_empty() {
         return 0;
     }
-    let names = annotations.last_value.len() + annotations.duplicate_id.len();
-    size_of::<raw::Annotations>() + names
+    let names = [
+        annotations.last_value,
+        annotations.duplicate_id,
+        annotations.address,
+    ];
+    size_of::<raw::Annotations>() + names.map(<[u8]>::len).iter().sum::<usize>()
 }
 
 /// Writes bytes forward; the caller made room for all of them.
@@ -385,10 +389,11 @@ fn encode_annotations(annotations: &Annotations<'_>, out: &mut Cursor<'_>) {
         annotation_flags: U16::new(flags),
         last_value_size: size_u16(annotations.last_value),
         duplicate_id_size: size_u16(annotations.duplicate_id),
-        reserved: U16::new(0),
+        address_size: size_u16(annotations.address),
     });
     out.bytes(annotations.last_value);
     out.bytes(annotations.duplicate_id);
+    out.bytes(annotations.address);
 }
 
 fn size_u16(bytes: &[u8]) -> U16 {

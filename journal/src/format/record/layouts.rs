@@ -92,7 +92,7 @@ raw!(
         annotation_flags: U16,
         last_value_size: U16,
         duplicate_id_size: U16,
-        reserved: U16,
+        address_size: U16,
     }
 );
 raw!(

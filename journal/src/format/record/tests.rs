@@ -27,11 +27,13 @@ proptest! {
     fn messages_round_trip(
         numbers in proptest::array::uniform6(any::<u64>()), priority in 0..=9_u8, encoding: u8,
         flags: (bool, bool), queues in ids(), head in parts(99), body in parts(999), cut: u16,
-        last_value in parts(9), duplicate_id in parts(9), is_group_end: bool, is_plain: bool,
+        last_value in parts(9), duplicate_id in parts(9), address in parts(9),
+        is_group_end: bool, is_plain: bool,
     ) {
         let annotations = Annotations {
             deliver_unix_ms: numbers[3], group: numbers[4] % 2, is_group_end,
             last_value: &last_value, duplicate_id: &duplicate_id,
+            address: &address,
         };
         let annotations = if is_plain { Annotations::default() } else { annotations };
         let at = usize::from(cut) % (body.len() + 1);

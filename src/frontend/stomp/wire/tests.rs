@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frontend::stomp::{EngineLimits, Pages, Settings};
-use crate::frontend::{Command, Deliver, Subscription, Users};
+use crate::frontend::{Command, Deliver, SendPartCommand, Subscription, Users};
 
 const START: Now = Now::from_monotonic_us(1);
 
@@ -28,7 +28,7 @@ fn wire() -> Wire {
         pages: Pages::All,
         policies: crate::queue::Policies::default(),
     };
-    Wire::new(Session::new(Rc::new(settings), "name".to_owned(), START))
+    Wire::new(Session::new(Rc::new(settings), "name".to_owned(), 1, START))
 }
 
 /// What a new connection is told that said `input` and then waits too long, or is broken off.
@@ -130,14 +130,14 @@ fn note(command: &Command<&[u8]>, body: &mut Option<Vec<u8>>, story: &mut Story)
                 .push(format!("send {:?} {text}", send.address));
             *body = Some(send.body.to_vec());
         }
-        Command::SendPart { bytes, .. } => {
+        Command::SendPart(SendPartCommand { bytes, .. }) => {
             body.get_or_insert_default().extend_from_slice(bytes);
         }
         other => story.commands.push(format!("{other:?}")),
     }
     let is_whole = match command {
         Command::Send(send) => send.is_complete,
-        Command::SendPart { is_last, .. } => *is_last,
+        Command::SendPart(part) => part.is_last,
         _ => false,
     };
     if is_whole {
@@ -325,6 +325,7 @@ fn begin(subscription: Subscription, shard: u16) -> Deliver<&'static [u8]> {
         has_content_length: true,
         encoding: super::super::ENCODING,
         body_size: 11,
+        address: b"",
         head: b"",
         body: b"one",
         is_complete: false,
