@@ -433,3 +433,48 @@ fn what_is_no_topic_is_refused() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn a_dead_letter_of_a_wildcard_says_its_topic() {
+    with_shards("wildcard-dead-letter", |setup| {
+        let running = setup.start();
+        let mut consumer = connect_as(running.address(), "ada");
+        attach(&mut consumer, "/topic/orders.*", &[ID, NAME, SINGLY], 0);
+        let mut producer = connect(running.address());
+        let mut dead = connect(running.address());
+        attach(&mut dead, "/queue/DLQ", &[ID], 0);
+        for country in COUNTRIES {
+            send(&mut producer, &topic(country), &[], country);
+            let message = next_message(&mut consumer);
+            let nack = [("id", message.header("ack").unwrap()), ("requeue", "false")];
+            ask(&mut consumer, "NACK", &nack);
+            let letter = next_message(&mut dead);
+            assert_eq!(text(&letter), country);
+            let origin = format!("orders.{country}");
+            assert_eq!(letter.header("_AMQ_ORIG_ADDRESS"), Some(&*origin));
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn a_full_wildcard_is_full_for_its_topics() {
+    with_shards("wildcard-full", |setup| {
+        setup.config += "[[address]]\nmatch = \"orders.*\"\nmax_size_messages = 2\n\
+            address_full_policy = \"fail\"\n";
+        let running = setup.start();
+        let mut consumer = connect_as(running.address(), "ada");
+        attach(&mut consumer, "/topic/orders.*", &[ID, NAME, SINGLY], 0);
+        ask(&mut consumer, "DISCONNECT", &[]);
+        let mut producer = connect(running.address());
+        for body in ["1", "2"] {
+            send(&mut producer, &topic("de"), &[], body);
+        }
+        let headers = [("destination", &*topic("de")), ("receipt", "r")];
+        producer.send("SEND", &headers, b"3").unwrap();
+        refused(producer, "full");
+        let mut consumer = connect_as(running.address(), "ada");
+        attach(&mut consumer, "/topic/orders.*", &[ID, NAME, SINGLY], 2);
+        assert!(running.stop().success());
+    });
+}
