@@ -285,7 +285,11 @@ impl Story {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn messages_go_where_the_patterns_say(ops in proptest::collection::vec(op(), 1..60)) {
