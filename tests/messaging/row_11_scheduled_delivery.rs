@@ -26,11 +26,11 @@ fn scheduled_delivery_waits_for_its_time_and_comes_in_that_order() {
         let mut consumer = connect(running.address());
         subscribe(&mut consumer, QUEUE, &[("ack", "auto")]);
         let start = unix_ms();
-        let at = (start + 600).to_string();
-        send(&mut producer, QUEUE, &[(DELAY, "1200")], "third");
+        let at = (start + 1500).to_string();
+        send(&mut producer, QUEUE, &[(DELAY, "2500")], "third");
         send(&mut producer, QUEUE, &[(TIME, &at)], "second");
         send(&mut producer, QUEUE, &[], "first");
-        for (body, after_ms) in [("first", 0), ("second", 600), ("third", 1200)] {
+        for (body, after_ms) in [("first", 0), ("second", 1500), ("third", 2500)] {
             assert_eq!(text(&next_message(&mut consumer)), body);
             let passed = unix_ms() - start;
             assert!(passed >= after_ms, "{body} after {passed} ms");
@@ -50,7 +50,7 @@ fn scheduled_delivery_survives_the_broker_and_is_not_seen_before() {
     with_shards("later-kill", |setup| {
         let running = setup.start();
         let mut producer = connect(running.address());
-        let soon = (unix_ms() + 700).to_string();
+        let soon = (unix_ms() + 2000).to_string();
         send(&mut producer, QUEUE, &[(TIME, &soon)], "soon");
         send(&mut producer, QUEUE, &[(DELAY, "3600000")], "in an hour");
         assert_eq!(browse(&mut producer, QUEUE, "b"), [""; 0]);

@@ -162,7 +162,7 @@ fn replay_of_last_values_rings_and_delayed_messages_is_what_is_left_of_them() {
         send(
             &mut producer,
             LOG,
-            &[("AMQ_SCHEDULED_DELAY", "400")],
+            &[("AMQ_SCHEDULED_DELAY", "1500")],
             "late",
         );
         send(&mut producer, LOG, &[], "early");
