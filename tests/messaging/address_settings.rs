@@ -160,6 +160,11 @@ fn messages_live_as_long_as_their_address_lets_them() {
             client.send("SEND", &headers, &body).unwrap();
         }
         send(&mut client, "/queue/short.b", &later, "asked");
+        // A browser that is at a large body when its time is over loses its connection.
+        let sent = now_unix_ms();
+        wait_until(PATIENCE, "their time is over", || {
+            now_unix_ms() > sent + 1000
+        });
         for (queue, left) in [
             ("/queue/short.a", &["asked"][..]),
             ("/queue/short.capped", &[]),
