@@ -157,7 +157,7 @@ fn annotations<'a>(random: &mut Random, name: &'a [u8]) -> Annotations<'a> {
         group: random.draw(),
         is_group_end: random.below(2) == 0,
         last_value: &name[..name.len().min(3)],
-        duplicate_id: name,
-        address: name,
+        duplicate_id: &name[..name.len().min(40)],
+        address: &name[..name.len().min(40)],
     }
 }
