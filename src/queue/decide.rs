@@ -299,15 +299,7 @@ impl Machine {
     pub fn decide_expire(&self, now_unix_ms: u64, out: &mut Decision) {
         out.clear();
         let due = self.expiring.due(now_unix_ms);
-        let mut due: Vec<_> = due.take(self.limits.dispatch_max).collect();
-        // A queue at a time, so that its messages share a record.
-        due.sort_unstable();
-        for run in due.chunk_by(|one, next| one.0 == next.0) {
-            let queue = self.queues.get(QueueId(run[0].0));
-            let queue = queue.expect("a queue that is gone has no messages that expire");
-            let entries = run.iter().map(|(_, message)| queue.waiting(*message));
-            add_entries(queue, entries.flatten(), self.expired(queue), out);
-        }
+        self.add_due(due, |queue| self.expired(queue), out);
     }
 
     /// Makes messages ready whose time has come, no more than `dispatch_max` at once.
@@ -316,14 +308,26 @@ impl Machine {
     pub fn decide_due(&self, now_unix_ms: u64, out: &mut Decision) {
         out.clear();
         let due = self.waits.due(now_unix_ms);
+        self.add_due(due, |_| Verb::Release { ready_unix_ms: 0 }, out);
+    }
+
+    /// The first of the messages that are due, by queue and name, no more than `dispatch_max`.
+    ///
+    /// Panics: if a queue is not there (our own mistake: with it goes what waits in it).
+    fn add_due(
+        &self,
+        due: impl Iterator<Item = (u64, u64)>,
+        verb: impl Fn(&QueueState) -> Verb,
+        out: &mut Decision,
+    ) {
         let mut due: Vec<_> = due.take(self.limits.dispatch_max).collect();
+        // A queue at a time, so that its messages share a record.
         due.sort_unstable();
         for run in due.chunk_by(|one, next| one.0 == next.0) {
             let queue = self.queues.get(QueueId(run[0].0));
-            let queue = queue.expect("a queue that is gone has no messages that wait");
+            let queue = queue.expect("a queue that is gone has no messages that are due");
             let entries = run.iter().map(|(_, message)| queue.waiting(*message));
-            let verb = Verb::Release { ready_unix_ms: 0 };
-            add_entries(queue, entries.flatten(), verb, out);
+            add_entries(queue, entries.flatten(), verb(queue), out);
         }
     }
 
@@ -503,7 +507,8 @@ impl Machine {
     }
 }
 
-/// Messages of a queue that nobody has.
+/// Messages of a queue that no consumer holds: durable ones of a durable queue make records of the
+/// journal, the others the same records beside it.
 pub(super) fn add_entries<'a>(
     queue: &QueueState,
     entries: impl Iterator<Item = &'a Entry> + Clone,

@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use forebay_journal::QueueId;
-use forebay_journal::format::Routing;
+use forebay_journal::format::{QueueFlags, Routing};
+use forebay_journal::{QueueId, SegmentId};
 use rustc_hash::FxHashMap;
 use zerocopy::little_endian::U64;
 
 use super::duplicates::Window;
 use super::policy::Policy;
 use super::segments::SegmentRing;
-use super::state::Defined;
 use super::wildcard::{Matching, Wildcards};
 
 /// Names an address with at least one queue, so that a connection hashes the address once.
@@ -30,8 +29,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(defined: &Defined) -> Self {
-        match (defined.flags.is_divert, defined.segment) {
+    /// `segment`: where its definition lies, if it is journaled.
+    pub(super) const fn of(flags: QueueFlags, segment: Option<SegmentId>) -> Self {
+        match (flags.is_divert, segment) {
             (true, _) => Self::Divert,
             (false, Some(_)) => Self::Durable,
             (false, None) => Self::Volatile,

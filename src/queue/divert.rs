@@ -55,8 +55,7 @@ impl Machine {
         destination.is_none_or(|destination| {
             let policy = &destination.policy;
             let is_made = destination.divert.is_some() || policy.divert_address.is_none();
-            let is_alone = policy.is_divert_exclusive && policy.divert_address.is_some();
-            let needs_queue = destination.routing == Routing::Anycast && !is_alone;
+            let needs_queue = destination.routing == Routing::Anycast && !policy.diverts_alone();
             is_made && (!needs_queue || destination.has_queue())
         })
     }
@@ -73,7 +72,7 @@ pub(super) fn divert_to(divert: QueueId, policy: &Policy, out: &mut Routed) {
     if policy.divert_address.is_none() {
         return;
     }
-    if policy.is_divert_exclusive {
+    if policy.diverts_alone() {
         out.queues.clear();
         out.durable_count = 0;
     }

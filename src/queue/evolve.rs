@@ -6,7 +6,7 @@ use forebay_journal::format::{
 use forebay_journal::{MessageId, QueueId};
 
 use super::arrival::{Arrival, StagedArrival};
-use super::aside::Why;
+use super::aside::{Waits, Why};
 use super::bodies::{FragmentPlace, RecordSizes, saturate};
 use super::consumer::Consumers;
 use super::decision::{Effect, Fact};
@@ -188,11 +188,7 @@ impl Machine {
             self.expiring.give_back(id, &self.scratch);
             queue.ready.merge(&mut self.scratch);
             queue.note_ready(&self.scratch);
-            let returned = self.scratch.iter().map(|entry| entry.message);
-            let replaced = returned.filter(|message| queue.is_replaced(*message));
-            self.surplus.note_ready(queue);
-            self.surplus
-                .extend_replaced(replaced.map(|message| (id, message)));
+            self.surplus.note_returned(queue, &self.scratch);
         }
         let leaving = self.queues.iter().flat_map(QueueState::leaving);
         self.waits.restart(leaving);
@@ -245,11 +241,7 @@ impl Machine {
         }
         let policy = self.policies.keep(name.address);
         let key = (name.routing, name.address);
-        let kind = match (name.flags.is_divert, segment) {
-            (true, _) => Kind::Divert,
-            (false, Some(_)) => Kind::Durable,
-            (false, None) => Kind::Volatile,
-        };
+        let kind = Kind::of(name.flags, segment);
         let destination = self.destinations.bind(key, id, kind, &policy);
         let bound = self.destinations.at_mut(destination);
         self.unplaced.place(id.0, bound, &mut self.bodies.segments);
@@ -315,9 +307,10 @@ impl Machine {
             self.subscriptions.remove(name);
         }
         if let Some(defined) = queue.defined {
+            let kind = Kind::of(defined.flags, defined.segment);
             let segments = &mut self.bodies.segments;
             self.destinations
-                .unbind(defined.destination, id, Kind::of(&defined), segments);
+                .unbind(defined.destination, id, kind, segments);
             if let Some(segment) = defined.segment {
                 self.bodies.segments.undefine(segment);
             }
@@ -537,8 +530,7 @@ impl Machine {
         };
         self.scratch.clear();
         for message in messages {
-            let taken = take_delivered(queue, &mut self.consumers, message)
-                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            let taken = take_kept(queue, &mut self.consumers, &mut self.waits, message);
             let Some(entry) = taken else {
                 self.scratch.extend(queue.ready.get(message));
                 continue;
@@ -576,8 +568,7 @@ impl Machine {
         self.scratch.clear();
         for message in messages.messages().map(|message| message.0) {
             self.transactions.forget(id, message);
-            let taken = take_delivered(queue, &mut self.consumers, message)
-                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            let taken = take_kept(queue, &mut self.consumers, &mut self.waits, message);
             self.scratch.extend(taken);
         }
         self.expiring.give_back(id.0, &self.scratch);
@@ -592,7 +583,7 @@ impl Machine {
             // Who held them may take others.
             queue.touch(dirty);
         }
-        self.note_returned(id);
+        self.surplus.note_returned(queue, &self.scratch);
     }
 
     /// Wherever they are in their queue, the messages are on their way to another address.
@@ -603,8 +594,7 @@ impl Machine {
         self.scratch.clear();
         let mut leaving = Vec::new();
         for message in messages.messages().map(|message| message.0) {
-            let taken = take_delivered(queue, &mut self.consumers, message)
-                .or_else(|| self.waits.remove(id, &mut queue.aside, message));
+            let taken = take_kept(queue, &mut self.consumers, &mut self.waits, message);
             match taken {
                 Some(entry) => leaving.push(entry),
                 None => self.scratch.extend(queue.ready.get(message)),
@@ -694,6 +684,17 @@ fn take_delivered(
         queue.welcome(index, consumers);
     }
     Some(slot.entry)
+}
+
+/// Takes a message out that is not ready: from whoever has it, or from beside the queue.
+fn take_kept(
+    queue: &mut QueueState,
+    consumers: &mut Consumers,
+    waits: &mut Waits,
+    message: u64,
+) -> Option<Entry> {
+    take_delivered(queue, consumers, message)
+        .or_else(|| waits.remove(queue.id, &mut queue.aside, message))
 }
 
 /// Puts messages back where they were; by now consumers may take them.

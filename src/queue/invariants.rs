@@ -317,7 +317,10 @@ impl Machine {
         for queue in self.queues.iter() {
             if let Some(defined) = &queue.defined {
                 let found = bound.remove(&queue.id.0);
-                let expected = (defined.destination, Kind::of(defined));
+                let expected = (
+                    defined.destination,
+                    Kind::of(defined.flags, defined.segment),
+                );
                 assert_eq!(found, Some(expected), "binding of queue {}", queue.id.0);
             }
         }

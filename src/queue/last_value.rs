@@ -4,10 +4,8 @@
 //! of its own, decided behind it ([`Machine::decide_trim`]); one that somebody holds stays with
 //! its holder, and leaves when it is given back.
 
-use forebay_journal::QueueId;
 use rustc_hash::FxHashMap;
 
-use super::machine::Machine;
 use super::state::QueueState;
 
 /// Keys of one queue's messages.
@@ -74,22 +72,5 @@ impl QueueState {
         let last_values = self.last_values.as_ref();
         last_values.is_some_and(|values| values.is_replaced(message))
             && self.waiting(message).is_some()
-    }
-}
-
-impl Machine {
-    /// Messages came back to a queue: those that were replaced meanwhile are not to be handed out.
-    pub(super) fn note_returned(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get(id) else {
-            return;
-        };
-        self.surplus.note_ready(queue);
-        if queue.last_values.is_none() {
-            return;
-        }
-        let returned = self.scratch.iter().map(|entry| entry.message);
-        let replaced = returned.filter(|message| queue.is_replaced(*message));
-        self.surplus
-            .extend_replaced(replaced.map(|message| (id.0, message)));
     }
 }

@@ -150,6 +150,13 @@ impl Default for Policy {
     }
 }
 
+impl Policy {
+    /// Whether messages of the address go to its divert and nowhere else.
+    pub(super) const fn diverts_alone(&self) -> bool {
+        self.is_divert_exclusive && self.divert_address.is_some()
+    }
+}
+
 impl PolicySettings {
     /// The policy with defaults for what nobody set, those that follow from others included.
     pub fn resolve(self) -> Policy {

@@ -8,6 +8,7 @@ use forebay_journal::format::Outcome;
 
 use super::decide::add_entries;
 use super::decision::{Decision, Verb};
+use super::entry::Entry;
 use super::machine::Machine;
 use super::state::QueueState;
 
@@ -33,8 +34,16 @@ impl Surplus {
         }
     }
 
-    pub(super) fn extend_replaced(&mut self, replaced: impl Iterator<Item = (u64, u64)>) {
-        self.replaced.extend(replaced);
+    /// Messages came back to a queue: those that were replaced meanwhile are not to be handed out.
+    pub(super) fn note_returned(&mut self, queue: &QueueState, entries: &[Entry]) {
+        self.note_ready(queue);
+        if queue.last_values.is_none() {
+            return;
+        }
+        let returned = entries.iter().map(|entry| entry.message);
+        let replaced = returned.filter(|message| queue.is_replaced(*message));
+        self.replaced
+            .extend(replaced.map(|message| (queue.id.0, message)));
     }
 }
 

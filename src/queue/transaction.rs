@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 
 use super::arrival::StagedArrival;
 use super::consumer::{ConsumerId, Selection};
+use super::decide::add_entries;
 use super::decision::{Decision, Effect, Refused, Verb};
 use super::delivered::Holder;
 use super::entry::Place;
@@ -269,14 +270,8 @@ impl Machine {
         };
         let slots = messages.iter().filter_map(|one| queue.delivered.find(*one));
         let locked = slots.filter(|slot| slot.holder == Holder::Locked);
-        for is_journaled in [true, false] {
-            let entries = locked.clone().map(|slot| slot.entry);
-            let entries =
-                entries.filter(|one| (one.is_durable() && queue.is_durable()) == is_journaled);
-            let messages = entries.map(|entry| entry.message);
-            let verb = Verb::Release { ready_unix_ms: 0 };
-            out.messages(id, verb, is_journaled, messages);
-        }
+        let entries = locked.map(|slot| &slot.entry);
+        add_entries(queue, entries, Verb::Release { ready_unix_ms: 0 }, out);
     }
 
     pub(super) fn stage_settle(

@@ -171,7 +171,7 @@ impl Machine {
             return;
         };
         let policy = &destination.policy;
-        if !is_forwarded && policy.is_divert_exclusive && policy.divert_address.is_some() {
+        if !is_forwarded && policy.diverts_alone() {
             return;
         }
         let mut at = out.durable_count;

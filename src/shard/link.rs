@@ -6,7 +6,7 @@ use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::ConnectionId;
 use super::host::Follower;
-use crate::frontend::{Extras, SendCommand, Subscription};
+use crate::frontend::{Extras, Subscription};
 use crate::queue::{BrowsePlace, ConsumerId, FilterId, Place, Settlement};
 
 /// A delivery that was decided.
@@ -121,30 +121,6 @@ pub(super) enum UploadTo {
     },
     /// Nowhere: no queue wants it, or it was refused.
     Nowhere,
-}
-
-impl Upload {
-    pub(super) fn new(send: &SendCommand<&[u8]>, to: UploadTo) -> Self {
-        Self {
-            routing: send.routing,
-            address: send.address.to_vec(),
-            is_temporary: send.is_temporary,
-            is_forwarded: send.is_forwarded,
-            client: send.client.map(Into::into),
-            is_persistent: send.is_persistent,
-            head: send.head.to_vec(),
-            receipt: send.receipt.map(Text::new),
-            priority: send.priority,
-            expires_unix_ms: send.expires_unix_ms,
-            extras: send.extras.map(Text::new),
-            has_content_length: send.has_content_length,
-            encoding: send.encoding,
-            body_size: 0,
-            transaction: send.transaction,
-            to,
-            is_whole: false,
-        }
-    }
 }
 
 impl Extras<Text> {

@@ -51,9 +51,9 @@ fn a_durable_subscription_is_deleted_by_its_name() {
             ("destination", "/topic/t"),
             ("activemq.subscriptionName", "n"),
         ];
-        ask(&mut consumer, "SUBSCRIBE", &named, "");
+        ask(&mut consumer, "SUBSCRIBE", &named);
         refused(setup, &["delete", "c.n"], REFUSED, "somebody consumes");
-        ask(&mut consumer, "DISCONNECT", &[], "");
+        ask(&mut consumer, "DISCONNECT", &[]);
         let mut sender = connect(broker.address());
         send(&mut sender, "/topic/t", &["collected"]);
         let done = json(setup, &["delete", "c.n"]);
@@ -64,7 +64,7 @@ fn a_durable_subscription_is_deleted_by_its_name() {
         broker.kill();
         let broker = setup.start();
         let mut consumer = connect_as(broker.address(), "c");
-        ask(&mut consumer, "SUBSCRIBE", &named, "");
+        ask(&mut consumer, "SUBSCRIBE", &named);
         assert_silent(&mut consumer);
     });
 }

@@ -26,13 +26,13 @@ fn a_list_shows_every_queue_of_every_shard_with_what_is_in_it() {
             ("destination", "/queue/q.5"),
             ("AMQ_SCHEDULED_DELAY", "900000"),
         ];
-        ask(&mut client, "SEND", &delayed, "later");
+        ask_with_body(&mut client, "SEND", &delayed, "later");
         let named = [
             ("id", "s"),
             ("destination", "/topic/t"),
             ("activemq.subscriptionName", "n"),
         ];
-        ask(&mut client, "SUBSCRIBE", &named, "");
+        ask(&mut client, "SUBSCRIBE", &named);
         let mut consumer = connect(broker.address());
         subscribe(&mut consumer, "/queue/q.4", "1");
         next_message(&mut consumer);
@@ -76,11 +76,11 @@ fn a_list_of_many_queues_comes_in_pages_that_name_each_queue_once() {
             let headers = [("destination", queue.as_str())];
             client.send("SEND", &headers, b"x").unwrap();
         }
-        ask(&mut client, "SEND", &[("destination", "/queue/last")], "x");
+        ask_with_body(&mut client, "SEND", &[("destination", "/queue/last")], "x");
         // Receipts of other shards say nothing of this one: wait for what is listed.
         for number in 0..700 {
             let queue = format!("/queue/q.{number}");
-            ask(&mut client, "SEND", &[("destination", &queue)], "y");
+            ask_with_body(&mut client, "SEND", &[("destination", &queue)], "y");
         }
         let (status, page) = http(&setup.data, "GET /v1/queues");
         let page: Value = serde_json::from_str(&page).unwrap();
@@ -124,7 +124,7 @@ fn a_name_that_two_have_wants_to_be_said_by_routing() {
             ("destination", "/topic/t"),
             ("activemq.subscriptionName", "n"),
         ];
-        ask(&mut client, "SUBSCRIBE", &named, "");
+        ask(&mut client, "SUBSCRIBE", &named);
         for verb in ["show", "pause", "purge", "delete"] {
             refused(setup, &[verb, "c.n"], REFUSED, "say which by routing");
         }
@@ -143,7 +143,7 @@ fn names_of_no_queue_are_refused() {
         let mut client = connect(broker.address());
         // A plain subscription shares its topic's name and has none of its own.
         let plain = [("id", "p"), ("destination", "/topic/plain")];
-        ask(&mut client, "SUBSCRIBE", &plain, "");
+        ask(&mut client, "SUBSCRIBE", &plain);
         for name in ["nobody", "/queue/q", "", "a/b?c#%", "plain", "\u{1b}[2J"] {
             for verb in ["show", "pause", "resume", "purge", "delete"] {
                 let said = queue(setup, &[verb, name]);

@@ -14,18 +14,16 @@ mod purging;
 mod socket;
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use broker::Setup;
+use broker::dialog::{PATIENCE, ask, ask_with_body, connect, connect_as, next, next_message, text};
 use broker::stomp::{Client, Frame};
 use serde_json::Value;
 
-/// Longest wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must come where nothing is allowed to.
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -121,52 +119,15 @@ fn http(data: &Path, request: &str) -> (u16, String) {
     end_http(begin_http(data, request))
 }
 
-fn next(client: &mut Client) -> Frame {
-    let frame = client.receive(PATIENCE).unwrap();
-    frame.unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
-}
-
-fn next_message(client: &mut Client) -> Frame {
-    let frame = next(client);
-    assert_eq!(frame.command, "MESSAGE", "{frame:?}");
-    frame
-}
-
-fn text(frame: &Frame) -> String {
-    String::from_utf8_lossy(&frame.body).into_owned()
-}
-
 fn assert_silent(client: &mut Client) {
     assert_eq!(client.receive(SILENCE).unwrap(), None);
-}
-
-fn connect(address: SocketAddr) -> Client {
-    Client::connect(address).unwrap()
-}
-
-/// A connection with a client id, for durable subscriptions.
-fn connect_as(address: SocketAddr, id: &str) -> Client {
-    let mut client = Client::open(address).unwrap();
-    let headers = [("accept-version", "1.2"), ("host", "/"), ("client-id", id)];
-    client.send("CONNECT", &headers, b"").unwrap();
-    assert_eq!(next(&mut client).command, "CONNECTED");
-    client
-}
-
-/// Sends a frame that asks for a receipt, which has to be the next thing that comes.
-fn ask(client: &mut Client, command: &str, headers: &[(&str, &str)], body: &str) {
-    let headers = [headers, &[("receipt", command)]].concat();
-    client.send(command, &headers, body.as_bytes()).unwrap();
-    let answer = next(client);
-    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
-    assert_eq!(answer.header("receipt-id"), Some(command), "{answer:?}");
 }
 
 /// Sends durable messages and waits for their receipts.
 fn send(client: &mut Client, destination: &str, bodies: &[&str]) {
     for body in bodies {
         let headers = [("destination", destination), ("persistent", "true")];
-        ask(client, "SEND", &headers, body);
+        ask_with_body(client, "SEND", &headers, body);
     }
 }
 
@@ -178,10 +139,10 @@ fn subscribe(client: &mut Client, destination: &str, prefetch: &str) {
         ("ack", "client-individual"),
         ("prefetch-count", prefetch),
     ];
-    ask(client, "SUBSCRIBE", &headers, "");
+    ask(client, "SUBSCRIBE", &headers);
 }
 
 fn acknowledge(client: &mut Client, message: &Frame) {
     let id = message.header("ack").unwrap();
-    ask(client, "ACK", &[("id", id)], "");
+    ask(client, "ACK", &[("id", id)]);
 }

@@ -53,7 +53,7 @@ fn a_paused_durable_subscription_collects() {
             ("destination", "/topic/t"),
             ("activemq.subscriptionName", "n"),
         ];
-        ask(&mut consumer, "SUBSCRIBE", &named, "");
+        ask(&mut consumer, "SUBSCRIBE", &named);
         json(setup, &["pause", "c.n"]);
         let mut sender = connect(broker.address());
         send(&mut sender, "/topic/t", &["one", "two"]);
@@ -75,7 +75,7 @@ fn a_paused_queue_of_kept_messages_shows_its_followers_nothing_new() {
         json(setup, &["pause", "k"]);
         let mut follower = connect(broker.address());
         let from_first = [("id", "0"), ("destination", "/queue/k")];
-        ask(&mut follower, "SUBSCRIBE", &from_first, "");
+        ask(&mut follower, "SUBSCRIBE", &from_first);
         send(&mut sender, "/queue/k", &["two"]);
         assert_silent(&mut follower);
         assert_eq!(counts(setup, "k"), [2, 0, 0, 1], "a follower consumes");

@@ -16,13 +16,13 @@ fn a_purge_leaves_what_consumers_hold_and_nothing_else_also_over_a_kill() {
         subscribe(&mut consumer, "/queue/q", "2");
         send(&mut client, "/queue/q", &["one", "two", "three", "four"]);
         let volatile = [("destination", "/queue/q")];
-        ask(&mut client, "SEND", &volatile, "in memory");
+        ask_with_body(&mut client, "SEND", &volatile, "in memory");
         let delayed = [
             ("destination", "/queue/q"),
             ("persistent", "true"),
             ("AMQ_SCHEDULED_DELAY", "900000"),
         ];
-        ask(&mut client, "SEND", &delayed, "later");
+        ask_with_body(&mut client, "SEND", &delayed, "later");
         let (one, two) = (next_message(&mut consumer), next_message(&mut consumer));
         assert_eq!(counts(setup, "q"), [3, 2, 1, 1]);
         let said = queue(setup, &["purge", "q"]);

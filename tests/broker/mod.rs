@@ -11,6 +11,7 @@
     reason = "each test uses its part of the fixture"
 )]
 
+pub mod dialog;
 pub mod process;
 pub mod stomp;
 

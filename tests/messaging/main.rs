@@ -31,15 +31,10 @@ mod row_20_large_messages;
 mod row_21_temporary_queues;
 mod row_22_consumer_credit;
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use broker::Setup;
+use broker::dialog::{PATIENCE, ask, ask_with_body, connect, connect_as, next, next_message, text};
 use broker::stomp::{Client, Frame};
 use forebay::routing::shard_of;
-
-/// Longest wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a scenario against brokers with one shard and with two.
 fn with_shards(name: &str, scenario: impl Fn(&mut Setup)) {
@@ -57,21 +52,6 @@ fn with_topics(name: &str, scenario: impl Fn(&mut Setup, [String; 2])) {
     }
 }
 
-fn next(client: &mut Client) -> Frame {
-    let frame = client.receive(PATIENCE).unwrap();
-    frame.unwrap_or_else(|| panic!("nothing came within {PATIENCE:?}"))
-}
-
-fn next_message(client: &mut Client) -> Frame {
-    let frame = next(client);
-    assert_eq!(frame.command, "MESSAGE", "{frame:?}");
-    frame
-}
-
-fn text(frame: &Frame) -> String {
-    String::from_utf8_lossy(&frame.body).into_owned()
-}
-
 /// How often a message was delivered, this time included; the first needs no header.
 fn deliveries(message: &Frame) -> usize {
     let count = message.header("delivery-count");
@@ -80,19 +60,6 @@ fn deliveries(message: &Frame) -> usize {
         message.header("redelivered") == Some("true")
     );
     count.map_or(1, |count| count.parse().unwrap())
-}
-
-fn connect(address: SocketAddr) -> Client {
-    Client::connect(address).unwrap()
-}
-
-/// A connection of the client `id`.
-fn connect_as(address: SocketAddr, id: &str) -> Client {
-    let mut client = Client::open(address).unwrap();
-    let headers = [("accept-version", "1.2"), ("host", "/"), ("client-id", id)];
-    client.send("CONNECT", &headers, b"").unwrap();
-    assert_eq!(next(&mut client).command, "CONNECTED");
-    client
 }
 
 /// Two topics, on different shards where there are two.
@@ -137,16 +104,9 @@ fn bodies(client: &mut Client, count: usize) -> Vec<String> {
 
 /// Sends a durable message with these headers and waits for its receipt.
 fn send(client: &mut Client, destination: &str, headers: &[(&str, &str)], body: &str) {
-    let own = [
-        ("destination", destination),
-        ("persistent", "true"),
-        ("receipt", "sent"),
-    ];
+    let own = [("destination", destination), ("persistent", "true")];
     let headers = [&own[..], headers].concat();
-    client.send("SEND", &headers, body.as_bytes()).unwrap();
-    let answer = next(client);
-    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
-    assert_eq!(answer.header("receipt-id"), Some("sent"), "{answer:?}");
+    ask_with_body(client, "SEND", &headers, body);
 }
 
 fn subscribe(client: &mut Client, destination: &str, headers: &[(&str, &str)]) {
@@ -171,13 +131,4 @@ fn browse(client: &mut Client, queue: &str, id: &str) -> Vec<String> {
         }
         seen.push(text(&message));
     }
-}
-
-/// Sends a frame that asks for a receipt, which has to be the next thing that comes.
-fn ask(client: &mut Client, command: &str, headers: &[(&str, &str)]) {
-    let headers = [headers, &[("receipt", command)]].concat();
-    client.send(command, &headers, b"").unwrap();
-    let answer = next(client);
-    assert_eq!(answer.command, "RECEIPT", "{answer:?}");
-    assert_eq!(answer.header("receipt-id"), Some(command), "{answer:?}");
 }

@@ -8,11 +8,11 @@ use forebay::queue::{
     Policies, PolicySettings, Queued, Rank, Return, Routed, Selection, Settlement,
 };
 use forebay_journal::format::{
-    Annotations, Checksum, MessageFields, MessageFlags, Outcome, Parts, Record, Routing,
+    Annotations, MessageFields, MessageFlags, Outcome, Parts, Record, Routing,
 };
-use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
+use forebay_journal::{MessageId, QueueId, SegmentId};
 
-use super::journal::Journal;
+use super::journal::{Journal, start_of_epoch};
 use super::model::{Back, Message, Queue, RULES, Rules, State};
 
 const LIMITS: Limits = Limits {
@@ -88,17 +88,8 @@ impl Rig {
     }
 
     fn start_epoch(&mut self) {
-        let fact = Fact::from(Record::EpochStart {
-            epoch: Epoch::ZERO.next(),
-            sealed_epoch: Epoch::ZERO,
-            sealed_lsn: Lsn::ZERO,
-            sealed_block: BlockNumber::ZERO,
-            sealed_checksum: Checksum::NONE,
-            oldest_segment: self.journal.oldest(),
-            message_floor: self.machine.message_floor(),
-            queue_floor: self.machine.queue_floor(),
-        });
-        self.apply(&fact, Place::NONE);
+        let start = start_of_epoch(self.journal.oldest(), &self.machine);
+        self.apply(&Fact::from(start), Place::NONE);
     }
 
     fn apply(&mut self, fact: &Fact<'_>, slot: Place) {

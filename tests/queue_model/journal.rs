@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use forebay::queue::Machine;
 use forebay_journal::format::{
     BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockSeal, Checksum, Record, SEGMENT_HEAD_SIZE,
     SegmentHead, encode_record, encoded_size, seal_block,
@@ -13,6 +14,20 @@ use forebay_journal::{BlockNumber, Epoch, JournalId, Location, Lsn, SegmentId, S
 const SEGMENT_BLOCKS: usize = 3;
 /// Payload from which a block is sealed.
 const PAYLOAD_ENOUGH: usize = 4096;
+
+/// The epoch that starts after a restart.
+pub(crate) fn start_of_epoch(oldest: SegmentId, machine: &Machine) -> Record<'static> {
+    Record::EpochStart {
+        epoch: Epoch::ZERO.next(),
+        sealed_epoch: Epoch::ZERO,
+        sealed_lsn: Lsn::ZERO,
+        sealed_block: BlockNumber::ZERO,
+        sealed_checksum: Checksum::NONE,
+        oldest_segment: oldest,
+        message_floor: machine.message_floor(),
+        queue_floor: machine.queue_floor(),
+    }
+}
 
 pub(crate) struct Journal {
     segments: BTreeMap<SegmentId, Vec<Vec<u8>>>,

@@ -5,9 +5,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued};
-use forebay_journal::format::{Checksum, Record};
-use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
+use forebay_journal::format::Record;
+use forebay_journal::{MessageId, QueueId, SegmentId};
 
+use super::journal::start_of_epoch;
 use super::model::{Message, Queue, State};
 use super::rig::{LIMITS, Rig};
 use super::selective::policies;
@@ -90,17 +91,8 @@ impl Rig {
     }
 
     pub(crate) fn start_epoch(&mut self) {
-        let fact = Fact::from(Record::EpochStart {
-            epoch: Epoch::ZERO.next(),
-            sealed_epoch: Epoch::ZERO,
-            sealed_lsn: Lsn::ZERO,
-            sealed_block: BlockNumber::ZERO,
-            sealed_checksum: Checksum::NONE,
-            oldest_segment: self.journal.oldest(),
-            message_floor: self.machine.message_floor(),
-            queue_floor: self.machine.queue_floor(),
-        });
-        self.apply(&fact, Place::NONE);
+        let start = start_of_epoch(self.journal.oldest(), &self.machine);
+        self.apply(&Fact::from(start), Place::NONE);
     }
 
     /// Lets every consumer go; then the live machine and a replay are the same, message for

@@ -37,11 +37,17 @@ impl Host {
 
     /// When the next message gets ready, in monotonic microseconds.
     pub(in crate::shard) fn due_us(&self, now: Now) -> Option<u64> {
-        let left_ms = match self.machine.next_due_unix_ms()?.saturating_sub(now.unix_ms) {
-            // It waits for room in the journal.
-            0 => RETRY_MS,
-            left => left.min(LOOK_MS),
-        };
-        Some(now.monotonic_us + left_ms * 1000)
+        Some(look_us(self.machine.next_due_unix_ms()?, now))
     }
+}
+
+/// When to look at what is due by the wall clock, in monotonic microseconds.
+pub(super) const fn look_us(due_unix_ms: u64, now: Now) -> u64 {
+    let left_ms = match due_unix_ms.saturating_sub(now.unix_ms) {
+        // It waits for room in the journal.
+        0 => RETRY_MS,
+        LOOK_MS.. => LOOK_MS,
+        left => left,
+    };
+    now.monotonic_us + left_ms * 1000
 }

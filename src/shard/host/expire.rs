@@ -2,15 +2,12 @@
 
 use forebay_journal::{Budget, QueueId};
 
+use super::due::look_us;
 use super::{CONTROL_ROOM, Host};
 use crate::now::Now;
 
 /// Batches dropped in one turn; what is left goes on in the next.
 const EXPIRIES_PER_TURN_MAX: usize = 16;
-/// How soon messages that are due but found no room are looked at again.
-const EXPIRY_RETRY_MS: u64 = 20;
-/// How often the wall clock is looked at: it may be set while nothing happens.
-const EXPIRY_LOOK_MS: u64 = 1000;
 
 impl Host {
     /// Drops messages whose time is over, as far as records of it fit.
@@ -53,12 +50,6 @@ impl Host {
 
     /// When the next message expires, in monotonic microseconds.
     pub(in crate::shard) fn expiry_us(&self, now: Now) -> Option<u64> {
-        let due_unix_ms = self.machine.next_expiry_unix_ms()?;
-        let left_ms = match due_unix_ms.saturating_sub(now.unix_ms) {
-            // It waits for room in the journal.
-            0 => EXPIRY_RETRY_MS,
-            left => left.min(EXPIRY_LOOK_MS),
-        };
-        Some(now.monotonic_us + left_ms * 1000)
+        Some(look_us(self.machine.next_expiry_unix_ms()?, now))
     }
 }

@@ -25,6 +25,15 @@ enum Enqueued {
     Full,
 }
 
+/// Whether an address has room for a message.
+enum Room {
+    Yes,
+    /// Once some of what is there has left.
+    Later,
+    /// It is dropped, as the policy says.
+    Never,
+}
+
 /// What is known of a message besides its bytes.
 struct Incoming<'a> {
     routing: Routing,
@@ -171,9 +180,18 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// The message, owned, until memory or its address has room for it. It counts for its
-    /// connection alone: when that goes, so does this.
+    /// The message, owned and whole, until memory or its address has room for it. It counts for
+    /// its connection alone: when that goes, so does this.
     fn wait(&self, to: UploadTo, receipt: Option<Text>) -> Upload {
+        Upload {
+            body_size: self.body.len() as u64,
+            is_whole: true,
+            ..self.begin(to, receipt)
+        }
+    }
+
+    /// The message, owned, but for its body, of which pieces come.
+    fn begin(&self, to: UploadTo, receipt: Option<Text>) -> Upload {
         Upload {
             routing: self.routing,
             address: self.address.to_vec(),
@@ -188,10 +206,10 @@ impl<'a> Incoming<'a> {
             extras: self.extras.map(Text::new),
             has_content_length: self.fields.flags.has_content_length,
             encoding: self.fields.encoding,
-            body_size: self.body.len() as u64,
+            body_size: 0,
             transaction: self.fields.transaction,
             to,
-            is_whole: true,
+            is_whole: false,
         }
     }
 }
@@ -327,17 +345,29 @@ impl Host {
             return Ok(Some(Enqueued::Upto(self.last_lsn())));
         }
         // What comes in pieces was asked about when it began.
-        if upload != 0 || incoming.is_forwarded {
+        if upload != 0 {
             return Ok(None);
         }
+        Ok(match self.room(target, incoming)? {
+            Room::Yes => None,
+            Room::Later => Some(Enqueued::Full),
+            Room::Never => Some(Enqueued::Upto(Lsn::ZERO)),
+        })
+    }
+
+    /// Whether a message that begins may enter its address. What the broker sends on always may.
+    fn room(&mut self, target: Target, incoming: &Incoming<'_>) -> Result<Room, Refusal> {
+        if incoming.is_forwarded {
+            return Ok(Room::Yes);
+        }
         match self.fullness(target, incoming) {
-            Some(Full::Block) => Ok(Some(Enqueued::Full)),
+            Some(Full::Block) => Ok(Room::Later),
             Some(Full::Fail) => Err(Refusal::AddressFull),
             Some(Full::Drop) => {
                 self.stats.dropped += 1;
-                Ok(Some(Enqueued::Upto(Lsn::ZERO)))
+                Ok(Room::Never)
             }
-            Some(Full::Page) | None => Ok(None),
+            Some(Full::Page) | None => Ok(Room::Yes),
         }
     }
 
@@ -561,7 +591,7 @@ impl Host {
                 UploadTo::Nowhere
             }
         };
-        let upload = Upload::new(send, to);
+        let upload = incoming.begin(to, send.receipt.map(Text::new));
         self.link(link).uploads.insert(send.extras.copy, upload);
         self.upload_bytes(link, send.extras.copy, send.body);
         if self.may_go_on(link, now) {
@@ -682,18 +712,13 @@ impl Host {
         let Some(target) = self.target(incoming.routing, incoming.address, maker)? else {
             return Ok(UploadTo::Nowhere);
         };
-        let fullness = self.fullness(target, incoming);
-        match fullness.filter(|_| !incoming.is_forwarded) {
-            Some(Full::Block) => {
+        match self.room(target, incoming)? {
+            Room::Yes => {}
+            Room::Later => {
                 let held = Vec::new();
                 return Ok(UploadTo::Room { held, body_total });
             }
-            Some(Full::Fail) => return Err(Refusal::AddressFull),
-            Some(Full::Drop) => {
-                self.stats.dropped += 1;
-                return Ok(UploadTo::Nowhere);
-            }
-            Some(Full::Page) | None => {}
+            Room::Never => return Ok(UploadTo::Nowhere),
         }
         self.route(target, incoming)?;
         if self.routed.queue_count() == 0 {
@@ -701,9 +726,6 @@ impl Host {
         }
         if self.routed.is_journaled() {
             return Ok(UploadTo::Journal { upload: 0 });
-        }
-        if self.routed.queue_count() == 0 {
-            return Ok(UploadTo::Nowhere);
         }
         let max = self.bodies.max_bytes();
         // Unknown is as much as it may become: the front end stops it there, or memory does.
@@ -799,69 +821,48 @@ impl Host {
     fn finish_upload(
         &mut self,
         link: ConnectionId,
-        upload: Upload,
+        mut upload: Upload,
         last: &[u8],
         now: Now,
     ) -> Taken {
         let body_size = upload.body_size + last.len() as u64;
-        let mut fields = MessageFields {
-            body_size,
-            timestamp_unix_ms: now.unix_ms,
-            priority: upload.priority,
-            expires_unix_ms: upload.expires_unix_ms,
-            encoding: upload.encoding,
-            flags: flags(upload.has_content_length, true),
-            transaction: upload.transaction,
-            ..MessageFields::default()
-        };
-        let mut whole = Vec::new();
-        let (body, may_be_journaled) = match upload.to {
-            UploadTo::Journal { upload } => {
-                fields.upload = upload;
-                (last, true)
+        let to = std::mem::replace(&mut upload.to, UploadTo::Nowhere);
+        let receipt = upload.receipt.take();
+        let whole;
+        let incoming = match to {
+            UploadTo::Journal { upload: number } => {
+                let mut incoming = Incoming::beginning(link, &upload, last, now);
+                incoming.fields.upload = number;
+                incoming.fields.body_size = body_size;
+                incoming
             }
             UploadTo::Memory {
-                body,
+                mut body,
                 needed,
                 is_reserved,
             } => {
                 if is_reserved {
                     self.bodies.release(needed);
                 }
+                body.extend_from_slice(last);
                 whole = body;
-                whole.extend_from_slice(last);
-                fields.flags.is_durable = false;
-                (whole.as_slice(), false)
+                let mut incoming = Incoming::beginning(link, &upload, &whole, now);
+                // It found its way into memory when it began.
+                incoming.may_be_journaled = false;
+                incoming.fields.flags.is_durable = false;
+                incoming
             }
-            UploadTo::Room { held, .. } => {
+            UploadTo::Room { mut held, .. } => {
+                held.extend_from_slice(last);
                 whole = held;
-                whole.extend_from_slice(last);
-                fields.body_size = whole.len() as u64;
-                fields.flags.is_durable = upload.is_persistent;
-                (whole.as_slice(), upload.is_persistent)
+                Incoming::beginning(link, &upload, &whole, now)
             }
             UploadTo::Nowhere => {
-                self.confirm(link, Lsn::ZERO, upload.receipt);
+                self.confirm(link, Lsn::ZERO, receipt);
                 return Taken::Yes;
             }
         };
-        let incoming = Incoming {
-            routing: upload.routing,
-            address: &upload.address,
-            is_temporary: upload.is_temporary,
-            is_forwarded: upload.is_forwarded,
-            client: upload.client.as_deref(),
-            link,
-            is_persistent: upload.is_persistent,
-            may_be_journaled,
-            fields,
-            extras: upload.extras.as_ref(),
-            head: &upload.head,
-            body,
-        };
-        let taken = self.take_message(link, &incoming, upload.receipt);
-        drop(whole);
-        taken
+        self.take_message(link, &incoming, receipt)
     }
 
     /// Throws away what arrived of an unfinished message, of all its copies.
