@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use forebay_journal::format::{Block, Parts, Record};
+use forebay_journal::format::{Block, Checksum, Parts, Record};
 use forebay_journal::storage::memory::{FileId, MemoryDisk};
-use forebay_journal::{BlockNumber, MessageId, QueueId};
+use forebay_journal::{MessageId, QueueId};
 
 use crate::ledger::Uid;
 
@@ -14,7 +14,8 @@ struct Pending {
     file: FileId,
     offset: u64,
     size: usize,
-    number: BlockNumber,
+    /// A file used again may hold an older block of the same number, of an epoch that was cut.
+    identity: Checksum,
 }
 
 /// Facts of one shard that survive a power cut now.
@@ -30,16 +31,14 @@ pub(crate) struct Witness {
 impl Witness {
     /// A block is on its way to the disk.
     pub(crate) fn enter(&mut self, file: FileId, offset: u64, block: &[u8]) {
-        let number = Block::decode(block)
-            .expect("a sealed block is sound")
-            .header
-            .number;
+        let sealed = Block::decode(block).expect("a sealed block is sound");
+        let identity = sealed.header.identity;
         let size = block.len();
         self.pending.push_back(Pending {
             file,
             offset,
             size,
-            number,
+            identity,
         });
     }
 
@@ -53,7 +52,7 @@ impl Witness {
             let Ok(block) = Block::decode(&image[from..from + front.size]) else {
                 return;
             };
-            if block.header.number != front.number {
+            if block.header.identity != front.identity {
                 return;
             }
             for record in block.records() {
