@@ -25,6 +25,8 @@ pub(super) struct VolatileBodies {
     /// Promised to messages that are still arriving.
     reserved_bytes: u64,
     max_bytes: u64,
+    /// Times that bytes were let go of.
+    freed_count: u64,
 }
 
 /// Buffers above this are given back to the allocator when their message goes.
@@ -40,6 +42,7 @@ impl VolatileBodies {
             used_bytes: 0,
             reserved_bytes: 0,
             max_bytes,
+            freed_count: 0,
         }
     }
 
@@ -68,10 +71,16 @@ impl VolatileBodies {
             "{bytes} bytes were not reserved"
         );
         self.reserved_bytes -= bytes;
+        self.freed_count += 1;
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
         self.used_bytes
+    }
+
+    /// Rises whenever there is more room than before.
+    pub(super) fn freed_count(&self) -> u64 {
+        self.freed_count
     }
 
     pub(super) fn max_bytes(&self) -> u64 {
@@ -120,6 +129,7 @@ impl VolatileBodies {
         body.references -= 1;
         if body.references == 0 {
             self.used_bytes -= cost(body);
+            self.freed_count += 1;
             for buffer in [&mut body.head, &mut body.body, &mut body.address] {
                 buffer.clear();
                 if buffer.capacity() > KEPT_CAPACITY_MAX {

@@ -263,6 +263,7 @@ impl Host {
     pub(super) fn hang_up(&mut self, link: ConnectionId) -> Result<(), AppendError> {
         self.abandon_uploads(link)?;
         self.roll_back_open(link)?;
+        self.link(link).transactions.clear();
         self.link(link).is_hung_up = true;
         self.forget_link(link);
         Ok(())

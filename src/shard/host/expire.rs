@@ -12,7 +12,7 @@ const EXPIRIES_PER_TURN_MAX: usize = 16;
 impl Host {
     /// Drops messages whose time is over, as far as records of it fit.
     pub(super) fn expire(&mut self, now: Now) {
-        (self.has_more_to_expire, self.has_made_room) = (false, false);
+        self.has_more_to_expire = false;
         let is_due = |due: Option<u64>| due.is_some_and(|due| due <= now.unix_ms);
         for _ in 0..EXPIRIES_PER_TURN_MAX {
             if !is_due(self.machine.next_expiry_unix_ms()) || self.failure.is_some() {
@@ -43,7 +43,6 @@ impl Host {
 
     fn commit_expired(&mut self) {
         self.stats.expired += self.decision.message_count();
-        self.has_made_room |= !self.decision.is_empty();
         let committed = self.commit_decision();
         assert!(committed.is_ok(), "room was there: {committed:?}");
     }

@@ -261,8 +261,10 @@ pub(super) struct Host {
     has_more_due: bool,
     /// Whether the last turn dropped as many that are one too many as a turn may.
     has_more_to_trim: bool,
-    /// Whether messages left in the last turn behind those who wait for room.
-    has_made_room: bool,
+    /// Times that messages left queues, and what [`Self::room_made`] said when those who wait for
+    /// room were asked last.
+    left_count: u64,
+    asked_at: u64,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -347,7 +349,8 @@ impl Host {
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
-            has_made_room: false,
+            left_count: 0,
+            asked_at: 0,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -576,8 +579,15 @@ impl Host {
             self.handle_effect(effect, lsn);
         }
         self.effects = effects;
-        if let Record::QueueDelete { queue } = fact.record {
-            self.filters.forget(queue);
+        match fact.record {
+            Record::QueueDelete { queue } => {
+                self.filters.forget(queue);
+                self.left_count += 1;
+            }
+            Record::Settle { .. } | Record::Depart { .. } | Record::Transaction { .. } => {
+                self.left_count += 1;
+            }
+            _ => {}
         }
         Ok(lsn)
     }
@@ -789,9 +799,24 @@ impl Host {
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
-            || self.has_made_room
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
+    }
+
+    /// Rises whenever memory or an address may have room that it had not.
+    fn room_made(&self) -> u64 {
+        self.left_count + self.bodies.freed_count()
+    }
+
+    /// Those who wait for memory or room are asked now.
+    pub(super) fn begin_asking(&mut self) {
+        self.asked_at = self.room_made();
+    }
+
+    /// Whether those who wait for memory or room should be asked once more: whatever frees some may
+    /// come behind them in a turn, and nothing else need happen then.
+    pub(super) fn should_ask(&self) -> bool {
+        self.asked_at != self.room_made()
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {
