@@ -7,7 +7,7 @@ use forebay_journal::format::{PRIORITY_DEFAULT, Routing};
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
-use super::extras::extras;
+use super::extras::{extras, has_content_length};
 use super::output::{Interleaving, Source};
 use super::series::{Awaited, Earned, Series, Span};
 use super::several::{Part, Spread, check_sendable, subscribed};
@@ -417,7 +417,7 @@ impl Session {
             priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
             expires_unix_ms: send.expires_unix_ms.unwrap_or(0),
             extras,
-            has_content_length: send.has_content_length,
+            has_content_length: has_content_length(send),
             encoding: ENCODING,
             head: match reply_to {
                 Some(to) if is_own(&to) => self.scratch.head_of(&send.stored_head, &self.name),
