@@ -159,6 +159,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
     let records = [
         Record::Release {
             queue,
+            transaction: 9,
             ready_unix_ms: 1_700_000_002_000,
             messages: IdList(ids),
         },
@@ -168,6 +169,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
         },
         Record::Depart {
             queue,
+            transaction: 9,
             reason: Departure::AttemptsExceeded,
             messages: IdList(ids),
         },

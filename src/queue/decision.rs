@@ -188,7 +188,7 @@ pub struct Decision {
     steps: Vec<Step>,
     ids: Vec<U64>,
     names: Vec<u8>,
-    /// The transaction in which its messages are settled; zero for none.
+    /// The transaction in which its messages are settled or given back; zero for none.
     pub(super) transaction: u64,
 }
 
@@ -272,11 +272,13 @@ impl Verb {
             },
             Self::Release { ready_unix_ms } => Record::Release {
                 queue,
+                transaction,
                 ready_unix_ms,
                 messages,
             },
             Self::Depart(reason) => Record::Depart {
                 queue,
+                transaction,
                 reason,
                 messages,
             },

@@ -171,6 +171,7 @@ impl Machine {
                 Step::Settle {
                     queue: of,
                     messages,
+                    ..
                 } => *of == queue && messages.contains(&message),
                 Step::Enter { .. } => false,
             });

@@ -25,6 +25,7 @@ mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_15_replay;
 mod row_16_ring_and_last_value_queues;
+mod row_17_refusals;
 mod row_17_transactions;
 mod row_19_duplicate_detection;
 mod row_20_large_messages;

@@ -377,6 +377,8 @@ pub enum Record<'a> {
     Release {
         /// The queue.
         queue: QueueId,
+        /// Transaction it belongs to; zero for none.
+        transaction: u64,
         /// Wall-clock milliseconds before which they are not delivered; zero for at once. What
         /// waits for its time gets ready by another such record.
         ready_unix_ms: u64,
@@ -403,6 +405,8 @@ pub enum Record<'a> {
     Depart {
         /// The queue.
         queue: QueueId,
+        /// Transaction it belongs to; zero for none.
+        transaction: u64,
         /// Why.
         reason: Departure,
         /// Which.

@@ -130,12 +130,14 @@ fn list<'a>(
     match random.below(4) {
         0 => Record::Release {
             queue,
+            transaction: 0,
             ready_unix_ms: random.below(2) * number,
             messages,
         },
         1 => Record::Handout { queue, messages },
         2 => Record::Depart {
             queue,
+            transaction: 0,
             reason: pick(random, &[Departure::Rejected, Departure::Expired]),
             messages,
         },

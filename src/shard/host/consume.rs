@@ -324,9 +324,7 @@ impl Host {
                 } else {
                     Return::Failed
                 };
-                let (now, decision) = (self.now_unix_ms, &mut self.decision);
-                self.machine
-                    .decide_release(consumer, selection, given_back, now, decision)
+                self.give_back(consumer, selection, given_back, transaction)
             }
         };
         if let Err(refused) = decided {
@@ -343,6 +341,21 @@ impl Host {
         held.last_lsn = held.last_lsn.max(lsn);
         self.confirm(link, lsn, receipt.cloned());
         Ok(())
+    }
+
+    fn give_back(
+        &mut self,
+        consumer: ConsumerId,
+        selection: Selection,
+        given_back: Return,
+        transaction: u64,
+    ) -> Result<(), Refused> {
+        let (machine, now, decision) = (&self.machine, self.now_unix_ms, &mut self.decision);
+        if transaction == 0 {
+            return machine.decide_release(consumer, selection, given_back, now, decision);
+        }
+        let given_back = (given_back, now);
+        machine.decide_stage_release(consumer, selection, given_back, transaction, decision)
     }
 
     /// Bytes of deliveries went into the socket: settle those that settle by that, and pass more

@@ -201,13 +201,15 @@ impl Describer {
         Some(match *record {
             Record::Release {
                 queue,
+                transaction,
                 ready_unix_ms,
                 messages,
             } => format!(
-                "queue {}, {}{}",
+                "queue {}, {}{}{}",
                 self.queue(queue),
                 self.ids("message", messages),
-                from_time(ready_unix_ms)
+                from_time(ready_unix_ms),
+                of_transaction(transaction)
             ),
             Record::Handout { queue, messages } => {
                 format!(
@@ -218,13 +220,15 @@ impl Describer {
             }
             Record::Depart {
                 queue,
+                transaction,
                 reason,
                 messages,
             } => format!(
-                "queue {}, {} {}",
+                "queue {}, {} {}{}",
                 self.queue(queue),
                 departure_name(reason),
-                self.ids("message", messages)
+                self.ids("message", messages),
+                of_transaction(transaction)
             ),
             Record::DuplicateId {
                 message,
@@ -486,10 +490,12 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
     Some(match *record {
         Record::Release {
             queue,
+            transaction,
             ready_unix_ms,
             messages,
         } => json!({
             "queue": queue.0,
+            "transaction": transaction,
             "ready_unix_ms": ready_unix_ms,
             "messages": list(messages),
         }),
@@ -498,10 +504,12 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
         }
         Record::Depart {
             queue,
+            transaction,
             reason,
             messages,
         } => json!({
             "queue": queue.0,
+            "transaction": transaction,
             "reason": departure_name(reason),
             "messages": list(messages),
         }),

@@ -234,6 +234,7 @@ fn messages<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Forma
             zero("reserved", fixed.reserved.get().into())?;
             Record::Release {
                 queue: QueueId(fixed.queue.get()),
+                transaction: fixed.transaction.get(),
                 ready_unix_ms: fixed.ready_unix_ms.get(),
                 messages: reader.ids(fixed.message_count.get())?,
             }
@@ -355,6 +356,7 @@ fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     )?;
     Ok(Record::Depart {
         queue: QueueId(fixed.queue.get()),
+        transaction: fixed.transaction.get(),
         reason: match fixed.reason {
             1 => Departure::AttemptsExceeded,
             2 => Departure::Rejected,

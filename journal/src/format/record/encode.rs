@@ -238,11 +238,13 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
         }
         Record::Release {
             queue,
+            transaction,
             ready_unix_ms,
             messages,
         } => {
             out.fixed(&raw::Release {
                 queue: U64::new(queue.0),
+                transaction: U64::new(transaction),
                 ready_unix_ms: U64::new(ready_unix_ms),
                 message_count: U32::new(messages.len() as u32),
                 reserved: U32::new(0),
@@ -259,11 +261,13 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
         }
         Record::Depart {
             queue,
+            transaction,
             reason,
             messages,
         } => {
             out.fixed(&raw::Depart {
                 queue: U64::new(queue.0),
+                transaction: U64::new(transaction),
                 message_count: U32::new(messages.len() as u32),
                 reason: reason as u8,
                 reserved: [0; 3],

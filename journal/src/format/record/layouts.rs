@@ -135,6 +135,7 @@ raw!(
     "Record 11: release",
     Release {
         queue: U64,
+        transaction: U64,
         ready_unix_ms: U64,
         message_count: U32,
         reserved: U32
@@ -164,6 +165,7 @@ raw!(
     "Record 14: depart",
     Depart {
         queue: U64,
+        transaction: U64,
         message_count: U32,
         reason: u8,
         reserved: [u8; 3],

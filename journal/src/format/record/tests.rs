@@ -93,9 +93,9 @@ proptest! {
                 queue, priority: (a % 10) as u8, first: MessageId(b), last: MessageId(c),
             },
             Record::Settle { queue, transaction: b, outcome, messages },
-            Record::Release { queue, ready_unix_ms: b, messages },
+            Record::Release { queue, transaction: c, ready_unix_ms: b, messages },
             Record::Handout { queue, messages },
-            Record::Depart { queue, reason, messages },
+            Record::Depart { queue, transaction: b, reason, messages },
             Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
         ] {
