@@ -159,6 +159,11 @@ pub enum Start {
     Last,
     /// With the next that comes.
     Next,
+    /// With the first that came at this time or later.
+    Since {
+        /// Wall-clock milliseconds.
+        unix_ms: u64,
+    },
     /// With this one, or the first behind it.
     At {
         /// The shard that named it.

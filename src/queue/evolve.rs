@@ -331,6 +331,7 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         self.draw(fields.message.0, at);
+        self.times.note(fields.message.0, fields.timestamp_unix_ms);
         let references = (queues[0].len() + queues[1].len()) as u32;
         if references == 0 {
             self.bodies.abandon(fields.upload);

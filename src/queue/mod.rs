@@ -50,6 +50,7 @@ mod spot;
 mod state;
 mod subscription;
 mod surplus;
+mod times;
 #[cfg(test)]
 mod tests;
 mod transaction;

@@ -1,7 +1,12 @@
 //! Row 15: queues whose messages stay when they are consumed, read from where one likes.
 
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::broker::stomp::{Client, Frame};
-use crate::{ask, browse, connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{
+    ask, browse, connect, next, next_message, refused, send, subscribe, text, with_shards,
+};
 
 const LOG: &str = "/queue/log.a";
 const CONFIG: &str = r##"
@@ -168,6 +173,106 @@ fn replay_of_last_values_rings_and_delayed_messages_is_what_is_left_of_them() {
         send(&mut producer, LOG, &[], "early");
         assert_eq!(read(&mut reader, 2), ["early", "late"]);
         ask(&mut reader, "UNSUBSCRIBE", &[("id", "0")]);
+        assert!(running.stop().success());
+    });
+}
+
+/// Whole seconds of the wall clock.
+fn seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A second that begins when nothing that was done so far was done in it; it has begun.
+fn next_second() -> u64 {
+    let next = seconds() + 1;
+    while seconds() < next {
+        thread::sleep(Duration::from_millis(10));
+    }
+    next
+}
+
+#[test]
+fn replay_begins_with_what_came_at_a_time_also_after_a_crash() {
+    with_shards("replay-time", |setup| {
+        setup.config += CONFIG;
+        let mut running = setup.start();
+        let began = seconds();
+        let mut producer = connect(running.address());
+        let mut middles = Vec::new();
+        for bodies in [["a", "b"], ["c", "d"], ["e", "f"]] {
+            middles.push(next_second());
+            send(&mut producer, LOG, &[], bodies[0]);
+            let headers = [("destination", LOG), ("receipt", "r")];
+            producer
+                .send("SEND", &headers, bodies[1].as_bytes())
+                .unwrap();
+            assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
+        }
+        for is_after_a_crash in [false, true] {
+            let all = if is_after_a_crash { "ace" } else { "abcdef" };
+            let from = |second: u64, count: usize| {
+                let mut reader = connect(running.address());
+                let start = format!("timestamp={second}");
+                follow(&mut reader, LOG, &[("x-stream-offset", &start)]);
+                read(&mut reader, count).join("")
+            };
+            assert_eq!(from(0, all.len()), all);
+            assert_eq!(from(began, all.len()), all);
+            for (round, second) in middles.iter().enumerate() {
+                let left = &all[round * all.len() / 3..];
+                assert_eq!(from(*second, left.len()), left, "round {round}");
+            }
+            if !is_after_a_crash {
+                running.kill();
+                running = setup.start();
+            }
+        }
+        // One that is still to come: what comes before it is not read.
+        let mut reader = connect(running.address());
+        let soon = format!("timestamp={}", seconds() + 2);
+        follow(&mut reader, LOG, &[("x-stream-offset", &soon)]);
+        let mut producer = connect(running.address());
+        send(&mut producer, LOG, &[], "early");
+        (0..3).for_each(|_| assert!(next_second() > 0));
+        send(&mut producer, LOG, &[], "late");
+        assert_eq!(read(&mut reader, 1), ["late"]);
+        for time in ["", "soon", "-1", "+1", "1.5", "1700000000000"] {
+            let mut client = connect(running.address());
+            let start = format!("timestamp={time}");
+            subscribe(&mut client, LOG, &[("x-stream-offset", &start)]);
+            refused(client, "seconds since 1970");
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_of_a_ring_that_turns_faster_than_it_is_read_goes_on() {
+    with_shards("replay-fast", |setup| {
+        setup.config += CONFIG;
+        let running = setup.start();
+        let ring = "/queue/log.short";
+        let mut reader = connect(running.address());
+        let headers = [("ack", "client-individual"), ("prefetch-count", "1")];
+        follow(&mut reader, ring, &headers);
+        let mut producer = connect(running.address());
+        for number in 0..2000 {
+            let headers = [("destination", ring), ("persistent", "true")];
+            let body = number.to_string();
+            producer.send("SEND", &headers, body.as_bytes()).unwrap();
+        }
+        send(&mut producer, ring, &[], "last");
+        loop {
+            let message = next_message(&mut reader);
+            let id = message.header("ack").unwrap();
+            reader.send("ACK", &[("id", id)], b"").unwrap();
+            if text(&message) == "last" {
+                break;
+            }
+        }
         assert!(running.stop().success());
     });
 }

@@ -24,6 +24,8 @@ pub(in crate::shard) struct Follower {
     pub(in crate::shard) queue: QueueId,
     /// It has seen what is named so or lower.
     seen_upto: MessageId,
+    /// It begins with the first message of this time or later, which it has not seen yet.
+    not_before_unix_ms: Option<u64>,
     /// Lower ones that it is to see all the same: they came late, or it refused them.
     again: VecDeque<MessageId>,
     settlement: Settlement,
@@ -61,6 +63,20 @@ impl Follower {
             });
         }
         tag
+    }
+
+    /// Whether it is to see a message that came at this time; the first of its time begins all.
+    pub(in crate::shard) fn wants(&mut self, unix_ms: u64) -> bool {
+        if self.not_before_unix_ms.is_some_and(|from| unix_ms < from) {
+            return false;
+        }
+        self.not_before_unix_ms = None;
+        true
+    }
+
+    /// It does not see the message that it took under this tag.
+    pub(in crate::shard) fn pass_over(&mut self, tag: u64) {
+        self.settle(Selection::One(tag), false);
     }
 
     /// Lets go of what is meant; `again`: to see it once more. False if it holds nothing of it.
@@ -111,6 +127,7 @@ impl Host {
                 let last = self.machine.ready(queue).map(|queued| queued.message);
                 before(last.max().unwrap_or_else(|| self.machine.message_floor()))
             }
+            Start::Since { unix_ms } => before(self.machine.before_time(unix_ms)),
             Start::At { shard, message } if shard == self.shard => before(message),
             Start::At { .. } => return Err(Refusal::StartElsewhere),
         };
@@ -119,6 +136,10 @@ impl Host {
             subscription: subscribe.subscription,
             queue,
             seen_upto,
+            not_before_unix_ms: match subscribe.start {
+                Some(Start::Since { unix_ms }) => Some(unix_ms),
+                _ => None,
+            },
             again: VecDeque::new(),
             settlement: subscribe.settlement,
             credit: match subscribe.credit {
@@ -251,7 +272,7 @@ impl Host {
                 Delivery {
                     link: id,
                     subscription: *subscription,
-                    taker: Taker::Browser(*queue, None),
+                    taker: Taker::Follower(*queue),
                     delivery_tag: *delivery_tag,
                     message: queued.message,
                     place: queued.place,
