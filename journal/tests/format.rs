@@ -173,6 +173,10 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
             reason: Departure::AttemptsExceeded,
             messages: IdList(ids),
         },
+        Record::Share {
+            queue,
+            pairs: IdList(&ids[..2]),
+        },
         Record::DuplicateId {
             message: MessageId(7),
             routing: Routing::Anycast,

@@ -200,6 +200,8 @@ pub struct SubscribeCommand<B> {
     pub is_shared: bool,
     /// Whether it leaves out what its own client sends.
     pub is_no_local: bool,
+    /// Whether it gets what its topic keeps for subscriptions to come, if it is new.
+    pub is_retroactive: bool,
     /// Which messages it wants, canonical: a selector that parses. None for all.
     pub selector: Option<B>,
     /// Most messages unsettled at once.
@@ -564,7 +566,8 @@ impl<B> SendPartCommand<B> {
 }
 
 impl<B> SubscribeCommand<B> {
-    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
+    /// The same with its bytes held otherwise.
+    pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
         SubscribeCommand {
             subscription: self.subscription,
             routing: self.routing,
@@ -577,6 +580,7 @@ impl<B> SubscribeCommand<B> {
             is_durable: self.is_durable,
             is_shared: self.is_shared,
             is_no_local: self.is_no_local,
+            is_retroactive: self.is_retroactive,
             selector: self.selector.map(&mut *hold),
             credit: self.credit,
             credit_bytes: self.credit_bytes,

@@ -64,6 +64,12 @@ impl Machine {
                 self.transact(transaction, state, at, effects);
             }
             Record::Handout { queue, messages } => self.hand_out(queue, messages, effects),
+            Record::Share { queue, pairs } => {
+                if let Place::Journal(_) = at {
+                    self.await_definition(queue);
+                }
+                self.share(queue, pairs, effects);
+            }
             Record::Release { transaction: 0, .. } | Record::Depart { transaction: 0, .. } => {
                 self.move_messages(&fact.record, effects)
             }
@@ -403,11 +409,13 @@ impl Machine {
     /// Makes place for queues whose definition comes further on, repeated, because the segment
     /// that held it first was freed.
     fn await_definitions(&mut self, queues: IdList<'_>) {
-        for id in queues.queues() {
-            if self.queues.get(id).is_none() {
-                self.next_queue = self.next_queue.max(id.0 + 1);
-                self.queues.create(id, self.policies.defaults());
-            }
+        queues.queues().for_each(|id| self.await_definition(id));
+    }
+
+    fn await_definition(&mut self, id: QueueId) {
+        if self.queues.get(id).is_none() {
+            self.next_queue = self.next_queue.max(id.0 + 1);
+            self.queues.create(id, self.policies.defaults());
         }
     }
 

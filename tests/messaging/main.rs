@@ -24,6 +24,7 @@ mod row_12_message_groups;
 mod row_13_exclusive_consumers;
 mod row_14_browse;
 mod row_15_replay;
+mod row_15_retroactive;
 mod row_16_ring_and_last_value_queues;
 mod row_17_refusals;
 mod row_17_transactions;

@@ -60,6 +60,8 @@ pub enum Kind {
     Depart = 14,
     /// [`Record::DuplicateId`]
     DuplicateId = 15,
+    /// [`Record::Share`]
+    Share = 16,
 }
 
 /// How an address spreads its messages.
@@ -88,6 +90,9 @@ pub struct QueueFlags {
     pub is_paused: bool,
     /// What comes into the queue is on its way to another address at once; nobody consumes from it.
     pub is_divert: bool,
+    /// The queue keeps the last messages of its address for subscriptions to come; nobody consumes
+    /// from it.
+    pub is_retroactive: bool,
 }
 
 /// How a delivery ended for good.
@@ -261,6 +266,13 @@ impl<'a> IdList<'a> {
         self.0.iter().map(|id| MessageId(id.get()))
     }
 
+    /// As pairs of a queue and a message; what is behind the last pair is left out.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = (QueueId, MessageId)> + use<'a> {
+        let (pairs, _) = self.0.as_chunks::<2>();
+        let of = |[queue, message]: &[U64; 2]| (QueueId(queue.get()), MessageId(message.get()));
+        pairs.iter().map(of)
+    }
+
     /// As queue ids.
     pub fn queues(&self) -> impl ExactSizeIterator<Item = QueueId> + use<'a> {
         self.0.iter().map(|id| QueueId(id.get()))
@@ -424,6 +436,13 @@ pub enum Record<'a> {
         /// The id.
         id: &'a [u8],
     },
+    /// Ready messages of some queues are ready in another one as well.
+    Share {
+        /// The other one.
+        queue: QueueId,
+        /// Of each the queue that it is in, and its name: an even count.
+        pairs: IdList<'a>,
+    },
 }
 
 impl Record<'_> {
@@ -445,6 +464,7 @@ impl Record<'_> {
             Self::Handout { .. } => Kind::Handout,
             Self::Depart { .. } => Kind::Depart,
             Self::DuplicateId { .. } => Kind::DuplicateId,
+            Self::Share { .. } => Kind::Share,
         }
     }
 }

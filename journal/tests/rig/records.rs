@@ -60,6 +60,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
                 is_shared: random.below(2) == 0,
                 is_no_local: random.below(2) == 0,
                 is_divert: random.below(2) == 0,
+                is_retroactive: random.below(2) == 0,
                 is_paused: random.below(2) == 0,
             },
             address: head,
@@ -127,7 +128,7 @@ fn list<'a>(
     (address, id): (&'a [u8], &'a [u8]),
 ) -> Record<'a> {
     let number = random.draw();
-    match random.below(4) {
+    match random.below(5) {
         0 => Record::Release {
             queue,
             transaction: 0,
@@ -135,6 +136,10 @@ fn list<'a>(
             messages,
         },
         1 => Record::Handout { queue, messages },
+        3 => Record::Share {
+            queue,
+            pairs: IdList(&messages.0[..messages.len() / 2 * 2]),
+        },
         2 => Record::Depart {
             queue,
             transaction: 0,

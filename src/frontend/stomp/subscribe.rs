@@ -251,6 +251,7 @@ impl Session {
             is_durable: name.is_some_and(|name| name.is_durable),
             is_shared: name.is_some_and(|name| name.is_shared),
             is_no_local: wanted.is_no_local,
+            is_retroactive: wanted.is_retroactive,
             selector: wanted.selector.as_ref().map(|_| Text::Selector),
             credit,
             credit_bytes: window.filter(|bytes| *bytes > 0),

@@ -15,7 +15,8 @@ use crate::shard::link::Text;
 const DISPATCHES_PER_TURN_MAX: usize = 64;
 
 impl Host {
-    pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
+    /// Makes a subscription; what it gets of what its topic keeps is known.
+    pub(super) fn attach(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
         let receipt = subscribe.receipt.map(Text::new);
         match self.try_subscribe(link, subscribe) {
             Ok((lsn, existed)) if subscribe.name.is_some() => {
@@ -35,6 +36,12 @@ impl Host {
         let is_qualified = split_queue(subscribe.address).is_some();
         let queue = self.decide_subscribe(subscribe)?;
         let existed = self.decision.is_empty();
+        let recalled = self.recalled(subscribe);
+        if !existed {
+            let queue = (queue, subscribe.is_durable);
+            self.machine
+                .share_kept(queue, &recalled, &mut self.decision);
+        }
         let lsn = match self.commit_decision() {
             Ok(lsn) => lsn,
             Err(AppendError::Failed(failure)) => {
@@ -99,7 +106,7 @@ impl Host {
     }
 
     /// Finds the queue of a subscription; `self.decision` makes it if it is not there.
-    fn decide_subscribe(
+    pub(super) fn decide_subscribe(
         &mut self,
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<QueueId, Refusal> {

@@ -107,7 +107,7 @@ impl<'a> Incoming<'a> {
 
     /// The address, where the queue that a message is in may not say it.
     fn address_to_say(&self, routed: &Routed) -> &'a [u8] {
-        if routed.has_matching() {
+        if routed.says_address() {
             self.address
         } else {
             &[]
@@ -486,15 +486,15 @@ impl Host {
         if let Some(destination) = self.complete(routing, address) {
             return Ok(Some(destination.into()));
         }
+        if let Maker::Nobody = maker {
+            let found = self.machine.resolve(routing, address);
+            return Ok(found.map(Target::from));
+        }
         if let Some((address, queue)) = split_queue(address) {
             return self.target_of_name(routing, (address, queue), maker);
         }
-        if self.machine.has_diverts() && !matches!(maker, Maker::Nobody) {
-            let decided = self
-                .machine
-                .decide_divert(routing, address, &mut self.decision);
-            decided.map_err(Refusal::Queue)?;
-            self.commit_definition();
+        if self.machine.has_diverts() || self.machine.has_retroactive() {
+            self.make_own(routing, address)?;
             if let Some(destination) = self.complete(routing, address) {
                 return Ok(Some(destination.into()));
             }
@@ -556,7 +556,7 @@ impl Host {
     }
 
     /// Makes the definition true that [`Host::admits`] made room for.
-    fn commit_definition(&mut self) {
+    pub(super) fn commit_definition(&mut self) {
         match self.commit_decision() {
             Ok(_) => {}
             Err(AppendError::Failed(failure)) => self.fail(super::Failure::Write(failure)),

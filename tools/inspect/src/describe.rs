@@ -40,6 +40,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Transaction => "transaction",
         Kind::Handout => "handout",
         Kind::Depart => "depart",
+        Kind::Share => "share",
         Kind::DuplicateId => "duplicate_id",
     }
 }
@@ -211,6 +212,13 @@ impl Describer {
                 from_time(ready_unix_ms),
                 of_transaction(transaction)
             ),
+            Record::Share { queue, pairs } => {
+                let shared = pairs.pairs().map(|(source, message)| {
+                    format!("message {} of queue {}", message.0, self.queue(source))
+                });
+                let shared: Vec<_> = shared.collect();
+                format!("queue {}, {}", self.queue(queue), shared.join(", "))
+            }
             Record::Handout { queue, messages } => {
                 format!(
                     "queue {}, {}",
@@ -477,6 +485,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "is_shared": flags.is_shared,
             "is_no_local": flags.is_no_local,
             "is_divert": flags.is_divert,
+            "is_retroactive": flags.is_retroactive,
             "is_paused": flags.is_paused,
             "filter": text_or_base64(filter),
         }),
@@ -499,6 +508,12 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
             "ready_unix_ms": ready_unix_ms,
             "messages": list(messages),
         }),
+        Record::Share { queue, pairs } => {
+            let shared = pairs.pairs();
+            let shared =
+                shared.map(|(source, message)| json!({ "source": source.0, "message": message.0 }));
+            json!({ "queue": queue.0, "shared": shared.collect::<Vec<_>>() })
+        }
         Record::Handout { queue, messages } => {
             json!({ "queue": queue.0, "messages": list(messages) })
         }
@@ -535,6 +550,7 @@ fn flag_names(flags: QueueFlags) -> String {
         (flags.is_shared, ", shared"),
         (flags.is_no_local, ", not what its client sends"),
         (flags.is_divert, ", divert"),
+        (flags.is_retroactive, ", retroactive"),
         (flags.is_paused, ", paused"),
     ]
     .into_iter()

@@ -251,8 +251,21 @@ impl Ledger {
                     queue.hand_out(messages);
                 }
             }
+            Record::Share { queue, pairs } => self.share(queue.0, pairs),
             Record::DuplicateId { .. } => {}
             Record::Transaction { transaction, state } => self.transact(transaction, state),
+        }
+    }
+
+    fn share(&mut self, queue: u64, pairs: IdList<'_>) {
+        let ready = pairs.pairs().filter_map(|(source, message)| {
+            let source = self.queues.get(&source.0)?;
+            Some((message.0, *source.ready.get(&message.0)?))
+        });
+        let shared: Vec<_> = ready.collect();
+        if !shared.is_empty() {
+            // Its definition may come further on, as that of a message's queue.
+            self.queues.entry(queue).or_default().ready.extend(shared);
         }
     }
 

@@ -183,6 +183,16 @@ raw!(
     }
 );
 
+raw!(
+    SHARE,
+    "Record 16: share",
+    Share {
+        queue: U64,
+        message_count: U32,
+        reserved: U32,
+    }
+);
+
 /// Bit of `message_flags`: the sender named the body's length.
 pub(super) const MESSAGE_HAS_CONTENT_LENGTH: u16 = 1;
 /// Bit of `message_flags`: journaled before it is acknowledged.
@@ -198,3 +208,4 @@ pub(super) const QUEUE_IS_SHARED: u16 = 4;
 pub(super) const QUEUE_IS_NO_LOCAL: u16 = 8;
 pub(super) const QUEUE_IS_PAUSED: u16 = 16;
 pub(super) const QUEUE_IS_DIVERT: u16 = 32;
+pub(super) const QUEUE_IS_RETROACTIVE: u16 = 64;

@@ -69,7 +69,8 @@ proptest! {
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
         let flags = QueueFlags { is_auto_created: auto, is_subscription: durable,
             is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0,
-            is_divert: pick & 4 != 0, is_paused: pick & 2 != 0 };
+            is_divert: pick & 4 != 0, is_paused: pick & 2 != 0,
+            is_retroactive: pick & 8 != 0 };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {
@@ -95,6 +96,7 @@ proptest! {
             Record::Settle { queue, transaction: b, outcome, messages },
             Record::Release { queue, transaction: c, ready_unix_ms: b, messages },
             Record::Handout { queue, messages },
+            Record::Share { queue, pairs: IdList(&messages.0[..messages.0.len() / 2 * 2]) },
             Record::Depart { queue, transaction: b, reason, messages },
             Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
@@ -104,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..17_u16, size in 0..260_u32) {
+    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..18_u16, size in 0..260_u32) {
         let mut bytes = bytes;
         let _ = record_at(&bytes);
         if bytes.len() >= RECORD_HEAD_SIZE {
