@@ -449,8 +449,6 @@ pub enum Refusal {
         /// Bytes of memory for them.
         max: u64,
     },
-    /// The queue keeps what was consumed: its consumers see all of it.
-    SelectorOfFollower,
     /// The selector that the front end let through does not parse: our mistake, and no reason to
     /// fall over.
     SelectorUnsound,
@@ -499,11 +497,6 @@ impl fmt::Display for Refusal {
             Self::SelectorsFull { max } => {
                 write!(f, "the limit of {max} bytes for selectors is reached")
             }
-            Self::SelectorOfFollower => write!(
-                f,
-                "messages stay in the queue when they are consumed (default_non_destructive), and \
-                 there everybody sees all of them: no selector"
-            ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
             Self::UnknownQueue => write!(f, "the address has no queue of that name"),
             Self::UnknownDurableSubscription => {

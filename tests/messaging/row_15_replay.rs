@@ -1,5 +1,6 @@
 //! Row 15: queues whose messages stay when they are consumed, read from where one likes.
 
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -272,6 +273,87 @@ fn replay_of_a_ring_that_turns_faster_than_it_is_read_goes_on() {
             if text(&message) == "last" {
                 break;
             }
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_shows_what_a_selector_selects_and_nothing_else_uses_up_credit() {
+    with_shards("replay-selector", |setup| {
+        setup.config += CONFIG;
+        let mut running = setup.start();
+        let mut producer = connect(running.address());
+        let large = "x".repeat(30_000);
+        let send_many = |producer: &mut Client, numbers: Range<u32>| {
+            for number in numbers {
+                let kind = ["a", "b", "c"][number as usize % 3];
+                let persistent = if number == 61 { "false" } else { "true" };
+                let headers = [
+                    ("destination", LOG),
+                    ("persistent", persistent),
+                    ("kind", kind),
+                ];
+                let body = format!("{number}.{large}");
+                producer.send("SEND", &headers, body.as_bytes()).unwrap();
+            }
+            send(producer, LOG, &[("kind", "end")], "end");
+        };
+        let number = |message: &Frame| text(message).split('.').next().unwrap().to_owned();
+        send_many(&mut producer, 0..90);
+        // One at a time, of the third: in memory, then from the disk.
+        let headers = [
+            ("selector", "kind = 'b'"),
+            ("ack", "client-individual"),
+            ("prefetch-count", "1"),
+        ];
+        for is_after_a_crash in [false, true] {
+            let mut reader = connect(running.address());
+            subscribe(&mut reader, LOG, &headers);
+            let mut expected: Vec<u32> = (0..30).map(|n| 3 * n + 1).collect();
+            if is_after_a_crash {
+                expected.retain(|n| *n != 61);
+            }
+            for (at, expected) in expected.iter().enumerate() {
+                let message = next_message(&mut reader);
+                assert_eq!(number(&message), expected.to_string());
+                let id = message.header("ack").unwrap().to_owned();
+                let mut ids = vec![id];
+                if at == 3 {
+                    // What is refused comes again, and to no other.
+                    reader.send("NACK", &[("id", &ids[0])], b"").unwrap();
+                    let again = next_message(&mut reader);
+                    assert_eq!(number(&again), expected.to_string());
+                    ids = vec![again.header("ack").unwrap().to_owned()];
+                }
+                reader.send("ACK", &[("id", &ids[0])], b"").unwrap();
+            }
+            if !is_after_a_crash {
+                running.kill();
+                running = setup.start();
+            }
+        }
+        // From a time on, and what comes.
+        let mut reader = connect(running.address());
+        let second = next_second();
+        let mut producer = connect(running.address());
+        send_many(&mut producer, 100..106);
+        let since = format!("timestamp={second}");
+        let headers = [("selector", "kind <> 'b'"), ("x-stream-offset", &since)];
+        follow(&mut reader, LOG, &headers);
+        send_many(&mut producer, 200..203);
+        let seen: Vec<_> = (0..8).map(|_| number(&next_message(&mut reader))).collect();
+        assert_eq!(
+            seen,
+            ["101", "102", "104", "105", "end", "200", "201", "end"]
+        );
+        for (selector, said) in [
+            ("kind = ", "selector malformed"),
+            ("JMSRedelivered", "not offered"),
+        ] {
+            let mut client = connect(running.address());
+            subscribe(&mut client, LOG, &[("selector", selector)]);
+            refused(client, said);
         }
         assert!(running.stop().success());
     });

@@ -57,11 +57,8 @@ impl Host {
         let policy = self.machine.policy(queue);
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
-            let is_selective = subscribe.selector.is_some();
-            if is_selective && (is_qualified || subscribe.routing == Routing::Anycast) {
-                return Err(Refusal::SelectorOfFollower);
-            }
-            self.begin_following(link, subscribe, queue)?;
+            let filter = self.own_selector(subscribe);
+            self.begin_following(link, subscribe, queue, filter)?;
             return Ok((lsn, existed));
         }
         if subscribe.start.is_some() {
@@ -72,12 +69,7 @@ impl Host {
             self.begin_browsing(link, subscribe.subscription, queue, filter);
             return Ok((lsn, existed));
         }
-        let filter = match subscribe.routing {
-            Routing::Anycast => self.hold_selector(subscribe),
-            Routing::Multicast if is_qualified => self.hold_selector(subscribe),
-            // The subscription has it, and holds nothing else.
-            Routing::Multicast => None,
-        };
+        let filter = self.own_selector(subscribe);
         let attachment = Attachment {
             queue,
             link: link.0,
@@ -98,6 +90,16 @@ impl Host {
         link.consumers.push((subscribe.subscription, consumer));
         link.last_lsn = link.last_lsn.max(lsn);
         Ok((lsn, existed))
+    }
+
+    /// Holds the selector of a consumer that its queue has not: a topic's subscription has it, and
+    /// holds nothing else.
+    fn own_selector(&mut self, subscribe: &SubscribeCommand<&[u8]>) -> Option<FilterId> {
+        let is_qualified = split_queue(subscribe.address).is_some();
+        match subscribe.routing {
+            Routing::Multicast if !is_qualified => None,
+            Routing::Anycast | Routing::Multicast => self.hold_selector(subscribe),
+        }
     }
 
     /// Holds the selector of a subscription, which was checked.

@@ -354,9 +354,13 @@ fn is_wanted(
         }
         Taker::Follower(_) => {
             let link = links.get_mut(&delivery.link);
-            let follower = link.and_then(|link| link.follower(delivery.subscription));
+            let mut follower = link.and_then(|link| link.follower(delivery.subscription));
             // One that is gone wants nothing more.
-            follower.is_some_and(|follower| follower.wants(header.timestamp_unix_ms))
+            let Some(follower) = follower.filter(|one| one.wants(header.timestamp_unix_ms)) else {
+                return false;
+            };
+            let says = |filter| filters.matches(filter, &Message::new(header, encoding, head));
+            follower.filter.is_none_or(says)
         }
         _ => true,
     }

@@ -10,7 +10,7 @@ use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::Host;
 use crate::frontend::{Refusal, Start, SubscribeCommand, Subscription, Verdict};
-use crate::queue::{Credit, Queued, Selection, Settlement};
+use crate::queue::{Credit, FilterId, Queued, Selection, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::link::{Delivery, Taker};
 
@@ -22,6 +22,8 @@ const AT_ONCE_MAX: usize = 64;
 pub(in crate::shard) struct Follower {
     pub(in crate::shard) subscription: Subscription,
     pub(in crate::shard) queue: QueueId,
+    /// Its selector, if it has one.
+    pub(in crate::shard) filter: Option<FilterId>,
     /// It has seen what is named so or lower.
     seen_upto: MessageId,
     /// It begins with the first message of this time or later, which it has not seen yet.
@@ -118,6 +120,7 @@ impl Host {
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
         queue: QueueId,
+        filter: Option<FilterId>,
     ) -> Result<(), Refusal> {
         let before = |message: MessageId| MessageId(message.0.saturating_sub(1));
         let seen_upto = match subscribe.start.unwrap_or(Start::First) {
@@ -129,12 +132,16 @@ impl Host {
             }
             Start::Since { unix_ms } => before(self.machine.before_time(unix_ms)),
             Start::At { shard, message } if shard == self.shard => before(message),
-            Start::At { .. } => return Err(Refusal::StartElsewhere),
+            Start::At { .. } => {
+                self.filters.let_go(filter);
+                return Err(Refusal::StartElsewhere);
+            }
         };
         self.machine.set_followed(queue, true);
         let follower = Follower {
             subscription: subscribe.subscription,
             queue,
+            filter,
             seen_upto,
             not_before_unix_ms: match subscribe.start {
                 Some(Start::Since { unix_ms }) => Some(unix_ms),
@@ -168,8 +175,8 @@ impl Host {
             .iter()
             .position(|one| one.subscription == subscription);
         let Some(at) = at else { return false };
-        let queue = followers.remove(at).queue;
-        self.forget_follower(link, queue);
+        let follower = followers.remove(at);
+        self.forget_follower(link, &follower);
         true
     }
 
@@ -177,11 +184,13 @@ impl Host {
     pub(super) fn stop_all_following(&mut self, link: ConnectionId) {
         let followers = std::mem::take(&mut self.link(link).followers);
         for follower in followers {
-            self.forget_follower(link, follower.queue);
+            self.forget_follower(link, &follower);
         }
     }
 
-    fn forget_follower(&mut self, link: ConnectionId, queue: QueueId) {
+    fn forget_follower(&mut self, link: ConnectionId, follower: &Follower) {
+        let queue = follower.queue;
+        self.filters.let_go(follower.filter);
         if let Some(links) = self.following.get_mut(&queue) {
             let at = links.iter().position(|one| *one == link);
             if let Some(at) = at {
