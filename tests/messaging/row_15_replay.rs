@@ -179,6 +179,10 @@ fn replay_of_last_values_rings_and_delayed_messages_is_what_is_left_of_them() {
 }
 
 /// Whole seconds of the wall clock.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "where to begin is a time of the wall clock"
+)]
 fn seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

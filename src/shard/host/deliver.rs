@@ -354,13 +354,13 @@ fn is_wanted(
         }
         Taker::Follower(_) => {
             let link = links.get_mut(&delivery.link);
-            let mut follower = link.and_then(|link| link.follower(delivery.subscription));
+            let follower = link.and_then(|link| link.follower(delivery.subscription));
             // One that is gone wants nothing more.
-            let Some(follower) = follower.filter(|one| one.wants(header.timestamp_unix_ms)) else {
+            let Some(follower) = follower else {
                 return false;
             };
             let says = |filter| filters.matches(filter, &Message::new(header, encoding, head));
-            follower.filter.is_none_or(says)
+            follower.wants(header.timestamp_unix_ms) && follower.filter.is_none_or(says)
         }
         _ => true,
     }
