@@ -359,6 +359,9 @@ pub struct Deliver<B> {
     pub priority: u8,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,
+    /// Where it expires at another time than its head says: when, in wall-clock milliseconds; zero
+    /// for never.
+    pub own_expiry_unix_ms: Option<u64>,
     /// Encoding of head and body.
     pub encoding: u8,
     /// Bytes of the whole body.
@@ -677,6 +680,7 @@ impl<B> Reply<B> {
                 is_persistent: deliver.is_persistent,
                 priority: deliver.priority,
                 has_content_length: deliver.has_content_length,
+                own_expiry_unix_ms: deliver.own_expiry_unix_ms,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
                 address: hold(deliver.address),

@@ -603,7 +603,7 @@ impl Routed {
     ///
     /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
     /// sender asked for, by what the policy makes of it at the time that the message came,
-    /// `fields.timestamp_unix_ms`. The rest of the message is the caller's.
+    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's too. The rest of the message is the caller's.
     pub fn fact<'a>(
         &'a self,
         fields: MessageFields,

@@ -153,6 +153,8 @@ pub struct MessageFlags {
     pub has_content_length: bool,
     /// Journaled before it is acknowledged.
     pub is_durable: bool,
+    /// Its expiry is another one than its head says: that of its address counts.
+    pub has_own_expiry: bool,
 }
 
 /// What a queue needs to know of some messages and not of most: absent where all is empty.

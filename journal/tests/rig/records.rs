@@ -31,6 +31,7 @@ fn fields(random: &mut Random, body_size: usize) -> MessageFields {
         flags: MessageFlags {
             has_content_length: random.below(2) == 0,
             is_durable: random.below(2) == 0,
+            has_own_expiry: random.below(2) == 0,
         },
     }
 }

@@ -2,7 +2,7 @@
 //! block cache, from memory or from the disk, and passed on as far as the connection's window
 //! reaches.
 
-use forebay_journal::format::{MessageFields, Parts, Record};
+use forebay_journal::format::{MessageFields, MessageFlags, Parts, Record};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, MessageId};
@@ -223,7 +223,11 @@ impl Host {
         let fields = MessageFields {
             body_size: kept.body.len() as u64,
             encoding: kept.encoding,
-            flags: super::flags(kept.has_content_length, false),
+            flags: MessageFlags {
+                has_own_expiry: kept.has_own_expiry,
+                ..super::flags(kept.has_content_length, false)
+            },
+            expires_unix_ms: kept.header.expires_unix_ms,
             ..MessageFields::default()
         };
         let is_complete = kept.body.len() <= PIECE_SIZE;
@@ -430,6 +434,7 @@ fn deliver<'a>(
         is_persistent: fields.flags.is_durable,
         priority: fields.priority,
         has_content_length: fields.flags.has_content_length,
+        own_expiry_unix_ms: (fields.flags.has_own_expiry).then_some(fields.expires_unix_ms),
         encoding: fields.encoding,
         body_size: fields.body_size,
         address,

@@ -869,6 +869,7 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     MessageFlags {
         has_content_length,
         is_durable,
+        has_own_expiry: false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn, QueueId};
 
+use super::expire::{said_expiry, with_own_expiry};
 use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
@@ -112,6 +113,10 @@ impl<'a> Incoming<'a> {
         } else {
             &[]
         }
+    }
+
+    fn said_expiry(&self) -> u64 {
+        said_expiry(&self.fields, self.is_forwarded, self.head)
     }
 
     /// A message as it is sent, its body whole or not.
@@ -314,7 +319,8 @@ impl Host {
             ..incoming.annotations(self.now_unix_ms)
         };
         let body = Parts::One(incoming.body);
-        let fact = routed.fact(incoming.fields, annotations, head, body);
+        let fields = with_own_expiry(&incoming.fields, &routed, incoming.said_expiry());
+        let fact = routed.fact(fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
         if self.filters.has_consumers() {
             let header = self.header(incoming, &routed);
@@ -572,6 +578,7 @@ impl Host {
         kept.head.extend_from_slice(incoming.head);
         kept.body.extend_from_slice(incoming.body);
         kept.has_content_length = incoming.fields.flags.has_content_length;
+        kept.has_own_expiry = header.expires_unix_ms != incoming.said_expiry();
         kept.encoding = incoming.fields.encoding;
         kept.header = header;
         let address = incoming.address_to_say(&self.routed);

@@ -411,6 +411,7 @@ impl Describer {
             "encoding": fields.encoding,
             "has_content_length": fields.flags.has_content_length,
             "is_durable": fields.flags.is_durable,
+            "has_own_expiry": fields.flags.has_own_expiry,
         });
         if !annotations.is_empty() {
             object["deliver_unix_ms"] = annotations.deliver_unix_ms.into();

@@ -333,8 +333,10 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
     })
 }
 
-const MESSAGE_FLAGS: u16 =
-    raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE | raw::MESSAGE_HAS_ANNOTATIONS;
+const MESSAGE_FLAGS: u16 = raw::MESSAGE_HAS_CONTENT_LENGTH
+    | raw::MESSAGE_IS_DURABLE
+    | raw::MESSAGE_HAS_ANNOTATIONS
+    | raw::MESSAGE_HAS_OWN_EXPIRY;
 
 #[cold]
 fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatError> {
@@ -419,6 +421,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             flags: MessageFlags {
                 has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,
                 is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
+                has_own_expiry: bits & raw::MESSAGE_HAS_OWN_EXPIRY != 0,
             },
         },
         annotations,

@@ -368,6 +368,9 @@ fn encode_message(
     if fields.flags.is_durable {
         bits |= raw::MESSAGE_IS_DURABLE;
     }
+    if fields.flags.has_own_expiry {
+        bits |= raw::MESSAGE_HAS_OWN_EXPIRY;
+    }
     if !annotations.is_empty() {
         bits |= raw::MESSAGE_HAS_ANNOTATIONS;
     }

@@ -199,6 +199,8 @@ pub(super) const MESSAGE_HAS_CONTENT_LENGTH: u16 = 1;
 pub(super) const MESSAGE_IS_DURABLE: u16 = 2;
 /// Bit of `message_flags`: annotations follow the fixed part.
 pub(super) const MESSAGE_HAS_ANNOTATIONS: u16 = 4;
+/// Bit of `message_flags`: its expiry is another one than its head says.
+pub(super) const MESSAGE_HAS_OWN_EXPIRY: u16 = 8;
 /// Bit of `annotation_flags`: the group ends with the message.
 pub(super) const ANNOTATION_IS_GROUP_END: u16 = 1;
 /// Bits of `queue_flags`.
