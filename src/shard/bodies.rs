@@ -10,6 +10,8 @@ pub(super) struct VolatileBody {
     /// The address it was sent to, where its queues may not say it; else empty.
     pub(super) address: Vec<u8>,
     pub(super) has_content_length: bool,
+    /// Whether its expiry is another one than its head says.
+    pub(super) has_own_expiry: bool,
     pub(super) encoding: u8,
     /// What a selector may ask for.
     pub(super) header: Header,

@@ -576,6 +576,7 @@ impl Session {
             is_redelivered: deliver.is_redelivered,
             delivery_count: u32::from(deliver.attempts) + 1,
             content_length: deliver.has_content_length.then_some(deliver.body_size),
+            own_expiry_unix_ms: deliver.own_expiry_unix_ms,
             stored_head: deliver.head,
         };
         let source = Source::Shard(deliver.shard);
@@ -608,6 +609,7 @@ impl Session {
             is_redelivered: false,
             delivery_count: 0,
             content_length: None,
+            own_expiry_unix_ms: None,
             stored_head: b"browser:end\n",
         };
         self.interleaving

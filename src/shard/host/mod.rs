@@ -20,6 +20,7 @@ mod follow;
 mod idle;
 mod operate;
 mod produce;
+mod recall;
 mod space;
 mod transact;
 mod trim;
@@ -39,7 +40,9 @@ use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Ending, Order, Refusal, Reply, Report, Subscription, Verdict};
+use crate::frontend::{
+    Command, Ending, Order, Refusal, Reply, Report, SubscribeCommand, Subscription, Verdict,
+};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -108,6 +111,10 @@ enum Deferred {
         link: ConnectionId,
         transaction: u64,
         order: Order,
+    },
+    Subscribe {
+        link: ConnectionId,
+        command: Box<SubscribeCommand<Text>>,
     },
     Unsubscribe {
         link: ConnectionId,
@@ -280,6 +287,7 @@ pub(super) struct Host {
     space: space::Space,
     departures: depart::Departures,
     filters: Filters,
+    recall: recall::Recall,
     stats: HostStats,
 }
 
@@ -363,6 +371,7 @@ impl Host {
             space: space::Space::new(segments, limits.segments_ready),
             departures: depart::Departures::new(forwarder),
             filters,
+            recall: recall::Recall::default(),
             stats: HostStats::default(),
         }
     }
@@ -434,6 +443,7 @@ impl Host {
                 transaction,
                 order,
             } => self.carry_out(*link, *transaction, *order),
+            Deferred::Subscribe { link, command } => self.subscribe_late(*link, command),
             Deferred::Unsubscribe {
                 link,
                 subscription,
@@ -628,6 +638,7 @@ impl Host {
                     link.remove(Subscription(consumer_tag as u32));
                 }
             }
+            Effect::Hold { slot } => self.bodies.hold(slot),
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
         }
@@ -883,6 +894,7 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     MessageFlags {
         has_content_length,
         is_durable,
+        has_own_expiry: false,
     }
 }
 
