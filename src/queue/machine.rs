@@ -15,6 +15,7 @@ use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
 use super::idle::Idle;
 use super::policy::{Policies, Policy};
+use super::quota::{Held, Quotas};
 use super::segments::SegmentUse;
 use super::state::Queues;
 use super::subscription::Subscriptions;
@@ -115,6 +116,12 @@ pub struct Machine {
     pub(super) unplaced: Unplaced,
     pub(super) surplus: Surplus,
     pub(super) idle: Idle,
+    /// What its queues hold.
+    pub(super) held: Held,
+    /// Messages that left queues, ever.
+    pub(super) left: u64,
+    /// What it may hold, if that is limited over all addresses.
+    pub(super) quotas: Option<Box<Quotas>>,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -142,6 +149,9 @@ impl Machine {
             unplaced: Unplaced::default(),
             surplus: Surplus::default(),
             idle: Idle::default(),
+            held: Held::default(),
+            left: 0,
+            quotas: None,
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,

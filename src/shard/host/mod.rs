@@ -20,6 +20,7 @@ mod follow;
 mod idle;
 mod operate;
 mod produce;
+mod room;
 mod space;
 mod transact;
 mod trim;
@@ -263,6 +264,7 @@ pub(super) struct Host {
     has_more_to_trim: bool,
     /// Whether messages left in the last turn behind those who wait for room.
     has_made_room: bool,
+    waiters: room::Waiters,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -348,6 +350,7 @@ impl Host {
             has_more_due: false,
             has_more_to_trim: false,
             has_made_room: false,
+            waiters: room::Waiters::default(),
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -776,6 +779,7 @@ impl Host {
                 self.dispatch(now);
             }
             self.delete_idle(now);
+            self.finish_room(replies);
         }
         self.release(replies);
         self.pump(replies);
