@@ -7,7 +7,7 @@ use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 
 use super::forward::Departs;
-use crate::queue::{Credit, Rank, Refused, Return, Selection, Settlement};
+use crate::queue::{Credit, QuotaNote, Rank, Refused, Return, Selection, Settlement};
 
 /// A connection's name of one of its subscriptions: rises, never reused on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -426,6 +426,9 @@ pub enum Reply<B> {
         /// What became of the order.
         report: Report,
     },
+    /// What a shard says to another about the limits over all addresses. For the shard, never for a
+    /// client.
+    Quota(QuotaNote),
     /// Answer to [`Command::Sync`].
     Synced,
     /// The shard it comes from holds a message back until memory has room: read nothing more
@@ -485,7 +488,8 @@ impl fmt::Display for Refusal {
             Self::Queue(refused) => refused.fmt(f),
             Self::AddressFull => write!(
                 f,
-                "the address is full (max_size_messages or max_size_bytes), and its \
+                "the address is full (max_size_messages or max_size_bytes), or the node is \
+                 (limits.global_max_size_messages or limits.global_max_size_bytes), and the \
                  address_full_policy is to refuse messages then"
             ),
             Self::QueueDeleted => write!(f, "an operator deleted the queue"),
@@ -722,6 +726,7 @@ impl<B> Reply<B> {
                 transaction,
                 report,
             },
+            Self::Quota(note) => Reply::Quota(note),
             Self::Synced => Reply::Synced,
             Self::Hold => Reply::Hold,
             Self::Resume => Reply::Resume,

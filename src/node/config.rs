@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{Inputs, Limits, LimitsError};
-use crate::shard::Policies;
+use crate::shard::{GlobalLimits, Policies};
 
 /// The whole configuration of a node. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,10 @@ pub struct Budgets {
     pub volatile_size_max: u64,
     /// How long a transaction may be open, in milliseconds.
     pub transaction_timeout_ms: u32,
+    /// Most bytes of messages over all addresses.
+    pub global_max_size_bytes: Option<u64>,
+    /// Most messages over all addresses.
+    pub global_max_size_messages: Option<u64>,
 }
 
 /// `[stomp]`.
@@ -208,6 +212,8 @@ impl Config {
                 block_cache_size: 0,
                 volatile_size_max: 0,
                 transaction_timeout_ms: 0,
+                global_max_size_bytes: None,
+                global_max_size_messages: None,
             },
             stomp: Stomp {
                 persistent_default: false,
@@ -233,6 +239,14 @@ impl Config {
             connections_max: self.limits.connections_max,
             block_cache_size_bytes: self.limits.block_cache_size,
             volatile_size_max_bytes: self.limits.volatile_size_max,
+        }
+    }
+
+    /// What the queues of all addresses may hold together.
+    pub fn global_limits(&self) -> GlobalLimits {
+        GlobalLimits {
+            messages: self.limits.global_max_size_messages,
+            bytes: self.limits.global_max_size_bytes,
         }
     }
 

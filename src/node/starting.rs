@@ -23,7 +23,7 @@ use crate::limits;
 use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
-use crate::shard::{HostLimits, ShardConfig, Verdict, verdicts};
+use crate::shard::{HostLimits, Quotas, ShardConfig, Verdict, verdicts};
 
 /// A node whose folder is open and whose shards are not running yet.
 pub(super) struct Starting<'a> {
@@ -42,22 +42,19 @@ impl Starting<'_> {
     ) -> Result<(Running, AdminDesk), NodeError> {
         let (bells, desk, admin_ports) = open_bells(scans.len())
             .map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
-        let files = scans
-            .iter()
-            .zip(&bells)
-            .enumerate()
-            .map(|(shard, (scanned, bell))| {
-                (
-                    self.shard_files(ShardId(shard as u16), scanned),
-                    bell.clone(),
-                )
-            });
+        let files = (0..).zip(&scans).zip(&bells);
+        let files = files.map(|((shard, scanned), bell)| {
+            let files = self.shard_files(ShardId(shard), scanned);
+            (files, bell.clone())
+        });
         let (housekeeper, ports) =
             Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)?;
         let mailboxes = Mailboxes::new(&bells);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = channel();
         let verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
+        let held: Vec<_> = scans.iter().map(|scanned| scanned.machine.held()).collect();
+        let quotas = Quotas::of_all(self.config.global_limits(), &held);
         let mut threads = Vec::new();
         let shards = scans
             .into_iter()
@@ -66,13 +63,14 @@ impl Starting<'_> {
             .zip(cores)
             .zip(admin_ports)
             .zip(&bells)
-            .zip(verdicts);
-        for (index, ((((((scanned, port), listener), core), admin), bell), verdicts)) in
+            .zip(verdicts)
+            .zip(quotas);
+        for (index, (((((((scanned, port), listener), core), admin), bell), verdicts), quotas)) in
             shards.enumerate()
         {
             let shard = ShardId(index as u16);
             let start = ShardStart {
-                config: self.shard_config(shard, &scanned, verdicts),
+                config: self.shard_config(shard, &scanned, verdicts, quotas),
                 files: self.open_files(&scanned)?,
                 scanned,
                 epoch: self.epoch,
@@ -108,6 +106,7 @@ impl Starting<'_> {
         shard: ShardId,
         scanned: &Scanned,
         verdicts: Vec<Verdict>,
+        quotas: Quotas,
     ) -> ShardConfig {
         let config = self.config;
         let oldest = scanned.recovered.oldest_segment;
@@ -123,6 +122,7 @@ impl Starting<'_> {
             stomp: stomp_settings(config),
             transaction_timeout_us: u64::from(config.limits.transaction_timeout_ms) * 1000,
             verdicts,
+            quotas,
             node: config.node.name.clone(),
             oldest_segment: oldest.max(SegmentId::ZERO.next()),
             next_segment: scanned.recovered.segment_max.next(),

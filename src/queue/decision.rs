@@ -328,15 +328,7 @@ impl Decision {
                 queue,
                 front,
                 is_journaled,
-            } => (
-                Record::Delivery {
-                    queue: *queue,
-                    priority: front.priority,
-                    first: MessageId(front.first),
-                    last: MessageId(front.last),
-                },
-                *is_journaled,
-            ),
+            } => (delivery(*queue, front), *is_journaled),
             Step::Define {
                 definition,
                 address,
@@ -603,7 +595,8 @@ impl Routed {
     ///
     /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
     /// sender asked for, by what the policy makes of it at the time that the message came,
-    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's too. The rest of the message is the caller's.
+    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's too, and
+    /// so is the rest of the message.
     pub fn fact<'a>(
         &'a self,
         fields: MessageFields,
@@ -633,5 +626,15 @@ impl Routed {
             volatile_queues: IdList(volatile),
             is_journaled: self.is_journaled,
         }
+    }
+}
+
+/// All that is ready at this front is delivered.
+const fn delivery<'a>(queue: QueueId, front: &Front) -> Record<'a> {
+    Record::Delivery {
+        queue,
+        priority: front.priority,
+        first: MessageId(front.first),
+        last: MessageId(front.last),
     }
 }

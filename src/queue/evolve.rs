@@ -310,6 +310,8 @@ impl Machine {
         let aside = queue.aside.iter().map(|(entry, _)| entry);
         self.waits.forget(id, &queue.aside);
         for entry in queue.ready.iter().chain(delivered).chain(aside) {
+            self.held.leave(entry);
+            self.left += 1;
             self.expiring.leave(id.0, entry);
             self.bodies.leave(entry, effects);
         }
@@ -426,6 +428,7 @@ impl Machine {
             return;
         };
         queue.bytes += u64::from(entry.size_bytes);
+        self.held.enter(&entry);
         self.expiring
             .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
         if queue.is_divert() {
@@ -549,6 +552,8 @@ impl Machine {
                 continue;
             };
             queue.bytes -= u64::from(entry.size_bytes);
+            self.held.leave(&entry);
+            self.left += 1;
             queue.leave_value(message);
             self.expiring.leave(id.0, &entry);
             queue.note_gone(core::iter::once(&entry), &self.consumers);
@@ -557,8 +562,10 @@ impl Machine {
         queue.ready.remove(&mut self.scratch);
         queue.note_left(&self.scratch);
         queue.note_gone(self.scratch.iter(), &self.consumers);
+        self.left += self.scratch.len() as u64;
         for entry in &self.scratch {
             queue.bytes -= u64::from(entry.size_bytes);
+            self.held.leave(entry);
             queue.leave_value(entry.message);
             self.expiring.leave(id.0, entry);
             self.bodies.leave(entry, effects);

@@ -11,6 +11,7 @@ use super::destination::Kind;
 use super::entry::Entry;
 use super::idle::Use;
 use super::machine::Machine;
+use super::quota::Held;
 use super::segments::SegmentUse;
 use super::state::QueueState;
 use super::transaction::Step;
@@ -32,6 +33,17 @@ impl Machine {
         self.check_idle();
         self.check_settling();
         self.check_listed();
+        self.check_held();
+    }
+
+    fn check_held(&self) {
+        let messages = self.queues.iter().map(|queue| queue.message_count() as u64);
+        let bytes = self.queues.iter().map(|queue| queue.bytes);
+        let found = Held {
+            messages: messages.sum(),
+            bytes: bytes.sum(),
+        };
+        assert_eq!(self.held, found, "what all queues hold");
     }
 
     fn check_listed(&self) {

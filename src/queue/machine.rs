@@ -15,6 +15,7 @@ use super::entry::{Entry, Queued};
 use super::expiring::Expiring;
 use super::idle::Idle;
 use super::policy::{Policies, Policy};
+use super::quota::{Held, Quotas};
 use super::segments::SegmentUse;
 use super::state::Queues;
 use super::subscription::Subscriptions;
@@ -117,6 +118,12 @@ pub struct Machine {
     pub(super) surplus: Surplus,
     pub(super) times: Times,
     pub(super) idle: Idle,
+    /// What its queues hold.
+    pub(super) held: Held,
+    /// Messages that left queues, ever.
+    pub(super) left: u64,
+    /// What it may hold, if that is limited over all addresses.
+    pub(super) quotas: Option<Box<Quotas>>,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
     /// Ids below this one are in use as far as the journal knows.
@@ -145,6 +152,9 @@ impl Machine {
             surplus: Surplus::default(),
             times: Times::default(),
             idle: Idle::default(),
+            held: Held::default(),
+            left: 0,
+            quotas: None,
             next_message: 1,
             next_queue: 1,
             recorded_message: 1,

@@ -195,8 +195,13 @@ impl Machine {
         }
         self.destinations.refresh(destination);
         let destination = self.destinations.get(destination)?;
-        let mut patterns = self.destinations.patterns_of(destination);
-        patterns.find_map(|pattern| self.fullness_at(pattern))
+        let patterns = || self.destinations.patterns_of(destination);
+        let own = patterns().find_map(|pattern| self.fullness_at(pattern));
+        if own.is_some() || self.quotas.is_none() {
+            return own;
+        }
+        let policy = patterns().find_map(Destination::policy_of_full_node)?;
+        self.fullness_of_node(policy)
     }
 
     /// Whether the address, or a pattern that matches it, has seen a message with this id: behind

@@ -31,8 +31,8 @@ pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_sele
 pub use mailbox::{Parcel, ParcelLane};
 
 pub use crate::queue::{
-    Full, Limits as QueueLimits, Policies, Policy, PolicySettings, Purge, QueueCounts,
-    Refused as QueueRefused, SlowConsumer,
+    Full, GlobalLimits, Limits as QueueLimits, Policies, Policy, PolicySettings, Purge,
+    QueueCounts, Quotas, Refused as QueueRefused, SlowConsumer,
 };
 pub use crate::routing::Address;
 pub use forebay_journal::format::{QueueFlags, Routing};
@@ -107,6 +107,8 @@ pub struct ShardConfig {
     pub transaction_timeout_us: u64,
     /// What becomes of the transactions that were prepared when the node ended ([`verdicts`]).
     pub verdicts: Vec<Verdict>,
+    /// What its queues may hold where that is limited over all addresses.
+    pub quotas: Quotas,
     /// Oldest segment needed.
     pub oldest_segment: SegmentId,
     /// Number of the next segment to prepare.
@@ -155,7 +157,8 @@ pub struct Shard {
 
 impl Shard {
     /// Makes a shard around queues that were recovered and a journal that goes on.
-    pub fn new(config: ShardConfig, machine: Machine, writer: Writer) -> Self {
+    pub fn new(config: ShardConfig, mut machine: Machine, writer: Writer) -> Self {
+        machine.set_quotas(config.quotas);
         let segments = host::Segments {
             oldest: config.oldest_segment,
             next: config.next_segment,

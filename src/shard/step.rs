@@ -595,6 +595,8 @@ impl Shard {
                     } = reply
                     {
                         self.commits.take(transaction, report);
+                    } else if let Reply::Quota(note) = reply {
+                        self.host.machine.take_quota_note(from.0, note);
                     } else if let Some(connection) = self.connections.get_mut(&to) {
                         if take_reply(connection, from, &reply, delivered_bytes) {
                             self.answered.push_back(to);

@@ -5,7 +5,7 @@ use forebay::frontend::{Users, stomp};
 use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Machine, Policies};
-use forebay::shard::{Action, ConnectionId, HostLimits, Shard, ShardConfig};
+use forebay::shard::{Action, ConnectionId, HostLimits, Quotas, Shard, ShardConfig};
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
 use forebay_journal::{Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
@@ -63,6 +63,7 @@ impl Loopback {
             node: "loopback".to_owned(),
             transaction_timeout_us: 300_000_000,
             verdicts: Vec::new(),
+            quotas: Quotas::default(),
             oldest_segment,
             next_segment: oldest_segment,
         };

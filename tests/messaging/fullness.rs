@@ -26,7 +26,7 @@ const CONFIG: &str = r##"
 "##;
 
 /// Sends without waiting for the receipt.
-fn begin(client: &mut Client, queue: &str, persistent: &str, body: &str) {
+pub(crate) fn begin(client: &mut Client, queue: &str, persistent: &str, body: &str) {
     let headers = [
         ("destination", queue),
         ("persistent", persistent),
@@ -35,7 +35,7 @@ fn begin(client: &mut Client, queue: &str, persistent: &str, body: &str) {
     client.send("SEND", &headers, body.as_bytes()).unwrap();
 }
 
-fn receipts(client: &mut Client, expected: &[&str]) {
+pub(crate) fn receipts(client: &mut Client, expected: &[&str]) {
     for receipt in expected {
         let frame = next(client);
         assert_eq!(frame.header("receipt-id"), Some(*receipt), "{frame:?}");
@@ -43,7 +43,7 @@ fn receipts(client: &mut Client, expected: &[&str]) {
 }
 
 /// Takes one message and acknowledges it.
-fn take(consumer: &mut Client, queue: &str) -> String {
+pub(crate) fn take(consumer: &mut Client, queue: &str) -> String {
     let headers = [("ack", "client-individual"), ("prefetch-count", "1")];
     subscribe(consumer, queue, &headers);
     let message = next_message(consumer);

@@ -9,6 +9,7 @@ mod address_settings;
 mod broker;
 mod diverts;
 mod fullness;
+mod global_limits;
 mod row_01_competing_consumers;
 mod row_02_publish_subscribe;
 mod row_03_durable_subscriptions;
@@ -45,12 +46,17 @@ fn with_shards(name: &str, scenario: impl Fn(&mut Setup)) {
 
 /// The same, with two topics.
 fn with_topics(name: &str, scenario: impl Fn(&mut Setup, [String; 2])) {
+    with_shard_counts(name, |setup, shards| scenario(setup, topics(shards)));
+}
+
+/// The same, with the number of shards.
+fn with_shard_counts(name: &str, scenario: impl Fn(&mut Setup, &str)) {
     for shards in ["1", "2"] {
         let folder = broker::fresh_folder(&format!("messaging-{name}-{shards}"));
         let mut setup = Setup::new(&folder.join("data"))
             .config("[journal]\nsegment_size = \"1MiB\"\n")
             .argument("--shards", shards);
-        scenario(&mut setup, topics(shards));
+        scenario(&mut setup, shards);
     }
 }
 
@@ -66,11 +72,16 @@ fn deliveries(message: &Frame) -> usize {
 
 /// Two topics, on different shards where there are two.
 fn topics(shards: &str) -> [String; 2] {
+    addresses(shards, "news").map(|address| format!("/topic/{address}"))
+}
+
+/// Two addresses that begin like this, on different shards where there are two.
+fn addresses(shards: &str, first: &str) -> [String; 2] {
     let shards = shards.parse().unwrap();
     [0, 1].map(|shard| {
-        let mut names = (0..).map(|number| format!("news.{shard}.{number}"));
+        let mut names = (0..).map(|number| format!("{first}.{shard}.{number}"));
         let fits = |name: &String| shard_of(name.as_bytes(), shards).0 == shard % shards;
-        format!("/topic/{}", names.find(fits).unwrap())
+        names.find(fits).unwrap()
     })
 }
 

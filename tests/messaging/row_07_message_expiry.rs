@@ -235,18 +235,22 @@ fn message_expiry_is_shown_as_the_address_decided_it() {
                 assert!(seen.len() < 2, "{seen:?}");
             }
         }
-        // A dead letter stays, so it says no time.
-        let queue = "/queue/shown.usual";
-        send(&mut producer, queue, &[("expires", &near)], "dead");
-        let mut consumer = connect(running.address());
-        subscribe(&mut consumer, queue, &[("ack", "client")]);
-        let message = next_message(&mut consumer);
-        let id = message.header("ack").unwrap();
-        ask(&mut consumer, "NACK", &[("id", id), ("requeue", "false")]);
-        let mut reader = connect(running.address());
-        subscribe(&mut reader, "/queue/DLQ", &[("ack", "auto")]);
-        let dead = next_message(&mut reader);
-        assert_eq!((&*text(&dead), dead.header("expires")), ("dead", None));
+        a_dead_letter_says_no_time(&running, &near);
         assert!(running.stop().success());
     });
+}
+
+/// It stays.
+fn a_dead_letter_says_no_time(running: &Broker, near: &str) {
+    let queue = "/queue/shown.usual";
+    let mut client = connect(running.address());
+    send(&mut client, queue, &[("expires", near)], "dead");
+    subscribe(&mut client, queue, &[("ack", "client")]);
+    let message = next_message(&mut client);
+    let id = message.header("ack").unwrap();
+    ask(&mut client, "NACK", &[("id", id), ("requeue", "false")]);
+    let mut reader = connect(running.address());
+    subscribe(&mut reader, "/queue/DLQ", &[("ack", "auto")]);
+    let dead = next_message(&mut reader);
+    assert_eq!((&*text(&dead), dead.header("expires")), ("dead", None));
 }

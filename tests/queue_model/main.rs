@@ -287,6 +287,16 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
+        11 => op_of_transaction(),
+        2 => Just(Op::Seal),
+        3 => Just(Op::Reclaim),
+        1 => Just(Op::CompareWithReplay),
+        2 => Just(Op::Restart),
+    ]
+}
+
+fn op_of_transaction() -> impl Strategy<Value = Op> {
+    prop_oneof![
         6 => (pick(), any::<bool>(), 1..4_u64).prop_map(|(pick, is_release, transaction)| {
             Op::StageSettle {
                 pick,
@@ -304,11 +314,14 @@ fn op() -> impl Strategy<Value = Op> {
                 transaction,
             }
         }),
-        2 => Just(Op::Seal),
-        3 => Just(Op::Reclaim),
-        1 => Just(Op::CompareWithReplay),
-        2 => Just(Op::Restart),
     ]
+}
+
+/// Leaves the transaction prepared when the process ends.
+fn doubt(rig: &mut Rig, pick: &Pick, is_release: bool, transaction: u64) {
+    rig.stage_settle(pick, is_release, transaction);
+    rig.transact(transaction, TransactionState::Prepared);
+    rig.restart();
 }
 
 fn run(rig: &mut Rig, op: &Op) {
@@ -372,11 +385,7 @@ fn run(rig: &mut Rig, op: &Op) {
             pick,
             is_release,
             transaction,
-        } => {
-            rig.stage_settle(pick, *is_release, *transaction);
-            rig.transact(*transaction, TransactionState::Prepared);
-            rig.restart();
-        }
+        } => doubt(rig, pick, *is_release, *transaction),
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
         Op::CompareWithReplay => rig.compare_with_replay(),

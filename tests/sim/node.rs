@@ -7,7 +7,7 @@ use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Policies};
 use forebay::shard::{
-    Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig, Verdict, verdicts,
+    Action, Failure, HostLimits, Parcel, ParcelLane, Quotas, Shard, ShardConfig, Verdict, verdicts,
 };
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
 use forebay_journal::recovery::SpareFile;
@@ -17,7 +17,7 @@ use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
 use crate::keeper::{Keeper, Told};
-use crate::options::Mutant;
+use crate::options::{Mutant, Options};
 use crate::store::{JOURNAL, Scanned};
 use crate::witness::Witness;
 use crate::world::{Event, Phase, World};
@@ -46,6 +46,15 @@ pub(crate) struct Node {
     mail: BTreeMap<(usize, usize, usize), VecDeque<Parcel>>,
     pub(crate) is_stopping: bool,
     stop_us: u64,
+}
+
+fn host_limits(options: &Options) -> HostLimits {
+    HostLimits {
+        volatile_max_bytes: options.volatile_max_bytes,
+        window_bytes: options.window_bytes,
+        message_size_max: options.volatile_max_bytes / 4,
+        segments_ready: options.segments_ready,
+    }
 }
 
 pub(crate) fn queue_limits() -> QueueLimits {
@@ -160,16 +169,12 @@ impl World {
         let config = ShardConfig {
             shard: id,
             shard_count: options.shards,
-            limits: HostLimits {
-                volatile_max_bytes: options.volatile_max_bytes,
-                window_bytes: options.window_bytes,
-                message_size_max: options.volatile_max_bytes / 4,
-                segments_ready: options.segments_ready,
-            },
+            limits: host_limits(options),
             stomp: stomp_settings(),
             node: "sim".to_owned(),
             transaction_timeout_us: 300_000_000,
             verdicts,
+            quotas: Quotas::default(),
             oldest_segment,
             next_segment: recovered.segment_max.next(),
         };

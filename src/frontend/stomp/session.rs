@@ -546,6 +546,7 @@ impl Session {
             Reply::Departs(_)
             | Reply::Answered { .. }
             | Reply::Reported { .. }
+            | Reply::Quota(_)
             | Reply::Synced
             | Reply::Hold
             | Reply::Resume => {}

@@ -46,7 +46,7 @@ impl AddressSettings {
 /// Longest time that can be set: a century, so that sums with the clock stay far from their end.
 const TIME_MAX_MS: u64 = 36_525 * 24 * 3600 * 1000;
 /// Most messages that can be set.
-const MESSAGES_MAX: u64 = 1 << 40;
+pub(super) const MESSAGES_MAX: u64 = 1 << 40;
 /// Most ids remembered for one address: 16 bytes each and an entry of a table.
 const DUPLICATE_IDS_MAX: u64 = 1_000_000;
 /// Most that a redelivery delay grows by from one attempt to the next, in thousandths.

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::address::MESSAGES_MAX;
 use super::setting::Setting;
 use super::size::format_size;
 use super::{Config, Pin, User};
@@ -38,6 +39,10 @@ pub enum Kind {
         most: u32,
         slot: Slot<u32>,
     },
+    /// A whole number from 1, or -1 for none.
+    OptionalCount { most: u64, slot: Slot<Option<u64>> },
+    /// A size from 1 byte in quotes, or -1 for none.
+    OptionalSize { slot: Slot<Option<u64>> },
     /// Two whole numbers in brackets.
     Pair {
         least: u32,
@@ -107,6 +112,10 @@ impl Key {
             Kind::Folder { .. } => "a path in quotes, not empty".into(),
             Kind::Flag { .. } => "true or false".into(),
             Kind::Integer { least, most, .. } => format!("a whole number from {least} to {most}"),
+            Kind::OptionalCount { most, .. } => {
+                format!("a whole number from 1 to {most}, or -1 for none")
+            }
+            Kind::OptionalSize { .. } => "a size from \"1B\", or -1 for none".into(),
             Kind::Pair { least, most, .. } => {
                 format!("two whole numbers from {least} to {most}, such as [10000, 10000]")
             }
@@ -157,6 +166,13 @@ impl Key {
             Kind::Folder { slot } => format!("{:?}", slot(config).display().to_string()),
             Kind::Flag { slot } => slot(config).to_string(),
             Kind::Integer { slot, .. } => slot(config).to_string(),
+            Kind::OptionalCount { slot, .. } => {
+                slot(config).map_or_else(|| "-1".into(), |count| count.to_string())
+            }
+            Kind::OptionalSize { slot } => {
+                let show = |bytes| format!("\"{}\"", format_size(bytes));
+                slot(config).map_or_else(|| "-1".into(), show)
+            }
             Kind::Pair { slot, .. } => format!("{:?}", slot(config)),
             Kind::Size { slot, .. } | Kind::Rate { slot, .. } => {
                 format!("\"{}\"", format_size(*slot(config)))
@@ -327,6 +343,24 @@ pub const KEYS: &[Key] = &[
         effect: "How long a transaction may be open, in milliseconds. One that is open longer is \
                  rolled back and its connection gets an ERROR: what it sent and acknowledged keeps \
                  the journal from freeing segments.",
+    },
+    Key {
+        path: "limits.global_max_size_bytes",
+        kind: Kind::OptionalSize {
+            slot: |c| &mut c.limits.global_max_size_bytes,
+        },
+        default: Some("-1"),
+        effect: "Most bytes of messages in the queues of all addresses before each address does what \
+                 its `address_full_policy` says. A message in two queues counts twice.",
+    },
+    Key {
+        path: "limits.global_max_size_messages",
+        kind: Kind::OptionalCount {
+            most: MESSAGES_MAX,
+            slot: |c| &mut c.limits.global_max_size_messages,
+        },
+        default: Some("-1"),
+        effect: "Most messages in the queues of all addresses, likewise.",
     },
     Key {
         path: "stomp.persistent_default",

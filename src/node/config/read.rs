@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::address::{AddressSettings, MATCH, SETTINGS};
 use super::keys::{KEYS, Key, Kind};
-use super::setting::has_prefix;
+use super::setting::{has_prefix, number, optional_size};
 use super::size::parse_size;
 use super::{Config, ConfigError, Loaded, Overrides, Pin, Place, User};
 use crate::limits::{ADDRESS_SIZE_MAX_BYTES, ADDRESS_TABLES_MAX};
@@ -370,6 +370,8 @@ fn try_apply(config: &mut Config, key: &Key, value: &Given) -> Option<()> {
             *slot(config) = *flag;
         }
         Kind::Integer { least, most, slot } => *slot(config) = integer(value, least, most)?,
+        Kind::OptionalCount { most, slot } => *slot(config) = number(value, 1, most, true)?,
+        Kind::OptionalSize { slot } => *slot(config) = optional_size(value)?,
         Kind::Pair { least, most, slot } => {
             let Given::List(list) = value else {
                 return None;

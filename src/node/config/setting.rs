@@ -95,7 +95,7 @@ impl Setting {
                 put,
                 ..
             } => put(settings, number(value, least, most, is_optional)?),
-            Self::Size(slot) => *slot(settings) = Some(size(value)?),
+            Self::Size(slot) => *slot(settings) = Some(optional_size(value)?),
             Self::Factor { most, slot } => *slot(settings) = Some(factor(value, most)?),
             Self::Address(slot) => *slot(settings) = Some(name(value, is_address)?),
             Self::Property(slot) => *slot(settings) = Some(name(value, is_property)?),
@@ -130,7 +130,13 @@ impl Setting {
     }
 }
 
-fn number(value: &Given, least: u64, most: u64, is_optional: bool) -> Option<Option<u64>> {
+/// A whole number in this range, or none.
+pub(super) fn number(
+    value: &Given,
+    least: u64,
+    most: u64,
+    is_optional: bool,
+) -> Option<Option<u64>> {
     match value {
         Given::Integer(-1) if is_optional => Some(None),
         Given::Integer(number) => {
@@ -141,7 +147,8 @@ fn number(value: &Given, least: u64, most: u64, is_optional: bool) -> Option<Opt
     }
 }
 
-fn size(value: &Given) -> Option<Option<u64>> {
+/// A size, or none.
+pub(super) fn optional_size(value: &Given) -> Option<Option<u64>> {
     let bytes = match value {
         Given::Integer(-1) => return Some(None),
         Given::Integer(number) => u64::try_from(*number).ok()?,

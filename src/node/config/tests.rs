@@ -28,6 +28,8 @@ fn every_key_has_its_own_field_and_a_default_within_range() {
             Kind::Folder { .. } => "\"/other\"".into(),
             Kind::Flag { slot } => (!*slot(&mut usual.clone())).to_string(),
             Kind::Integer { most, .. } => most.to_string(),
+            Kind::OptionalCount { most, .. } => most.to_string(),
+            Kind::OptionalSize { .. } => "9".into(),
             Kind::Pair { most, .. } => format!("[{most}, {most}]"),
             Kind::Size { most, .. } | Kind::Rate { most, .. } => most.to_string(),
             Kind::Address { .. } => "\"[::1]:9\"".into(),
@@ -103,6 +105,25 @@ fn the_effective_configuration_reads_back_the_same() {
         ..again.config
     };
     assert_eq!(again, loaded.config);
+}
+
+#[test]
+fn a_limit_over_all_addresses_is_none_or_at_least_one() {
+    let limits = |text: &str| load(&format!("[limits]\n{text}\n")).unwrap().config.limits;
+    let set = limits("global_max_size_bytes = \"2GiB\"\nglobal_max_size_messages = 7");
+    assert_eq!(set.global_max_size_bytes, Some(2 << 30));
+    assert_eq!(set.global_max_size_messages, Some(7));
+    let none = limits("global_max_size_bytes = -1\nglobal_max_size_messages = -1");
+    assert_eq!(none, limits(""));
+    for wrong in [
+        "bytes = 0",
+        "bytes = \"0B\"",
+        "messages = 0",
+        "messages = -2",
+    ] {
+        let said = refusal(&format!("[limits]\nglobal_max_size_{wrong}\n"));
+        assert!(said.contains("or -1 for none"), "{said}");
+    }
 }
 
 #[test]

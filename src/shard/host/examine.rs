@@ -97,6 +97,10 @@ impl Host {
 }
 
 /// What there is to judge a message by.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives for one look; a box would be an allocation for each message"
+)]
 pub(super) enum Head<'a> {
     Here(Message<'a>),
     /// Its block is being read.

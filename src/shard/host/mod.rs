@@ -21,6 +21,7 @@ mod idle;
 mod operate;
 mod produce;
 mod recall;
+mod room;
 mod space;
 mod transact;
 mod trim;
@@ -268,10 +269,8 @@ pub(super) struct Host {
     has_more_due: bool,
     /// Whether the last turn dropped as many that are one too many as a turn may.
     has_more_to_trim: bool,
-    /// Times that messages left queues, and what [`Self::room_made`] said when those who wait for
-    /// room were asked last.
-    left_count: u64,
-    asked_at: u64,
+    /// Who waits for room, and what was done about it.
+    asking: room::Asking,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -357,8 +356,7 @@ impl Host {
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
-            left_count: 0,
-            asked_at: 0,
+            asking: room::Asking::default(),
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -589,15 +587,8 @@ impl Host {
             self.handle_effect(effect, lsn);
         }
         self.effects = effects;
-        match fact.record {
-            Record::QueueDelete { queue } => {
-                self.filters.forget(queue);
-                self.left_count += 1;
-            }
-            Record::Settle { .. } | Record::Depart { .. } | Record::Transaction { .. } => {
-                self.left_count += 1;
-            }
-            _ => {}
+        if let Record::QueueDelete { queue } = fact.record {
+            self.filters.forget(queue);
         }
         Ok(lsn)
     }
@@ -797,6 +788,7 @@ impl Host {
                 self.dispatch(now);
             }
             self.delete_idle(now);
+            self.finish_room(replies);
         }
         self.release(replies);
         self.pump(replies);
@@ -812,22 +804,6 @@ impl Host {
             || self.has_more_to_trim
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
-    }
-
-    /// Rises whenever memory or an address may have room that it had not.
-    fn room_made(&self) -> u64 {
-        self.left_count + self.bodies.freed_count()
-    }
-
-    /// Those who wait for memory or room are asked now.
-    pub(super) fn begin_asking(&mut self) {
-        self.asked_at = self.room_made();
-    }
-
-    /// Whether those who wait for memory or room should be asked once more: whatever frees some may
-    /// come behind them in a turn, and nothing else need happen then.
-    pub(super) fn should_ask(&self) -> bool {
-        self.asked_at != self.room_made()
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {

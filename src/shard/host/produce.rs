@@ -7,10 +7,11 @@ use forebay_journal::{AppendError, Lsn, QueueId};
 
 use super::expire::{said_expiry, with_own_expiry};
 use super::filters::Offered;
+use super::room::Room;
 use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
 use crate::now::Now;
-use crate::queue::{DestinationId, Fact, Full, Place, Routed};
+use crate::queue::{DestinationId, Fact, Place, Routed};
 use crate::routing::split_queue;
 use crate::shard::ConnectionId;
 use crate::shard::bodies::message_cost;
@@ -26,21 +27,12 @@ enum Enqueued {
     Full,
 }
 
-/// Whether an address has room for a message.
-enum Room {
-    Yes,
-    /// Once some of what is there has left.
-    Later,
-    /// It is dropped, as the policy says.
-    Never,
-}
-
 /// What is known of a message besides its bytes.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     routing: Routing,
     address: &'a [u8],
     is_temporary: bool,
-    is_forwarded: bool,
+    pub(super) is_forwarded: bool,
     /// Who sends it, and on which connection.
     client: Option<&'a [u8]>,
     link: ConnectionId,
@@ -55,7 +47,7 @@ struct Incoming<'a> {
 
 /// Who makes a queue that is not there.
 #[derive(Clone, Copy, Debug)]
-enum Maker {
+pub(super) enum Maker {
     /// It is temporary: whoever could has not.
     Nobody,
     /// The client, if it may.
@@ -76,9 +68,9 @@ impl Maker {
 
 /// Where a message goes: to all queues of an address, or to one of them.
 #[derive(Clone, Copy, Debug)]
-struct Target {
-    destination: DestinationId,
-    queue: Option<QueueId>,
+pub(super) struct Target {
+    pub(super) destination: DestinationId,
+    pub(super) queue: Option<QueueId>,
 }
 
 impl From<DestinationId> for Target {
@@ -98,11 +90,11 @@ const fn may_match(routing: Routing, maker: Maker) -> bool {
 }
 
 impl<'a> Incoming<'a> {
-    const fn maker(&self) -> Maker {
+    pub(super) const fn maker(&self) -> Maker {
         Maker::of(self.is_temporary, self.is_forwarded)
     }
 
-    const fn may_match(&self) -> bool {
+    pub(super) const fn may_match(&self) -> bool {
         may_match(self.routing, self.maker())
     }
 
@@ -147,7 +139,12 @@ impl<'a> Incoming<'a> {
     }
 
     /// A message whose first pieces waited.
-    fn beginning(link: ConnectionId, upload: &'a Upload, body: &'a [u8], now: Now) -> Self {
+    pub(super) fn beginning(
+        link: ConnectionId,
+        upload: &'a Upload,
+        body: &'a [u8],
+        now: Now,
+    ) -> Self {
         Self {
             routing: upload.routing,
             address: &upload.address,
@@ -361,22 +358,6 @@ impl Host {
         })
     }
 
-    /// Whether a message that begins may enter its address. What the broker sends on always may.
-    fn room(&mut self, target: Target, incoming: &Incoming<'_>) -> Result<Room, Refusal> {
-        if incoming.is_forwarded {
-            return Ok(Room::Yes);
-        }
-        match self.fullness(target, incoming) {
-            Some(Full::Block) => Ok(Room::Later),
-            Some(Full::Fail) => Err(Refusal::AddressFull),
-            Some(Full::Drop) => {
-                self.stats.dropped += 1;
-                Ok(Room::Never)
-            }
-            Some(Full::Page) | None => Ok(Room::Yes),
-        }
-    }
-
     /// The id by which the message is recognized if it comes again, where the address remembers
     /// any. `self.routed` says where it goes.
     fn duplicate_id<'a>(
@@ -483,7 +464,7 @@ impl Host {
 
     /// Where an address leads. A queue is made when somebody names it, but for temporary ones; a
     /// topic nobody listens to is none.
-    fn target(
+    pub(super) fn target(
         &mut self,
         routing: Routing,
         address: &[u8],
@@ -531,17 +512,6 @@ impl Host {
         let destination = queue.and_then(|queue| self.machine.destination_of(queue));
         let destination = destination.ok_or(Refusal::UnknownQueue)?;
         Ok(Some(Target { destination, queue }))
-    }
-
-    /// What becomes of one more message for an address, or for a pattern that matches it; none if
-    /// they have room.
-    fn fullness(&mut self, target: Target, incoming: &Incoming<'_>) -> Option<Full> {
-        let Target { destination, queue } = target;
-        let own = self.machine.fullness(destination);
-        if own.is_some() || queue.is_some() || !incoming.may_match() {
-            return own;
-        }
-        self.machine.fullness_of_matching(destination)
     }
 
     fn make(
@@ -656,61 +626,7 @@ impl Host {
             }
     }
 
-    /// Takes what waited for its address, if that has room now; false while it has none.
-    fn has_room_at_address(&mut self, link: ConnectionId, copy: u16, now: Now) -> bool {
-        let waits = |upload: &Upload| matches!(upload.to, UploadTo::Room { .. });
-        let uploads = self.links.get(&link).map(|link| &link.uploads);
-        if !uploads
-            .and_then(|uploads| uploads.get(&copy))
-            .is_some_and(waits)
-        {
-            return true;
-        }
-        if !self.admits(Lane::Message) {
-            return false;
-        }
-        let Some(upload) = self.link(link).uploads.remove(&copy) else {
-            return true;
-        };
-        let incoming = Incoming::beginning(link, &upload, &[], now);
-        // What is refused is refused when it is sent on.
-        let target = self.target(upload.routing, &upload.address, incoming.maker());
-        let is_full = target
-            .ok()
-            .flatten()
-            .and_then(|one| self.fullness(one, &incoming));
-        if is_full == Some(Full::Block) {
-            self.link(link).uploads.insert(copy, upload);
-            return false;
-        }
-        if upload.is_whole {
-            return self.finish_upload(link, upload, &[], now) == Taken::Yes;
-        }
-        self.go_on_with_upload(link, upload, now);
-        true
-    }
-
-    /// A message in pieces whose address has room now goes where its first pieces would have gone.
-    fn go_on_with_upload(&mut self, link: ConnectionId, mut upload: Upload, now: Now) {
-        let former = std::mem::replace(&mut upload.to, UploadTo::Nowhere);
-        let UploadTo::Room { held, body_total } = former else {
-            panic!("it waited for its address");
-        };
-        let incoming = Incoming::beginning(link, &upload, &held, now);
-        let to = self.upload_target(&incoming, body_total);
-        upload.to = to.unwrap_or_else(|refusal| {
-            self.spoil(link, upload.transaction);
-            let receipt = upload.receipt.take();
-            self.refuse_about(link, &upload.address, refusal, receipt);
-            UploadTo::Nowhere
-        });
-        upload.body_size = 0;
-        let copy = upload.extras.copy;
-        self.link(link).uploads.insert(copy, upload);
-        self.upload_bytes(link, copy, &held);
-    }
-
-    fn upload_target(
+    pub(super) fn upload_target(
         &mut self,
         incoming: &Incoming<'_>,
         body_total: Option<u64>,
@@ -750,7 +666,7 @@ impl Host {
     }
 
     /// Stores bytes of a body that goes on.
-    fn upload_bytes(&mut self, link: ConnectionId, copy: u16, bytes: &[u8]) {
+    pub(super) fn upload_bytes(&mut self, link: ConnectionId, copy: u16, bytes: &[u8]) {
         let Some(mut upload) = self.link(link).uploads.remove(&copy) else {
             return;
         };
@@ -825,7 +741,7 @@ impl Host {
         self.refuse(link, Refusal::VolatileTooLarge { max }, receipt);
     }
 
-    fn finish_upload(
+    pub(super) fn finish_upload(
         &mut self,
         link: ConnectionId,
         mut upload: Upload,
