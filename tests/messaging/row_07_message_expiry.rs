@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::broker::Broker;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::Frame;
 use crate::{
