@@ -282,27 +282,29 @@ fn replay_of_a_ring_that_turns_faster_than_it_is_read_goes_on() {
     });
 }
 
+/// Sends many, each large, of three kinds, and one of a kind of its own.
+fn send_many(producer: &mut Client, numbers: Range<u32>) {
+    let large = "x".repeat(30_000);
+    for number in numbers {
+        let kind = ["a", "b", "c"][number as usize % 3];
+        let persistent = if number == 61 { "false" } else { "true" };
+        let headers = [
+            ("destination", LOG),
+            ("persistent", persistent),
+            ("kind", kind),
+        ];
+        let body = format!("{number}.{large}");
+        producer.send("SEND", &headers, body.as_bytes()).unwrap();
+    }
+    send(producer, LOG, &[("kind", "end")], "end");
+}
+
 #[test]
 fn replay_shows_what_a_selector_selects_and_nothing_else_uses_up_credit() {
     with_shards("replay-selector", |setup| {
         setup.config += CONFIG;
         let mut running = setup.start();
         let mut producer = connect(running.address());
-        let large = "x".repeat(30_000);
-        let send_many = |producer: &mut Client, numbers: Range<u32>| {
-            for number in numbers {
-                let kind = ["a", "b", "c"][number as usize % 3];
-                let persistent = if number == 61 { "false" } else { "true" };
-                let headers = [
-                    ("destination", LOG),
-                    ("persistent", persistent),
-                    ("kind", kind),
-                ];
-                let body = format!("{number}.{large}");
-                producer.send("SEND", &headers, body.as_bytes()).unwrap();
-            }
-            send(producer, LOG, &[("kind", "end")], "end");
-        };
         let number = |message: &Frame| text(message).split('.').next().unwrap().to_owned();
         send_many(&mut producer, 0..90);
         // One at a time, of the third: in memory, then from the disk.

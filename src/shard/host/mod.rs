@@ -18,6 +18,7 @@ mod expire;
 mod filters;
 mod follow;
 mod idle;
+mod keys;
 mod operate;
 mod produce;
 mod recall;
@@ -599,10 +600,12 @@ impl Host {
                 consumer,
                 consumer_tag,
                 delivery_tag,
+                queue,
                 message,
                 place,
                 attempts,
                 is_redelivered,
+                is_group_first,
                 settlement,
                 ..
             } => self.park_delivery(
@@ -616,6 +619,7 @@ impl Host {
                     place,
                     attempts,
                     is_redelivered,
+                    first_of: is_group_first.then_some(queue),
                 },
             ),
             Effect::Detached {
