@@ -225,7 +225,7 @@ fn message_groups_say_which_message_a_consumer_gets_first() {
             subscribe(&mut client, queue, &headers);
             client
         };
-        let mut expect = |client: &mut Client, body: &str, is_first: bool| {
+        let expect = |client: &mut Client, body: &str, is_first: bool| {
             let message = take(client, body);
             let said = message.header("first:of") == Some("true");
             assert_eq!(said, is_first, "{message:?}");
