@@ -97,6 +97,10 @@ impl Host {
 }
 
 /// What there is to judge a message by.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all are here, and are gone with the turn"
+)]
 pub(super) enum Head<'a> {
     Here(Message<'a>),
     /// Its block is being read.
