@@ -93,6 +93,7 @@ fn measure_message_head(effort: Effort) {
             delivery_count: 1,
             content_length: Some(128),
             own_expiry_unix_ms: None,
+            group_first_key: "",
             stored_head: b"content-type:text/plain\npersistent:true\n",
         };
         encode::message_head(black_box(&mut out), Version::V1_2, &head);

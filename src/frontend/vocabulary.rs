@@ -366,6 +366,9 @@ pub struct Deliver<B> {
     pub encoding: u8,
     /// Bytes of the whole body.
     pub body_size: u64,
+    /// Name of the header that says that it is the first of its group for this consumer; empty if
+    /// nothing is to be said.
+    pub group_first_key: B,
     /// The address it was sent to, if that is not for sure the one of its queue; else empty.
     pub address: B,
     /// Head in its encoding.
@@ -687,6 +690,7 @@ impl<B> Reply<B> {
                 own_expiry_unix_ms: deliver.own_expiry_unix_ms,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
+                group_first_key: hold(deliver.group_first_key),
                 address: hold(deliver.address),
                 head: hold(deliver.head),
                 body: hold(deliver.body),

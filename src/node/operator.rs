@@ -245,6 +245,9 @@ fn kind(queue: &QueueReport) -> &'static str {
     if queue.divert {
         return "divert";
     }
+    if queue.retroactive {
+        return "kept for new subscriptions";
+    }
     match (queue.routing.as_str(), queue.subscription, queue.durable) {
         ("anycast", _, true) => "queue",
         ("anycast", _, false) => "temporary queue",

@@ -9,16 +9,23 @@ pub(super) struct Arrival<'a> {
     pub(super) entry: Entry,
     pub(super) expires_unix_ms: u64,
     pub(super) annotations: Annotations<'a>,
+    /// Its duplicate id, if that does not survive the process; empty for none.
+    pub(super) volatile_id: &'a [u8],
 }
 
 impl<'a> Arrival<'a> {
     /// The entry gets the word that tables know more of it, if they have to.
-    pub(super) fn new(entry: Entry, expires_unix_ms: u64, annotations: Annotations<'a>) -> Self {
+    pub(super) fn new(
+        entry: Entry,
+        expires_unix_ms: u64,
+        (annotations, volatile_id): (Annotations<'a>, &'a [u8]),
+    ) -> Self {
         let is_noted = expires_unix_ms != 0 || annotations.group != 0;
         Self {
             entry: if is_noted { entry.noted() } else { entry },
             expires_unix_ms,
             annotations,
+            volatile_id,
         }
     }
 }
@@ -33,6 +40,7 @@ pub(super) struct StagedArrival {
     is_group_end: bool,
     last_value: Box<[u8]>,
     duplicate_id: Box<[u8]>,
+    volatile_id: Box<[u8]>,
 }
 
 impl StagedArrival {
@@ -46,6 +54,7 @@ impl StagedArrival {
             is_group_end: annotations.is_group_end,
             last_value: annotations.last_value.into(),
             duplicate_id: annotations.duplicate_id.into(),
+            volatile_id: arrival.volatile_id.into(),
         }
     }
 
@@ -62,6 +71,7 @@ impl StagedArrival {
                 // Said in its record, which is where deliveries read it.
                 address: &[],
             },
+            volatile_id: &self.volatile_id,
         }
     }
 }

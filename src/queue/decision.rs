@@ -27,6 +27,9 @@ pub struct Fact<'a> {
     /// Queues that take a journaled message beside those its record names: they die with the
     /// process, so no record names them.
     pub volatile_queues: IdList<'a>,
+    /// Id of a message by which its sender, sending again, is recognized until the process ends;
+    /// empty for none.
+    pub volatile_id: &'a [u8],
     /// Whether a restart must know it.
     pub is_journaled: bool,
 }
@@ -36,6 +39,7 @@ impl<'a> From<Record<'a>> for Fact<'a> {
         Self {
             record,
             volatile_queues: IdList(&[]),
+            volatile_id: &[],
             is_journaled: true,
         }
     }
@@ -297,6 +301,17 @@ impl Verb {
     }
 }
 
+impl Front {
+    const fn record(&self, queue: QueueId) -> Record<'static> {
+        Record::Delivery {
+            queue,
+            priority: self.priority,
+            first: MessageId(self.first),
+            last: MessageId(self.last),
+        }
+    }
+}
+
 /// Most ids in one record: 32 KiB, so that it fits the block under way more often than not.
 pub(super) const IDS_PER_RECORD_MAX: usize = 4096;
 
@@ -328,7 +343,7 @@ impl Decision {
                 queue,
                 front,
                 is_journaled,
-            } => (delivery(*queue, front), *is_journaled),
+            } => (front.record(*queue), *is_journaled),
             Step::Define {
                 definition,
                 address,
@@ -382,6 +397,7 @@ impl Decision {
         Fact {
             record,
             volatile_queues: IdList(&[]),
+            volatile_id: &[],
             is_journaled,
         }
     }
@@ -595,8 +611,8 @@ impl Routed {
     ///
     /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
     /// sender asked for, by what the policy makes of it at the time that the message came,
-    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's too, and
-    /// so is the rest of the message.
+    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's to tell, as
+    /// is the rest of the message.
     pub fn fact<'a>(
         &'a self,
         fields: MessageFields,
@@ -624,17 +640,8 @@ impl Routed {
                 body,
             },
             volatile_queues: IdList(volatile),
+            volatile_id: &[],
             is_journaled: self.is_journaled,
         }
-    }
-}
-
-/// All that is ready at this front is delivered.
-const fn delivery<'a>(queue: QueueId, front: &Front) -> Record<'a> {
-    Record::Delivery {
-        queue,
-        priority: front.priority,
-        first: MessageId(front.first),
-        last: MessageId(front.last),
     }
 }

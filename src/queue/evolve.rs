@@ -43,7 +43,8 @@ impl Machine {
             } => {
                 let sizes = RecordSizes::of(&head, &body);
                 let queues = [queues, fact.volatile_queues];
-                self.enter(&fields, annotations, sizes, queues, at, effects);
+                let named = (annotations, fact.volatile_id);
+                self.enter(&fields, named, sizes, queues, at, effects);
             }
             Record::Fragment { upload, body, .. } => self.stage_fragment(upload, body.size(), at),
             Record::UploadAbandoned { upload } => self.bodies.abandon(upload),
@@ -332,7 +333,7 @@ impl Machine {
     fn enter(
         &mut self,
         fields: &MessageFields,
-        annotations: Annotations<'_>,
+        named: (Annotations<'_>, &[u8]),
         sizes: RecordSizes,
         queues: [IdList<'_>; 2],
         at: Place,
@@ -349,7 +350,7 @@ impl Machine {
             self.await_definitions(queues[0]);
         }
         let entry = self.bodies.enter(fields, sizes, at, references);
-        let arrival = Arrival::new(entry, fields.expires_unix_ms, annotations);
+        let arrival = Arrival::new(entry, fields.expires_unix_ms, named);
         let ids = queues.iter().flat_map(|list| list.queues()).map(|id| id.0);
         if fields.transaction == 0 {
             let first = queues.iter().flat_map(|list| list.queues()).next();
@@ -368,14 +369,18 @@ impl Machine {
     /// been seen yet: its transaction may be that of a connection that is gone, whose client sends
     /// it again.
     pub(super) fn note_id(&mut self, queue: Option<QueueId>, arrival: &Arrival<'_>) {
-        let (entry, id) = (&arrival.entry, arrival.annotations.duplicate_id);
+        let entry = &arrival.entry;
+        let (id, survives) = match arrival.annotations.duplicate_id {
+            [] => (arrival.volatile_id, false),
+            id => (id, entry.is_durable()),
+        };
         if id.is_empty() {
             return;
         }
         let seen = Seen {
             message: MessageId(entry.message),
             id,
-            segment: entry.is_durable().then(|| entry.segment()),
+            segment: survives.then(|| entry.segment()),
         };
         let segments = &mut self.bodies.segments;
         let Some(queue) = queue.and_then(|queue| self.queues.get(queue)) else {

@@ -200,6 +200,8 @@ impl Known {
                 last_value: &self.last_value,
                 ..Annotations::default()
             },
+            // Its address knows it.
+            volatile_id: &[],
         }
     }
 }

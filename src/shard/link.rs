@@ -20,6 +20,8 @@ pub(super) struct Delivery {
     pub(super) place: Place,
     pub(super) attempts: u16,
     pub(super) is_redelivered: bool,
+    /// The queue that it comes from, if it is the first of its group that a consumer gets.
+    pub(super) first_of: Option<QueueId>,
 }
 
 /// For whom a delivery is.

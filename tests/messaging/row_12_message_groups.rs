@@ -199,3 +199,51 @@ fn message_groups_are_given_out_anew_to_a_consumer_that_comes_if_asked_for() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn message_groups_say_which_message_a_consumer_gets_first() {
+    with_shards("groups-first", |setup| {
+        setup.config += r##"
+            [[address]]
+            match = "grouped.#"
+            default_group_first_key = "first:of"
+        "##;
+        let running = setup.start();
+        let queue = "/queue/grouped.first";
+        let mut producer = connect(running.address());
+        let mut send_all = |bodies: &[&str]| {
+            for body in bodies {
+                // A header of that name is the broker's.
+                let headers = [("JMSXGroupID", &body[..1]), ("first:of", "mine")];
+                send(&mut producer, queue, &headers, body);
+            }
+        };
+        send_all(&["a1", "a2", "b1"]);
+        let attach = || {
+            let mut client = connect(running.address());
+            let headers = [("ack", "client-individual"), ("prefetch-count", "3")];
+            subscribe(&mut client, queue, &headers);
+            client
+        };
+        let expect = |client: &mut Client, body: &str, is_first: bool| {
+            let message = take(client, body);
+            let said = message.header("first:of") == Some("true");
+            assert_eq!(said, is_first, "{message:?}");
+            message
+        };
+        let mut one = attach();
+        expect(&mut one, "a1", true);
+        expect(&mut one, "a2", false);
+        expect(&mut one, "b1", true);
+        // Another consumer gets the groups: there each begins anew.
+        ask(&mut one, "DISCONNECT", &[]);
+        let mut other = attach();
+        let held = expect(&mut other, "a1", true);
+        expect(&mut other, "a2", false);
+        expect(&mut other, "b1", true);
+        send_all(&["a3"]);
+        settle(&mut other, &held, "ACK");
+        expect(&mut other, "a3", false);
+        assert!(running.stop().success());
+    });
+}

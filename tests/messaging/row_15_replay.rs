@@ -282,7 +282,7 @@ fn replay_of_a_ring_that_turns_faster_than_it_is_read_goes_on() {
     });
 }
 
-/// Large messages of three kinds, of which one is not persistent, and one behind them.
+/// Sends many, each large, of three kinds, and one of a kind of its own.
 fn send_many(producer: &mut Client, numbers: Range<u32>) {
     let large = "x".repeat(30_000);
     for number in numbers {

@@ -117,3 +117,53 @@ fn duplicate_detection_knows_what_a_transaction_brought_once_that_commits() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn duplicate_detection_forgets_with_the_process_where_it_is_told_to() {
+    with_shards("once-volatile", |setup| {
+        setup.config += r##"
+            [[address]]
+            match = "forgetful.#"
+            persist_id_cache = false
+        "##;
+        let forgetful = "/queue/forgetful.a";
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        for queue in [forgetful, QUEUE] {
+            send(&mut producer, queue, &[(ID, "a")], "first");
+            send(&mut producer, queue, &[(ID, "a")], "again");
+            ask(&mut producer, "BEGIN", &[("transaction", "t")]);
+            let headers = [
+                ("destination", queue),
+                ("persistent", "true"),
+                ("transaction", "t"),
+                (ID, "b"),
+            ];
+            producer.send("SEND", &headers, b"in it").unwrap();
+            ask(&mut producer, "COMMIT", &[("transaction", "t")]);
+            send(&mut producer, queue, &[(ID, "b")], "in it again");
+            let seen = browse(&mut connect(running.address()), queue, "b");
+            assert_eq!(seen, ["first", "in it"]);
+        }
+        running.kill();
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        for queue in [forgetful, QUEUE] {
+            send(&mut producer, queue, &[(ID, "a")], "first, late");
+            send(&mut producer, queue, &[(ID, "b")], "in it, late");
+        }
+        let late = ["first", "in it", "first, late", "in it, late"];
+        assert_eq!(browse(&mut producer, forgetful, "b"), late);
+        assert_eq!(browse(&mut producer, QUEUE, "c"), ["first", "in it"]);
+        // Dead letters are there once all the same.
+        let mut consumer = connect(running.address());
+        subscribe(&mut consumer, forgetful, &[("ack", "client")]);
+        let message = next_message(&mut consumer);
+        let id = message.header("ack").unwrap();
+        ask(&mut consumer, "NACK", &[("id", id), ("requeue", "false")]);
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, "/queue/DLQ", &[("ack", "auto")]);
+        assert_eq!(drain(&mut reader, 1), ["first"]);
+        assert!(running.stop().success());
+    });
+}

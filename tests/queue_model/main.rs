@@ -123,11 +123,8 @@ enum Op {
     Abandon {
         which: u8,
     },
-    StageSettle {
-        pick: Pick,
-        is_release: bool,
-        transaction: u64,
-    },
+    /// Whether it is given back, and in which transaction.
+    StageSettle(Pick, bool, u64),
     Transact {
         transaction: u64,
         state: TransactionState,
@@ -136,11 +133,7 @@ enum Op {
         shard: u8,
     },
     /// A restart while a prepared transaction holds a settlement.
-    Doubt {
-        pick: Pick,
-        is_release: bool,
-        transaction: u64,
-    },
+    Doubt(Pick, bool, u64),
     Seal,
     Reclaim,
     CompareWithReplay,
@@ -287,33 +280,17 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
-        11 => op_of_transaction(),
+        6 => (pick(), any::<bool>(), 1..4_u64)
+            .prop_map(|(pick, is_release, number)| Op::StageSettle(pick, is_release, number)),
+        3 => (1..4_u64, transaction_state())
+            .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
+        1 => any::<u8>().prop_map(|shard| Op::DrawTransaction { shard }),
+        1 => (pick(), any::<bool>(), 1..4_u64)
+            .prop_map(|(pick, is_release, number)| Op::Doubt(pick, is_release, number)),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
         1 => Just(Op::CompareWithReplay),
         2 => Just(Op::Restart),
-    ]
-}
-
-fn op_of_transaction() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        6 => (pick(), any::<bool>(), 1..4_u64).prop_map(|(pick, is_release, transaction)| {
-            Op::StageSettle {
-                pick,
-                is_release,
-                transaction,
-            }
-        }),
-        3 => (1..4_u64, transaction_state())
-            .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
-        1 => any::<u8>().prop_map(|shard| Op::DrawTransaction { shard }),
-        1 => (pick(), any::<bool>(), 1..4_u64).prop_map(|(pick, is_release, transaction)| {
-            Op::Doubt {
-                pick,
-                is_release,
-                transaction,
-            }
-        }),
     ]
 }
 
@@ -374,18 +351,16 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Unsubscribe { who } => rig.unsubscribe(*who),
         Op::Upload { fragments } => drop(rig.upload(*fragments)),
         Op::Abandon { which } => rig.abandon(*which),
-        Op::StageSettle {
-            pick,
-            is_release,
-            transaction,
-        } => rig.stage_settle(pick, *is_release, *transaction),
+        Op::StageSettle(pick, is_release, transaction) => {
+            rig.stage_settle(pick, *is_release, *transaction)
+        }
         Op::Transact { transaction, state } => rig.transact(*transaction, *state),
         Op::DrawTransaction { shard } => rig.draw_transaction(*shard),
-        Op::Doubt {
-            pick,
-            is_release,
-            transaction,
-        } => doubt(rig, pick, *is_release, *transaction),
+        Op::Doubt(pick, is_release, transaction) => {
+            rig.stage_settle(pick, *is_release, *transaction);
+            rig.transact(*transaction, TransactionState::Prepared);
+            rig.restart();
+        }
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
         Op::CompareWithReplay => rig.compare_with_replay(),

@@ -358,6 +358,15 @@ impl Ledger {
         session.is_strict = false;
     }
 
+    /// The consumer commits a transaction in which it refused the message, unless it lost that with
+    /// its session.
+    pub(crate) fn release_in(&mut self, uid: Uid, session: SessionId) {
+        let message = self.messages.get(&uid).expect("delivered before");
+        if message.holder == Holder::Held(session) {
+            self.release(uid, session);
+        }
+    }
+
     /// The session ends: its consumer said so, or its connection is gone.
     pub(crate) fn end(&mut self, id: SessionId) {
         let session = self.sessions.get_mut(&id).expect("subscribed before");

@@ -35,6 +35,7 @@ pub(crate) struct Open {
     id: TransactionId,
     producer: u32,
     acks: Vec<(SessionId, Held)>,
+    nacks: Vec<(SessionId, Held)>,
 }
 
 impl Open {
@@ -100,9 +101,13 @@ impl Client {
         };
         let transaction = open.name();
         let headers = [("id", token.as_str()), ("transaction", &transaction)];
-        open.acks
-            .extend(settled.into_iter().map(|held| (session, held)));
-        self.say(id, world, "ACK", &headers, b"");
+        let is_refused = world.chance(4);
+        let (verb, answers) = match is_refused {
+            true => ("NACK", &mut open.nacks),
+            false => ("ACK", &mut open.acks),
+        };
+        answers.extend(settled.into_iter().map(|held| (session, held)));
+        self.say(id, world, verb, &headers, b"");
     }
 
     fn end_transaction(&mut self, id: ConnectionId, world: &mut World, open: Open) {
@@ -113,10 +118,13 @@ impl Client {
             return open
                 .acks
                 .into_iter()
+                .chain(open.nacks)
                 .for_each(|(session, held)| self.hold_again(session, held));
         }
         let acks: Vec<_> = open.acks.iter().map(|(of, held)| (held.uid, *of)).collect();
         world.ledger.ask_commit(open.id, &acks);
+        let refused = open.nacks.iter();
+        refused.for_each(|(of, held)| world.ledger.release_in(held.uid, *of));
         let named = open.acks.iter().map(|(_, held)| (held.uid, held.name));
         let promise = Promise::Commit(open.id, named.collect());
         let receipt = self.receipt(id, world, promise);
@@ -132,6 +140,7 @@ impl World {
             id: self.ledger.begin(),
             producer: self.next_producer,
             acks: Vec::new(),
+            nacks: Vec::new(),
         }
     }
 }

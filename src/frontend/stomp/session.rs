@@ -578,6 +578,7 @@ impl Session {
             delivery_count: u32::from(deliver.attempts) + 1,
             content_length: deliver.has_content_length.then_some(deliver.body_size),
             own_expiry_unix_ms: deliver.own_expiry_unix_ms,
+            group_first_key: std::str::from_utf8(deliver.group_first_key).unwrap_or_default(),
             stored_head: deliver.head,
         };
         let source = Source::Shard(deliver.shard);
@@ -611,6 +612,7 @@ impl Session {
             delivery_count: 0,
             content_length: None,
             own_expiry_unix_ms: None,
+            group_first_key: "",
             stored_head: b"browser:end\n",
         };
         self.interleaving

@@ -23,6 +23,8 @@ pub(in crate::node) struct QueueReport {
     pub(in crate::node) subscription: bool,
     /// Whether it only sends on what comes to its address; nobody consumes from it.
     pub(in crate::node) divert: bool,
+    /// Whether it keeps the last messages of its topic for subscriptions to come.
+    pub(in crate::node) retroactive: bool,
     /// Whether it survives the process.
     pub(in crate::node) durable: bool,
     /// Whether it hands out nothing for now.
@@ -100,6 +102,7 @@ impl From<QueueSeen> for QueueReport {
             routing: routing_name(seen.routing).to_owned(),
             subscription: seen.flags.is_subscription,
             divert: seen.flags.is_divert,
+            retroactive: seen.flags.is_retroactive,
             durable: seen.is_durable,
             paused: seen.flags.is_paused,
             ready: seen.counts.ready,

@@ -228,7 +228,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Number of buckets that groups are spread over instead of being remembered one by one.",
     ),
     key(
-        false,
+        true,
         "address.default_group_first_key",
         Setting::Property(|s| &mut s.group_first_key),
         "\"\"",
@@ -371,7 +371,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "Ids of messages remembered so that none is taken twice; 0 remembers none.",
     ),
     key(
-        false,
+        true,
         "address.persist_id_cache",
         Setting::Flag(|s| &mut s.is_duplicate_ids_persistent),
         "true",

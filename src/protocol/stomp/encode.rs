@@ -109,6 +109,9 @@ pub struct MessageHead<'a> {
     /// `expires`, where it is not what the stored head says: milliseconds since 1970, 0 for no such
     /// header.
     pub own_expiry_unix_ms: Option<u64>,
+    /// Name of a header that says `true`, before one of that name in the stored head; empty for
+    /// none.
+    pub group_first_key: &'a str,
     /// What [`super::StoredHead`] gave, in one piece.
     pub stored_head: &'a [u8],
 }
@@ -142,6 +145,10 @@ pub fn message_head(out: &mut Vec<u8>, version: Version, head: &MessageHead<'_>)
         out.extend_from_slice(b"content-length:");
         decimal::push(out, length);
         out.push(b'\n');
+    }
+    if !head.group_first_key.is_empty() {
+        push_escaped(out, head.group_first_key, version);
+        out.extend_from_slice(b":true\n");
     }
     match head.own_expiry_unix_ms {
         None => push_stored(out, head.stored_head, version),
@@ -251,6 +258,7 @@ mod tests {
                 delivery_count: 1,
                 content_length: None,
                 own_expiry_unix_ms,
+                group_first_key: "",
                 stored_head: b"a:b\\cc\nexpires:5\nexpires:6\nx-expires:7\n",
             };
             let mut out = Vec::new();
@@ -280,6 +288,7 @@ mod tests {
             delivery_count: 2,
             content_length: Some(5),
             own_expiry_unix_ms: None,
+            group_first_key: "a:1",
             stored_head: b"k:v\\cw\n",
         };
         let write = |version| {
@@ -288,18 +297,21 @@ mod tests {
             String::from_utf8(out).expect("all parts are UTF-8")
         };
         let rest = "redelivered:true\ndelivery-count:2\ncontent-length:5\n";
+        let first = ["a\\c1:true\n", "a:1:true\n"];
         assert_eq!(
             write(Version::V1_2),
             format!(
                 "MESSAGE\nsubscription:a\\cb\nmessage-id:1-2\ndestination:/queue/a\nack:9\n\
-                 {rest}k:v\\cw\n\n"
+                 {rest}{}k:v\\cw\n\n",
+                first[0]
             )
         );
         assert_eq!(
             write(Version::V1_0),
             format!(
                 "MESSAGE\nsubscription:a:b\nmessage-id:1-2\ndestination:/queue/a\n\
-                 {rest}k:v:w\n\n"
+                 {rest}{}k:v:w\n\n",
+                first[1]
             )
         );
     }

@@ -87,6 +87,7 @@ impl Host {
                     place: queued.place,
                     attempts: queued.attempts,
                     is_redelivered: queued.attempts > 0,
+                    first_of: None,
                 },
             );
         }
@@ -120,5 +121,6 @@ fn end_of(link: ConnectionId, subscription: Subscription) -> Delivery {
         place: Place::NONE,
         attempts: 0,
         is_redelivered: false,
+        first_of: None,
     }
 }

@@ -58,11 +58,14 @@ impl Host {
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
             let filter = self.own_selector(subscribe);
-            self.begin_following(link, subscribe, queue, filter)?;
-            return Ok((lsn, existed));
+            let following = self.begin_following(link, subscribe, queue, filter);
+            return match following {
+                Ok(()) => Ok((lsn, existed)),
+                Err(refusal) => Err(self.refuse_made(queue, existed, refusal)),
+            };
         }
         if subscribe.start.is_some() {
-            return Err(Refusal::NothingStays);
+            return Err(self.refuse_made(queue, existed, Refusal::NothingStays));
         }
         if subscribe.is_browser {
             let filter = self.hold_selector(subscribe);

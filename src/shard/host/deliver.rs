@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::filters::Filters;
 use super::{Failure, Host, Replies};
 use crate::frontend::{Deliver, Header, Message, Refusal, Reply};
-use crate::queue::{Place, Settlement};
+use crate::queue::{Machine, Place, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::cold::{Cold, ColdFailure, ColdRead};
 use crate::shard::link::{Delivery, Link, Streaming, Taker};
@@ -169,7 +169,7 @@ impl Host {
             Place::Journal(location) => location,
             Place::Volatile(slot) => return self.begin_volatile(delivery, slot, replies),
         };
-        let shard = self.shard;
+        let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
         match record_at(&self.writer, &mut self.cold, location) {
             Found::Record(Record::Message {
                 fields,
@@ -192,7 +192,7 @@ impl Host {
                     shard,
                     delivery,
                     &fields,
-                    [annotations.address, head, body],
+                    [annotations.address, head, body, group_first_key],
                     is_complete,
                 );
                 let bytes = (head.len() + body.len()) as u64;
@@ -241,7 +241,12 @@ impl Host {
             self.shard,
             delivery,
             &fields,
-            [&kept.address, &kept.head, body],
+            [
+                &kept.address,
+                &kept.head,
+                body,
+                group_first_key(&self.machine, delivery),
+            ],
             is_complete,
         );
         replies.reply(delivery.link, &Reply::Deliver(deliver), bytes);
@@ -421,7 +426,7 @@ fn deliver<'a>(
     shard: u16,
     delivery: &Delivery,
     fields: &MessageFields,
-    [address, head, body]: [&'a [u8]; 3],
+    [address, head, body, group_first_key]: [&'a [u8]; 4],
     is_complete: bool,
 ) -> Deliver<&'a [u8]> {
     Deliver {
@@ -437,9 +442,17 @@ fn deliver<'a>(
         own_expiry_unix_ms: (fields.flags.has_own_expiry).then_some(fields.expires_unix_ms),
         encoding: fields.encoding,
         body_size: fields.body_size,
+        group_first_key,
         address,
         head,
         body,
         is_complete,
     }
+}
+
+/// The header that marks the delivery as the first of its group; empty for none.
+fn group_first_key<'a>(machine: &'a Machine, delivery: &Delivery) -> &'a [u8] {
+    let policy = delivery.first_of.and_then(|queue| machine.policy(queue));
+    let key = policy.and_then(|policy| policy.group_first_key.as_deref());
+    key.map_or(&[], str::as_bytes)
 }

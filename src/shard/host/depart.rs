@@ -73,6 +73,7 @@ impl Host {
                     place: queued.place,
                     attempts: queued.attempts,
                     is_redelivered: queued.attempts > 0,
+                    first_of: None,
                 },
             );
         }

@@ -18,6 +18,7 @@ mod expire;
 mod filters;
 mod follow;
 mod idle;
+mod keys;
 mod operate;
 mod produce;
 mod recall;
@@ -600,10 +601,12 @@ impl Host {
                 consumer,
                 consumer_tag,
                 delivery_tag,
+                queue,
                 message,
                 place,
                 attempts,
                 is_redelivered,
+                is_group_first,
                 settlement,
                 ..
             } => self.park_delivery(
@@ -617,6 +620,7 @@ impl Host {
                     place,
                     attempts,
                     is_redelivered,
+                    first_of: is_group_first.then_some(queue),
                 },
             ),
             Effect::Detached {

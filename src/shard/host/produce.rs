@@ -1,7 +1,5 @@
 //! Messages coming in: whole, or piece by piece.
 
-use std::borrow::Cow;
-
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn, QueueId};
 
@@ -9,7 +7,7 @@ use super::expire::{said_expiry, with_own_expiry};
 use super::filters::Offered;
 use super::room::Room;
 use super::{Host, Lane, Taken, flags};
-use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
+use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand};
 use crate::now::Now;
 use crate::queue::{DestinationId, Fact, Place, Routed};
 use crate::routing::split_queue;
@@ -29,20 +27,20 @@ enum Enqueued {
 
 /// What is known of a message besides its bytes.
 pub(super) struct Incoming<'a> {
-    routing: Routing,
-    address: &'a [u8],
-    is_temporary: bool,
+    pub(super) routing: Routing,
+    pub(super) address: &'a [u8],
+    pub(super) is_temporary: bool,
     pub(super) is_forwarded: bool,
     /// Who sends it, and on which connection.
-    client: Option<&'a [u8]>,
-    link: ConnectionId,
+    pub(super) client: Option<&'a [u8]>,
+    pub(super) link: ConnectionId,
     /// Whether the sender wants it durable, and whether it may be.
-    is_persistent: bool,
-    may_be_journaled: bool,
-    fields: MessageFields,
-    extras: Extras<&'a [u8]>,
-    head: &'a [u8],
-    body: &'a [u8],
+    pub(super) is_persistent: bool,
+    pub(super) may_be_journaled: bool,
+    pub(super) fields: MessageFields,
+    pub(super) extras: Extras<&'a [u8]>,
+    pub(super) head: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 /// Who makes a queue that is not there.
@@ -309,15 +307,18 @@ impl Host {
         let routed = std::mem::take(&mut self.routed);
         let head = Parts::One(incoming.head);
         let last_value = self.last_value(target.destination, incoming);
+        let id = duplicate_id.as_deref().unwrap_or_default();
+        let survives = self.keeps_ids(target.destination, incoming);
         let annotations = Annotations {
-            duplicate_id: duplicate_id.as_deref().unwrap_or_default(),
+            duplicate_id: if survives { id } else { &[] },
             address: incoming.address_to_say(&routed),
             last_value: last_value.as_deref().unwrap_or_default().as_bytes(),
             ..incoming.annotations(self.now_unix_ms)
         };
         let body = Parts::One(incoming.body);
         let fields = with_own_expiry(&incoming.fields, &routed, incoming.said_expiry());
-        let fact = routed.fact(fields, annotations, head, body);
+        let mut fact = routed.fact(fields, annotations, head, body);
+        fact.volatile_id = if survives { &[] } else { id };
         let lsn = self.commit_admitted(&fact, place);
         if self.filters.has_consumers() {
             let header = self.header(incoming, &routed);
@@ -356,47 +357,6 @@ impl Host {
             Room::Later => Some(Enqueued::Full),
             Room::Never => Some(Enqueued::Upto(Lsn::ZERO)),
         })
-    }
-
-    /// The id by which the message is recognized if it comes again, where the address remembers
-    /// any. `self.routed` says where it goes.
-    fn duplicate_id<'a>(
-        &self,
-        destination: DestinationId,
-        incoming: &Incoming<'a>,
-    ) -> Option<Cow<'a, [u8]>> {
-        let id = incoming.extras.duplicate_id?;
-        let policy = self.machine.policy_of(destination)?;
-        if !incoming.is_forwarded && policy.duplicate_ids_max == 0 {
-            return None;
-        }
-        if !self.routed.has_matching() {
-            return Some(id.into());
-        }
-        // It may have to be remembered with a pattern, where other addresses have ids as well.
-        let address = incoming.address;
-        let size = (address.len() as u16).to_le_bytes();
-        Some([&size, address, id].concat().into())
-    }
-
-    /// Whether the message was there before; `id` is its [`Self::duplicate_id`].
-    fn is_known(&self, destination: DestinationId, incoming: &Incoming<'_>, id: &[u8]) -> bool {
-        let plain = incoming.extras.duplicate_id.unwrap_or_default();
-        let machine = &self.machine;
-        machine.is_duplicate(destination, plain)
-            || (self.routed.has_matching() && machine.is_duplicate_of_matching(destination, id))
-    }
-
-    /// The key of which the message is the last, if its address keeps the last of each key alone.
-    /// One without the header has none and stays.
-    fn last_value<'a>(
-        &self,
-        destination: DestinationId,
-        incoming: &Incoming<'a>,
-    ) -> Option<Cow<'a, str>> {
-        let policy = self.machine.policy_of(destination)?;
-        let header = policy.last_value_key.as_deref()?;
-        header_of(incoming.fields.encoding, incoming.head, header)
     }
 
     /// The message that these fragments belong to goes nowhere.

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use forebay_journal::AppendError;
 use forebay_journal::format::Routing;
+use forebay_journal::{AppendError, QueueId};
 
 use super::examine::{Head, head_of};
 use super::{CONTROL_ROOM, Deferred, Host};
@@ -33,6 +33,25 @@ impl Host {
         let command = Box::new(subscribe.map(&mut Text::new));
         self.deferred
             .push_back(Deferred::Subscribe { link, command });
+    }
+
+    /// A subscription that was made for nothing does not stay behind; a queue would have been made
+    /// for a message as well.
+    pub(super) fn refuse_made(
+        &mut self,
+        queue: QueueId,
+        existed: bool,
+        refusal: Refusal,
+    ) -> Refusal {
+        let destination = self.machine.describe(queue);
+        let is_topic = destination.is_some_and(|one| one.routing == Routing::Multicast);
+        if is_topic && !existed {
+            let decided = self.machine.decide_delete(queue, &mut self.decision);
+            if decided.is_ok() {
+                self.commit_definition();
+            }
+        }
+        refusal
     }
 
     /// The turn of one that was put off.

@@ -324,6 +324,7 @@ fn begin(subscription: Subscription, shard: u16) -> Deliver<&'static [u8]> {
         is_persistent: false,
         has_content_length: true,
         own_expiry_unix_ms: None,
+        group_first_key: &[],
         encoding: super::super::ENCODING,
         body_size: 11,
         address: b"",

@@ -59,6 +59,7 @@ fn check_delivered(message: &Message, stored: &[u8], version: Version) {
         delivery_count: 1,
         content_length: Some(message.body.len() as u64),
         own_expiry_unix_ms: None,
+        group_first_key: "",
         stored_head: stored,
     };
     encode::message_head(&mut out, version, &head);

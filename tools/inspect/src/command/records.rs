@@ -206,6 +206,10 @@ impl Printer<'_> {
             Record::Message { queues, .. } => {
                 queues.queues().any(|queue| wanted.contains(&queue.0))
             }
+            Record::Share { queue, pairs } => {
+                let mut sources = pairs.pairs().map(|(source, _)| source);
+                wanted.contains(&queue.0) || sources.any(|source| wanted.contains(&source.0))
+            }
             Record::EpochStart { .. }
             | Record::Retained { .. }
             | Record::CleanShutdown { .. }
