@@ -7,6 +7,7 @@ mod client;
 mod faults;
 mod frame;
 mod keeper;
+mod kinds;
 mod ledger;
 mod network;
 mod node;
@@ -20,6 +21,7 @@ mod world;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kinds::Kind;
 use options::Mutant;
 use world::{Report, World};
 
@@ -34,8 +36,13 @@ const MUTANT_SEEDS: u64 = 1000;
 /// Threads that run seeds.
 const THREADS: usize = 2;
 
+/// With the kinds that the seed draws.
 fn run(seed: u64, mutant: Mutant) -> Report {
-    World::new(seed, mutant, false).run()
+    run_with(seed, mutant, &kinds::draw(seed))
+}
+
+fn run_with(seed: u64, mutant: Mutant, kinds: &[Kind]) -> Report {
+    World::new(seed, mutant, kinds, false).run()
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -65,6 +72,7 @@ fn add(total: &mut Report, one: &Report) {
     total.parcels += one.parcels;
     total.events += one.events;
     total.virtual_us += one.virtual_us;
+    total.tried.add(one.tried);
 }
 
 /// Runs seeds on all threads; the failed ones, and the sum of the others.
@@ -109,13 +117,13 @@ fn run_all(seeds: u64, is_twice: bool) -> (Vec<u64>, Report) {
 #[test]
 fn promises_are_kept() {
     if let Some(seed) = number("FOREBAY_SIM_SEED") {
-        let report = World::new(seed, Mutant::None, true).run();
+        let report = World::new(seed, Mutant::None, &kinds::draw(seed), true).run();
         println!("seed {seed}: {report:#?}");
         return;
     }
     let seeds = number("FOREBAY_SIM_SEEDS").unwrap_or(SEEDS);
     for seed in FOUND {
-        run(seed, Mutant::None);
+        run_with(seed, Mutant::None, &[]);
     }
     let (failed, total) = run_all(seeds, true);
     println!("{seeds} seeds, each twice: {total:#?}");
@@ -123,6 +131,7 @@ fn promises_are_kept() {
     assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
     assert!(total.failed_writes > 0 && total.short_writes > 0 && total.failed_reads > 0);
     assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
+    assert!(total.tried.is_whole(), "some kind was not tried");
     assert!(total.commits > 0 && total.unsure_commits > 0 && total.verdicts > 0);
 }
 
@@ -130,7 +139,13 @@ fn promises_are_kept() {
 fn planted_faults_are_found() {
     let mut missed = Vec::new();
     for mutant in Mutant::ALL {
-        let is_found = |seed: &u64| catch_unwind(AssertUnwindSafe(|| run(*seed, mutant))).is_err();
+        let is_found = |seed: &u64| {
+            let kinds = match mutant.kind() {
+                None => Vec::new(),
+                Some(kind) => vec![kind],
+            };
+            catch_unwind(AssertUnwindSafe(|| run_with(*seed, mutant, &kinds))).is_err()
+        };
         match (0..MUTANT_SEEDS).find(is_found) {
             Some(seed) => println!("{mutant:?}: found by seed {seed}"),
             None => missed.push(mutant),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
-use forebay::queue::{Limits as QueueLimits, Policies};
+use forebay::queue::Limits as QueueLimits;
 use forebay::shard::{
     Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig, Verdict, verdicts,
 };
@@ -17,6 +17,7 @@ use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
 use crate::keeper::{Keeper, Told};
+use crate::kinds;
 use crate::options::Mutant;
 use crate::store::{JOURNAL, Scanned};
 use crate::witness::Witness;
@@ -73,6 +74,7 @@ impl World {
         let scans: Vec<_> = (0..self.options.shards).map(scan).collect();
         let is_found = |uid| scans.iter().any(|scanned| scanned.witness.has_message(uid));
         self.ledger.check_start(is_found);
+        self.kinds.check_start(is_found);
         let epoch = self.store.claim_epoch();
         for (index, scanned) in scans.iter().enumerate() {
             let recovered = &scanned.recovered;
@@ -546,9 +548,10 @@ impl World {
         self.life += 1;
         let wires = std::mem::take(&mut self.wires);
         for wire in wires.values() {
-            self.clients[wire.client].lose();
+            self.lose_client(wire.client);
         }
         self.ledger.end_life();
+        self.kinds.end_life();
         let delay_us = 1 + self.random.below(2000);
         self.after(delay_us, Event::Start);
     }
@@ -597,6 +600,6 @@ fn stomp_settings() -> stomp::Settings {
         transactions_max: 16,
         server: "sim/1".to_owned(),
         pages: stomp::Pages::All,
-        policies: Policies::default(),
+        policies: kinds::policies(Mutant::None),
     }
 }
