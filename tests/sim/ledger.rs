@@ -79,7 +79,7 @@ pub(crate) struct Message {
     pub(crate) size: usize,
     pub(crate) is_text: bool,
     pub(crate) is_persistent: bool,
-    life: u32,
+    pub(crate) life: u32,
     sent_at: u64,
     pub(crate) is_confirmed: bool,
     holder: Holder,
@@ -131,7 +131,7 @@ pub(crate) struct Ledger {
     /// Times something ended that may give messages of the queue back.
     ends: BTreeMap<Destination, u32>,
     all_ends: u32,
-    life: u32,
+    pub(crate) life: u32,
     clock: u64,
     pub(crate) confirmed: u64,
     pub(crate) delivered: u64,

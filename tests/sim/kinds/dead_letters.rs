@@ -69,12 +69,13 @@ impl Kinds {
         }
     }
 
-    /// One leaves its queue or the dead-letter address.
+    /// One leaves its queue or the dead-letter address. `known`: how often the disk knows it as
+    /// delivered by its queue.
     pub(super) fn check_dead(
         &mut self,
         at: ShelfId,
         one: Departure,
-        frame: &Frame,
+        (frame, known): (&Frame, Option<usize>),
         (now_ms, life): (u64, u32),
     ) {
         let (uid, copy) = (one.uid, self.shelves[at].copies[&one.uid]);
@@ -97,7 +98,11 @@ impl Kinds {
             Some("attempts-exceeded") => deliveries >= ATTEMPTS_MAX,
             _ => false,
         };
-        assert!(is_due, "{uid} is a dead letter too early: {frame:?}");
+        let is_known = known.is_none_or(|known| known >= deliveries);
+        assert!(
+            is_due && is_known,
+            "{uid} is a dead letter too early, the disk knows {known:?} deliveries: {frame:?}"
+        );
         self.tried.dead_letters += 1;
     }
 

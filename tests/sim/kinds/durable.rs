@@ -8,6 +8,9 @@ use crate::ledger::{Departure, SessionId, Uid};
 
 pub(super) const HEADER: &str = "activemq.subscriptionName";
 pub(super) const NAME: &str = "mine";
+/// What the subscriptions are to: a topic, and all of which there are two, on any shards.
+pub(super) const SUBSCRIBED: [&str; 2] = ["news.a", "news.*"];
+pub(super) const TOPICS: [&str; 2] = ["news.a", "news.b"];
 
 /// What is known of a subscription.
 #[derive(Debug, Default)]

@@ -47,8 +47,17 @@ impl Player {
                 true => 5_000 + world.random.below(60_000),
                 false => world.random.below(400),
             };
+            // What is lost with the process would not be known when it is sent again.
+            let is_persistent = match self.kind {
+                Kind::Duplicates => true,
+                // Settled without a write, they wake nobody but whom they have to.
+                Kind::Blocking => world.chance(2),
+                _ => !world.chance(6),
+            };
+            let size = if is_persistent { size } else { size % 200 };
             let mut facts = Facts {
                 size: size as usize,
+                is_persistent,
                 sent_us: now_us,
                 ..Facts::default()
             };
@@ -61,13 +70,13 @@ impl Player {
         facts.sends += 1;
         let facts = *facts;
         let shelf = world.kinds.shelves_of(self.kind)[0];
-        let destination = world.kinds.shelves[shelf].destination();
+        let destination = world.kinds.shelves[shelf].destination_of(&facts);
         let mut headers = vec![
             ("destination", destination),
             ("uid", uid.to_string()),
             ("note", NOTE.to_owned()),
             ("kind", self.kind.address().to_owned()),
-            ("persistent", "true".to_owned()),
+            ("persistent", facts.is_persistent.to_string()),
             ("content-length", facts.size.to_string()),
         ];
         headers.extend(facts.headers(self.kind, uid, now_us));
@@ -91,6 +100,7 @@ impl Facts {
             Kind::Expiry => self.choose_end(world),
             Kind::Scheduled => self.choose_begin(world),
             Kind::Priorities => self.priority = world.random.below(10) as u8,
+            Kind::Durable => self.topic = world.random.below(2) as usize,
             Kind::LastValue => self.key = world.random.below(3) as u8,
             Kind::Groups => self.group = (!world.chance(6)).then(|| world.random.below(4) as u8),
             _ => {}
@@ -122,7 +132,10 @@ impl Kinds {
         self.facts.insert(uid, facts);
         for shelf in self.shelves_of(kind) {
             let shelf = &mut self.shelves[shelf];
-            shelf.send(uid, facts.size);
+            if !shelf.matches(&facts) {
+                continue;
+            }
+            shelf.send(uid, &facts);
             shelf.subscription.note_sent(uid);
         }
     }
@@ -135,8 +148,10 @@ impl Kinds {
     }
 
     /// Whether the message need not be anywhere any more.
-    fn is_gone(&self, shelf: ShelfId, uid: Uid) -> bool {
-        self.is_taken(shelf, uid) || self.may_be_replaced(shelf, uid)
+    fn is_gone(&self, at: ShelfId, uid: Uid) -> bool {
+        let shelf = &self.shelves[at];
+        let is_past = shelf.is_past(&shelf.ledger.messages[&uid], shelf.ledger.life);
+        is_past || self.is_taken(at, uid) || self.may_be_replaced(at, uid)
     }
 
     /// Where messages of this queue go by themselves.
@@ -164,7 +179,10 @@ impl Kinds {
         for (at, shelf) in self.shelves.iter().enumerate() {
             for (uid, message) in &shelf.ledger.messages {
                 assert!(
-                    !message.is_confirmed || self.is_gone(at, *uid) || has_message(*uid),
+                    !message.is_confirmed
+                        || !message.is_persistent
+                        || self.is_gone(at, *uid)
+                        || has_message(*uid),
                     "{uid} of {} was confirmed and recovery does not find it: {message:?}",
                     shelf.address
                 );
@@ -277,7 +295,7 @@ impl World {
         let uid = frame.header("uid").and_then(Uid::parse);
         let uid = uid.filter(|uid| self.kinds.facts.contains_key(uid));
         let uid = uid.unwrap_or_else(|| panic!("invented: {frame:?}"));
-        let destination = self.kinds.shelves[at].destination();
+        let destination = self.kinds.shelves[at].destination_of(&self.kinds.facts[&uid]);
         assert_eq!(frame.header("destination"), Some(&*destination), "{uid}");
         assert_eq!(frame.header("note"), Some(NOTE), "{uid}: its own header");
         let (shard, message) = name_of(frame);
@@ -297,11 +315,14 @@ impl World {
             println!("{:>10} deliver {uid} {one:?} to {}", self.now_us, id.0);
         }
         let (now_ms, life) = (unix_ms(self.now_us), self.life);
+        let failures = self.deliveries_of_origin(frame);
         let kinds = &mut self.kinds;
         if kinds.shelves[at].is_live(session) {
             match kinds.shelves[at].kind {
                 Kind::Durable => kinds.check_subscription(at, one),
-                Kind::Dead => kinds.check_dead(at, one, frame, (now_ms, life)),
+                Kind::Dead => {
+                    kinds.check_dead(at, one, (frame, failures), (now_ms, life));
+                }
                 Kind::Expiry => kinds.check_expiry(at, one, now_ms),
                 Kind::Scheduled => kinds.check_schedule(one, now_ms),
                 Kind::Priorities => kinds.check_priority(at, one),
@@ -311,6 +332,17 @@ impl World {
             }
         }
         kinds.shelves[at].depart(one, known, life);
+    }
+
+    /// How often the disk knows a dead letter as delivered where it came from; none if it does not
+    /// hold it any more.
+    fn deliveries_of_origin(&self, frame: &Frame) -> Option<usize> {
+        let name = frame.header("_AMQ_ORIG_MESSAGE_ID")?;
+        let (shard, message) = name.split_once('-').expect("two numbers");
+        let shard: usize = shard.parse().expect("a number");
+        let node = self.node.as_ref().expect("it sends");
+        let witness = &node.shards[shard].witness;
+        witness.deliveries_of(message.parse().expect("a number"))
     }
 
     /// A whole message left.

@@ -1,5 +1,5 @@
 //! Kinds of messaging beside plain queues, topics and transactions: each has addresses, clients and
-//! rules of its own, and a run has none, one or two of them.
+//! rules of its own, and a run has up to three of them.
 //!
 //! What is sent to a queue of a kind is entered in a [`Shelf`], whose ledger is that of the plain
 //! load; the rules of a kind come on top. Only what can be known from outside is judged: when a
@@ -21,7 +21,7 @@ mod shelf;
 use std::collections::BTreeMap;
 
 use forebay::pattern::Pattern;
-use forebay::queue::{Full, Policies, PolicySettings};
+use forebay::queue::{Policies, PolicySettings};
 use forebay_journal::storage::memory::Random;
 
 use crate::ledger::Uid;
@@ -93,7 +93,7 @@ impl Kind {
 /// Kinds of a run, by its seed: none in a quarter of them.
 pub(crate) fn draw(seed: u64) -> Vec<Kind> {
     let mut random = Random::new(seed ^ 0x006B_696E_6473);
-    let count = [0, 1, 1, 2][random.below(4) as usize];
+    let count = random.below(4);
     let mut kinds = Vec::new();
     for _ in 0..count {
         kinds.push(Kind::ALL[random.below(Kind::ALL.len() as u64) as usize]);
@@ -175,7 +175,7 @@ impl Kinds {
             let senders = if *kind == Kind::Durable { 1 } else { 2 };
             players.extend((0..senders).map(|_| Player::sender(*kind, random)));
             let (places, takers) = match kind {
-                Kind::Durable => (vec![kind.address(); 2], 1),
+                Kind::Durable => (durable::SUBSCRIBED.to_vec(), 1),
                 Kind::Dead => (vec![kind.address(), dead_letters::LANDING], 2),
                 Kind::Expiry => (vec![kind.address(), expiry::LANDING], 1),
                 Kind::Groups => (vec![kind.address()], 3),
@@ -208,17 +208,13 @@ pub(crate) fn policies(mutant: Mutant) -> Policies {
         attempts_max: Some(u32::MAX),
         ..PolicySettings::default()
     };
-    let full = |policy| PolicySettings {
-        messages_max: Some(Some(fullness::limit(mutant))),
-        full_policy: Some(policy),
-        ..PolicySettings::default()
-    };
+    let full = |kind: Kind| set(kind.address(), fullness::settings(kind, mutant));
     Policies::new(vec![
         set("#", plain()),
         set(Kind::Dead.address(), dead_letters::settings(mutant)),
         set(Kind::Expiry.address(), expiry::settings()),
-        set(Kind::Blocking.address(), full(Full::Block)),
-        set(Kind::Failing.address(), full(Full::Fail)),
+        full(Kind::Blocking),
+        full(Kind::Failing),
         set(Kind::Ring.address(), replaced::ring_settings(mutant)),
         set(Kind::LastValue.address(), replaced::last_value_settings()),
     ])

@@ -238,7 +238,9 @@ impl Player {
     }
 
     fn subscribe(&mut self, shelf: ShelfId, id: ConnectionId, world: &mut World) {
+        let is_auto = world.phase == Phase::Unrest && world.chance(6);
         let prefetch = [1, 1, 5, 100][world.random.below(4) as usize];
+        let prefetch = (!is_auto).then_some(prefetch);
         let (shards, now_us) = (world.options.shards, world.now_us);
         let books = &mut world.kinds;
         let session = books.shelves[shelf].subscribe(prefetch, shards, now_us);
@@ -249,11 +251,16 @@ impl Player {
         wire_of(id, world).seats.push((shelf, session));
         self.seat = Some(session);
         let receipt = self.receipt(id, world, Promise::Subscribe(shelf, session));
-        let (named, prefetch) = (format!("{shelf}-{session}"), prefetch.to_string());
+        let named = format!("{shelf}-{session}");
+        let (mode, prefetch) = match prefetch {
+            Some(prefetch) => ("client-individual", prefetch),
+            None => ("auto", 1),
+        };
+        let prefetch = prefetch.to_string();
         let mut headers = vec![
             ("id", named.as_str()),
             ("destination", &destination),
-            ("ack", "client-individual"),
+            ("ack", mode),
             ("prefetch-count", &prefetch),
             ("receipt", &receipt),
         ];
@@ -293,6 +300,9 @@ impl Player {
                 self.subscribe(shelf, id, world);
             }
             return;
+        }
+        if is_unrest && self.kind == Kind::Durable && world.chance(20) {
+            return self.unsubscribe(shelf, id, world);
         }
         let count = match is_unrest {
             true => world.random.below(4) as usize,
@@ -361,8 +371,10 @@ impl Player {
         match frame.command.as_str() {
             "CONNECTED" => self.is_connected = true,
             "MESSAGE" => {
-                let (shelf, session) = seat_of(frame);
-                if self.seat != Some(session) || !world.kinds.shelves[shelf].is_live(session) {
+                let (at, session) = seat_of(frame);
+                let shelf = &world.kinds.shelves[at];
+                let is_auto = shelf.ledger.session(session).is_auto;
+                if self.seat != Some(session) || is_auto || !shelf.is_live(session) {
                     return;
                 }
                 let count = frame.header("delivery-count");

@@ -8,7 +8,7 @@ impl Kinds {
     pub(super) fn check_priority(&mut self, at: ShelfId, one: Departure) {
         let shelf = &self.shelves[at];
         let seat = shelf.seats[&one.session];
-        if seat.prefetch != 1 || !seat.is_sole {
+        if seat.prefetch != Some(1) || !seat.is_sole {
             return;
         }
         let rank = self.facts[&one.uid].priority;
@@ -20,7 +20,8 @@ impl Kinds {
             let confirmed_us = facts.confirmed_us;
             let is_ready = confirmed_us.is_some_and(|at_us| at_us < seat.since_us)
                 && message.departures == 0
-                && !message.is_maybe_settled;
+                && !message.is_maybe_settled
+                && !shelf.is_past(message, shelf.ledger.life);
             if !is_ready || *uid == one.uid {
                 continue;
             }

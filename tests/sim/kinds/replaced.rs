@@ -50,11 +50,14 @@ impl Kinds {
         }
     }
 
-    /// A message leaves. Where one consumer takes one at a time it can be known what waited then.
+    /// A message leaves. What waited then can be known where one consumer takes one at a time and
+    /// was there when it was sent: before, what is newer may have been dropped or taken, and it
+    /// itself have been with another consumer.
     pub(super) fn check_replaced(&mut self, at: ShelfId, one: Departure) {
         let (shelf, uid) = (&self.shelves[at], one.uid);
         let seat = shelf.seats[&one.session];
-        if seat.prefetch != 1 || !seat.is_sole {
+        let is_known = self.facts[&uid].sent_us > seat.from_us;
+        if seat.prefetch != Some(1) || !seat.is_sole || !is_known {
             return;
         }
         let earliest_us = shelf.earliest_us(uid, one.session);
@@ -82,6 +85,7 @@ impl Kinds {
             let shelf = &self.shelves[at];
             let messages = shelf.ledger.messages.values();
             let gone = messages.filter(|one| one.is_confirmed && !one.is_maybe_settled);
+            let gone = gone.filter(|one| !shelf.is_past(one, shelf.ledger.life));
             let count = gone.count() as u64;
             match shelf.kind {
                 Kind::Ring => self.tried.rung_out += count,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::kinds::Kind;
-use crate::ledger::{Departure, Destination, Ledger, SessionId, Uid};
+use crate::ledger::{Departure, Destination, Ledger, Message, SessionId, Uid};
 use crate::world::unix_ms;
 
 /// Names a shelf of a run.
@@ -19,12 +19,15 @@ const PLACE: Destination = Destination {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) size: usize,
+    pub(crate) is_persistent: bool,
     /// Wall-clock milliseconds from which on it is over; zero for never.
     pub(crate) expires_ms: u64,
     /// Wall-clock milliseconds before which it does not come.
     pub(crate) due_ms: u64,
     pub(crate) priority: u8,
     pub(crate) group: Option<u8>,
+    /// Which of the topics it goes to.
+    pub(crate) topic: usize,
     /// Of a last value.
     pub(crate) key: u8,
     /// Whether its beginning is told as a time, not as a delay.
@@ -65,7 +68,7 @@ pub(crate) struct Seat {
     pub(crate) from_us: u64,
     /// Nothing was handed to it before this.
     pub(crate) since_us: u64,
-    pub(crate) prefetch: u32,
+    pub(crate) prefetch: Option<u32>,
     /// Whether no other consumer has, or is about to give back, anything of the queue.
     pub(crate) is_sole: bool,
 }
@@ -94,7 +97,9 @@ impl Shelf {
             Kind::Durable | Kind::Expiry | Kind::Blocking | Kind::Failing
         );
         let mut ledger = Ledger::default();
-        ledger.has_no_order = is_landing || !is_ordered;
+        // Topics on several shards have an order each.
+        let is_pattern = address.ends_with('*');
+        ledger.has_no_order = is_landing || is_pattern || !is_ordered;
         Self {
             kind,
             address,
@@ -108,6 +113,20 @@ impl Shelf {
         }
     }
 
+    /// Whether messages of this topic go to it.
+    pub(crate) fn matches(&self, facts: &Facts) -> bool {
+        let topic = super::durable::TOPICS[facts.topic];
+        self.kind != Kind::Durable || self.address.ends_with('*') || self.address == topic
+    }
+
+    /// Where a message was sent that comes from here.
+    pub(crate) fn destination_of(&self, facts: &Facts) -> String {
+        match self.kind {
+            Kind::Durable => format!("/topic/{}", super::durable::TOPICS[facts.topic]),
+            _ => self.destination(),
+        }
+    }
+
     pub(crate) fn destination(&self) -> String {
         let routing = match self.kind {
             Kind::Durable => "topic",
@@ -117,13 +136,21 @@ impl Shelf {
     }
 
     /// Its sender writes the message.
-    pub(crate) fn send(&mut self, uid: Uid, size: usize) {
-        self.ledger.send(uid, PLACE, size, (false, true));
+    pub(crate) fn send(&mut self, uid: Uid, facts: &Facts) {
+        let kind = (false, facts.is_persistent);
+        self.ledger.send(uid, PLACE, facts.size, kind);
         self.copies.insert(uid, Copy::default());
     }
 
-    pub(crate) fn subscribe(&mut self, prefetch: u32, shards: u16, now_us: u64) -> SessionId {
-        let session = self.ledger.subscribe(PLACE, false, shards);
+    /// A consumer asks for messages: so many at once, or as they come (it settles none of them).
+    pub(crate) fn subscribe(
+        &mut self,
+        prefetch: Option<u32>,
+        shards: u16,
+        now_us: u64,
+    ) -> SessionId {
+        let is_auto = prefetch.is_none();
+        let session = self.ledger.subscribe(PLACE, is_auto, shards);
         let is_sole = self.ledger.session(session).is_strict;
         let others = self.seats.values_mut();
         others.for_each(|seat| seat.is_sole = false);
@@ -142,7 +169,7 @@ impl Shelf {
     /// The consumer lets go of one message or settles it.
     pub(crate) fn note_answer(&mut self, session: SessionId, now_us: u64) {
         let seat = self.seats.get_mut(&session).expect("subscribed before");
-        if seat.prefetch == 1 {
+        if seat.prefetch == Some(1) {
             seat.since_us = now_us;
         }
     }
@@ -164,6 +191,11 @@ impl Shelf {
     pub(crate) fn earliest_us(&self, uid: Uid, session: SessionId) -> u64 {
         let (seat, copy) = (&self.seats[&session], &self.copies[&uid]);
         seat.since_us.max(copy.released_us)
+    }
+
+    /// Whether a message is lost with the life that it came in, and that is over.
+    pub(crate) fn is_past(&self, message: &Message, life: u32) -> bool {
+        !message.is_persistent && message.life != life
     }
 
     /// Whether its consumer did not say that it is none any more.
