@@ -311,6 +311,7 @@ impl World {
     }
 
     fn take_mail(&mut self, to: usize) {
+        let is_ringing = self.is_ringing;
         let node = self.node.as_mut().expect("it turns");
         let mut made_room = Vec::new();
         for from in (0..node.shards.len()).filter(|from| *from != to) {
@@ -318,9 +319,12 @@ impl World {
                 let id = ShardId(from as u16);
                 while node.shards[to].shard.wants(id, lane)
                     && let Some(queue) = node.mail.get_mut(&(to, from, lane as usize))
+                    && let was_full = queue.len() >= MAILBOX_MAX
                     && let Some(parcel) = queue.pop_front()
                 {
-                    made_room.push(from);
+                    if was_full || is_ringing {
+                        made_room.push(from);
+                    }
                     node.shards[to].shard.handle_parcel(id, parcel);
                 }
             }

@@ -156,6 +156,9 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) mutant: Mutant,
     pub(crate) disk_faults: DiskFaults,
+    /// Whether who takes a parcel rings its sender though the mailbox was not full: a shard gets
+    /// turns then that the product does not give it, which hides who is not woken.
+    pub(crate) is_ringing: bool,
     pub(crate) random: Random,
     pub(crate) now_us: u64,
     pub(crate) life: u32,
@@ -194,11 +197,13 @@ impl World {
             .chain((0..consumers).map(|_| Client::consumer()))
             .chain((0..options.queues).map(Client::drainer))
             .collect();
+        let is_plain = kinds.is_empty();
         let (kinds, players) = Kinds::new(kinds, &mut Random::new(seed));
         Self {
             kinds,
             players: players.into_iter().map(Some).collect(),
             mutant,
+            is_ringing: is_plain,
             disk_faults: DiskFaults::draw(seed),
             now_us: 1_000_000,
             life: 0,

@@ -334,7 +334,9 @@ impl Player {
         wire_of(id, world).taken.push(settled);
         let mut headers = vec![("id", held.token.as_str())];
         let receipt;
-        if !is_unrest || world.chance(2) {
+        // A receipt that comes back would give the shard another turn.
+        let is_asked = !is_unrest && self.kind != Kind::Blocking;
+        if is_asked || world.chance(2) {
             receipt = self.receipt(id, world, Promise::Ack(settled));
             headers.push(("receipt", &receipt));
         }
