@@ -92,6 +92,7 @@ fn measure_message_head(effort: Effort) {
             is_redelivered: false,
             delivery_count: 1,
             content_length: Some(128),
+            own_expiry_unix_ms: None,
             stored_head: b"content-type:text/plain\npersistent:true\n",
         };
         encode::message_head(black_box(&mut out), Version::V1_2, &head);

@@ -70,6 +70,10 @@ pub const FRAME_DESTINATIONS_MAX: u32 = 32;
 /// Topics without a queue of their own of which a shard remembers what wildcard subscriptions they
 /// match: those beyond are looked up again, all of them.
 pub const SHARD_TOPICS_REMEMBERED_MAX: u32 = 16 * 1024;
+/// Messages that a new subscription gets of those that its topics keep: their names fit a record.
+pub const RETROACTIVE_MESSAGES_MAX: u32 = 1024;
+/// Times that a shard remembers along its messages, for those who ask for what came at a time.
+pub const SHARD_TIME_MARKS_MAX: u32 = 4096;
 /// Transactions of one connection that are open at once.
 pub const CONNECTION_TRANSACTIONS_MAX: u32 = 64;
 /// Transactions of one connection, committed over several shards, of which not all shards have

@@ -89,6 +89,7 @@ fn append_one_of_each(rig: &mut Rig) {
         flags: MessageFlags {
             has_content_length: true,
             is_durable: true,
+            has_own_expiry: true,
         },
     };
     let annotations = golden_annotations();
@@ -159,6 +160,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
     let records = [
         Record::Release {
             queue,
+            transaction: 9,
             ready_unix_ms: 1_700_000_002_000,
             messages: IdList(ids),
         },
@@ -168,6 +170,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
         },
         Record::Depart {
             queue,
+            transaction: 9,
             reason: Departure::AttemptsExceeded,
             messages: IdList(ids),
         },
@@ -176,6 +179,10 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
             routing: Routing::Anycast,
             address: b"orders",
             id: b"id",
+        },
+        Record::Share {
+            queue,
+            pairs: IdList(&ids[..2]),
         },
     ];
     for record in &records {
@@ -256,7 +263,7 @@ fn golden_bytes_are_written_and_read() {
         .iter()
         .map(|(_, _, bytes)| bytes[0])
         .collect();
-    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 5, 3]);
+    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 5, 3]);
     assert!(opened.result.expect("checked").is_clean_shutdown);
 
     let bytes = from_hex(GOLDEN_SUPERBLOCK, 2 * 4096);

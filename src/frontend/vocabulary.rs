@@ -159,6 +159,11 @@ pub enum Start {
     Last,
     /// With the next that comes.
     Next,
+    /// With the first that came at this time or later.
+    Since {
+        /// Wall-clock milliseconds.
+        unix_ms: u64,
+    },
     /// With this one, or the first behind it.
     At {
         /// The shard that named it.
@@ -195,6 +200,8 @@ pub struct SubscribeCommand<B> {
     pub is_shared: bool,
     /// Whether it leaves out what its own client sends.
     pub is_no_local: bool,
+    /// Whether it gets what its topic keeps for subscriptions to come, if it is new.
+    pub is_retroactive: bool,
     /// Which messages it wants, canonical: a selector that parses. None for all.
     pub selector: Option<B>,
     /// Most messages unsettled at once.
@@ -352,6 +359,9 @@ pub struct Deliver<B> {
     pub priority: u8,
     /// Whether the sender named the body's length.
     pub has_content_length: bool,
+    /// Where it expires at another time than its head says: when, in wall-clock milliseconds; zero
+    /// for never.
+    pub own_expiry_unix_ms: Option<u64>,
     /// Encoding of head and body.
     pub encoding: u8,
     /// Bytes of the whole body.
@@ -442,8 +452,6 @@ pub enum Refusal {
         /// Bytes of memory for them.
         max: u64,
     },
-    /// The queue keeps what was consumed: its consumers see all of it.
-    SelectorOfFollower,
     /// The selector that the front end let through does not parse: our mistake, and no reason to
     /// fall over.
     SelectorUnsound,
@@ -492,11 +500,6 @@ impl fmt::Display for Refusal {
             Self::SelectorsFull { max } => {
                 write!(f, "the limit of {max} bytes for selectors is reached")
             }
-            Self::SelectorOfFollower => write!(
-                f,
-                "messages stay in the queue when they are consumed (default_non_destructive), and \
-                 there everybody sees all of them: no selector"
-            ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
             Self::UnknownQueue => write!(f, "the address has no queue of that name"),
             Self::UnknownDurableSubscription => {
@@ -559,7 +562,8 @@ impl<B> SendPartCommand<B> {
 }
 
 impl<B> SubscribeCommand<B> {
-    fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
+    /// The same with its bytes held otherwise.
+    pub fn map<C>(self, hold: &mut impl FnMut(B) -> C) -> SubscribeCommand<C> {
         SubscribeCommand {
             subscription: self.subscription,
             routing: self.routing,
@@ -572,6 +576,7 @@ impl<B> SubscribeCommand<B> {
             is_durable: self.is_durable,
             is_shared: self.is_shared,
             is_no_local: self.is_no_local,
+            is_retroactive: self.is_retroactive,
             selector: self.selector.map(&mut *hold),
             credit: self.credit,
             credit_bytes: self.credit_bytes,
@@ -675,6 +680,7 @@ impl<B> Reply<B> {
                 is_persistent: deliver.is_persistent,
                 priority: deliver.priority,
                 has_content_length: deliver.has_content_length,
+                own_expiry_unix_ms: deliver.own_expiry_unix_ms,
                 encoding: deliver.encoding,
                 body_size: deliver.body_size,
                 address: hold(deliver.address),

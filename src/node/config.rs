@@ -63,6 +63,8 @@ pub struct Node {
     pub data: PathBuf,
     /// Number of shards; 0 means: as the data folder says, one in a new folder.
     pub shards: u32,
+    /// How long a shard spins on its ring before it sleeps, in microseconds; 0 sleeps at once.
+    pub busy_poll_us: u32,
 }
 
 /// `[listen]`.
@@ -189,6 +191,7 @@ impl Config {
                 name: String::new(),
                 data: PathBuf::new(),
                 shards: 0,
+                busy_poll_us: 0,
             },
             listen: Listen {
                 stomp: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
@@ -298,6 +301,16 @@ impl Loaded {
                     config.node.shards
                 ),
                 remedy: "list one CPU for each shard of node.shards, or write \"auto\"".into(),
+            });
+        }
+        if config.node.busy_poll_us > 0 && config.runtime.scheduling_slice_ms == 0 {
+            return Err(ConfigError::Relation {
+                place: self.place("node.busy_poll_us"),
+                key: "node.busy_poll_us",
+                problem: "spins in a short scheduling slice, in which a kernel thread that \
+                          finishes writes waits for it"
+                    .into(),
+                remedy: "give runtime.scheduling_slice_ms 10, or remove the line".into(),
             });
         }
         if config.is_open_to_network() && !config.listen.allow_anonymous_remote {

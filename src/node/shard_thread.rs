@@ -37,6 +37,7 @@ pub(super) struct ShardStart {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) core: Option<usize>,
     pub(super) slice: Duration,
+    pub(super) busy_poll: Duration,
     pub(super) connections_max: usize,
 }
 
@@ -96,6 +97,8 @@ pub(super) fn run_shard(
         admin: start.admin,
         bell: start.bell,
         stop: start.stop,
+        // Without the slice the kernel's thread that finishes writes would starve beside it.
+        busy_poll: slice.map_or(Duration::ZERO, |_| start.busy_poll),
         connections_max: start.connections_max,
     })
     .map_err(machine_lacks)?;

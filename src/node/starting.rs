@@ -85,6 +85,7 @@ impl Starting<'_> {
                 stop: Arc::clone(&stop),
                 core,
                 slice: Duration::from_millis(self.config.runtime.scheduling_slice_ms.into()),
+                busy_poll: Duration::from_micros(self.config.node.busy_poll_us.into()),
                 connections_max: (self.config.limits.connections_max as usize)
                     .div_ceil(usize::from(self.superblock.shard_count)),
             };

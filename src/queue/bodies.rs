@@ -95,6 +95,22 @@ impl Bodies {
         Entry::new(fields.message, at, size_bytes, is_shared, fields.priority)
     }
 
+    /// One more queue has the message, of which this is the entry in one that has it.
+    pub(super) fn share(&mut self, entry: &mut Entry, effects: &mut Vec<Effect>) {
+        if let Place::Volatile(slot) = entry.place() {
+            return effects.push(Effect::Hold { slot });
+        }
+        let alone = || Shared {
+            references: 1,
+            own_bytes: entry.size_bytes,
+            is_whole: true,
+            fragments: Vec::new(),
+        };
+        let shared = self.shared.entry(entry.message).or_insert_with(alone);
+        shared.references += 1;
+        entry.set_shared();
+    }
+
     /// One queue let go of the message.
     pub(super) fn leave(&mut self, entry: &Entry, effects: &mut Vec<Effect>) {
         if let Place::Volatile(slot) = entry.place() {

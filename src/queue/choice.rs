@@ -109,6 +109,12 @@ impl QueueState {
         }
     }
 
+    /// What is known of a message with a group.
+    pub(super) fn mark_of(&self, message: u64) -> Option<Mark> {
+        let selective = self.selective.as_ref()?;
+        selective.marks.get(&message).copied()
+    }
+
     /// Messages are ready, for the first time or again.
     pub(super) fn note_ready(&mut self, entries: &[Entry]) {
         if let Some(selective) = self.active() {

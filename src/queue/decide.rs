@@ -14,6 +14,7 @@ use super::entry::Entry;
 use super::fate::Return;
 use super::lifetime::Lifetime;
 use super::machine::Machine;
+use super::retroactive::keep_in;
 use super::state::QueueState;
 
 /// Longest address, queue name or filter: what a record holds.
@@ -214,6 +215,11 @@ impl Machine {
                 out.queues.extend_from_slice(durable);
                 out.queues.extend_from_slice(volatile);
             }
+        }
+        if let Some(retroactive) = destination.retroactive
+            && destination.kept_max() > 0
+        {
+            keep_in(retroactive, out);
         }
         if let Some(divert) = destination.divert.filter(|_| !is_forwarded) {
             divert_to(divert, &destination.policy, out);

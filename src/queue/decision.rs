@@ -90,6 +90,11 @@ pub enum Effect {
         /// The message.
         message: MessageId,
     },
+    /// One more queue holds the volatile body in this slot.
+    Hold {
+        /// The slot.
+        slot: u32,
+    },
     /// One queue let go of the volatile body in this slot. A body that went to k queues is
     /// forgotten k times: the shard counts.
     Forget {
@@ -188,7 +193,7 @@ pub struct Decision {
     steps: Vec<Step>,
     ids: Vec<U64>,
     names: Vec<u8>,
-    /// The transaction in which its messages are settled; zero for none.
+    /// The transaction in which its messages are settled or given back; zero for none.
     pub(super) transaction: u64,
 }
 
@@ -218,6 +223,11 @@ enum Step {
     Messages {
         queue: QueueId,
         verb: Verb,
+        ids: Range<usize>,
+        is_journaled: bool,
+    },
+    Share {
+        queue: QueueId,
         ids: Range<usize>,
         is_journaled: bool,
     },
@@ -272,11 +282,13 @@ impl Verb {
             },
             Self::Release { ready_unix_ms } => Record::Release {
                 queue,
+                transaction,
                 ready_unix_ms,
                 messages,
             },
             Self::Depart(reason) => Record::Depart {
                 queue,
+                transaction,
                 reason,
                 messages,
             },
@@ -361,6 +373,14 @@ impl Decision {
                 verb.record(*queue, self.transaction, ids(range)),
                 *is_journaled,
             ),
+            Step::Share {
+                queue,
+                ids: range,
+                is_journaled,
+            } => {
+                let (queue, pairs) = (*queue, ids(range));
+                (Record::Share { queue, pairs }, *is_journaled)
+            }
             &Step::Transact {
                 transaction,
                 state,
@@ -442,6 +462,29 @@ impl Decision {
         });
     }
 
+    /// Adds a record that these messages, each with the queue that has it, are in one more queue;
+    /// none for no messages.
+    ///
+    /// Shape: no more than a record holds.
+    pub(super) fn share(
+        &mut self,
+        queue: QueueId,
+        is_journaled: bool,
+        messages: impl Iterator<Item = (QueueId, MessageId)>,
+    ) {
+        let start = self.ids.len();
+        let pairs = messages.flat_map(|(source, message)| [source.0, message.0]);
+        self.ids.extend(pairs.map(U64::new));
+        let ids = start..self.ids.len();
+        if !ids.is_empty() {
+            self.steps.push(Step::Share {
+                queue,
+                ids,
+                is_journaled,
+            });
+        }
+    }
+
     /// Adds as many records as the messages need, none for no messages.
     pub(super) fn messages(
         &mut self,
@@ -476,6 +519,8 @@ pub struct Routed {
     pub(super) is_journaled: bool,
     pub(super) lifetime: Lifetime,
     pub(super) has_matching: bool,
+    /// Whether its record has to say its address, since a queue may get it that does not.
+    pub(super) says_address: bool,
 }
 
 impl Routed {
@@ -490,11 +535,18 @@ impl Routed {
         self.durable_count = 0;
         self.is_journaled = false;
         self.has_matching = false;
+        self.says_address = false;
         self.lifetime = *lifetime;
         self.message = message;
     }
 
-    /// Whether queues bound to a pattern may take it: then its record has to say its address.
+    /// Whether its record has to say its address: queues bound to a pattern take it, or may get it
+    /// later.
+    pub const fn says_address(&self) -> bool {
+        self.has_matching || self.says_address
+    }
+
+    /// Whether queues bound to a pattern may take it.
     pub const fn has_matching(&self) -> bool {
         self.has_matching
     }
@@ -551,7 +603,7 @@ impl Routed {
     ///
     /// Shape: `fields.message` is overwritten, and `fields.expires_unix_ms`, which says what the
     /// sender asked for, by what the policy makes of it at the time that the message came,
-    /// `fields.timestamp_unix_ms`. The rest of the message is the caller's.
+    /// `fields.timestamp_unix_ms`. Whether that is what the head says is the caller's too. The rest of the message is the caller's.
     pub fn fact<'a>(
         &'a self,
         fields: MessageFields,

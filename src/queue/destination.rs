@@ -26,15 +26,17 @@ pub(super) enum Kind {
     Durable,
     Volatile,
     Divert,
+    Retroactive,
 }
 
 impl Kind {
     /// `segment`: where its definition lies, if it is journaled.
     pub(super) const fn of(flags: QueueFlags, segment: Option<SegmentId>) -> Self {
-        match (flags.is_divert, segment) {
-            (true, _) => Self::Divert,
-            (false, Some(_)) => Self::Durable,
-            (false, None) => Self::Volatile,
+        match segment {
+            _ if flags.is_divert => Self::Divert,
+            _ if flags.is_retroactive => Self::Retroactive,
+            Some(_) => Self::Durable,
+            None => Self::Volatile,
         }
     }
 }
@@ -56,6 +58,8 @@ pub(super) struct Destination {
     pub(super) volatile: Vec<U64>,
     /// The queue from which messages go on to another address. In no list.
     pub(super) divert: Option<QueueId>,
+    /// The queue that keeps messages for subscriptions to come. In no list.
+    pub(super) retroactive: Option<QueueId>,
     pub(super) policy: Arc<Policy>,
     /// Ids of messages it has seen; made with the first.
     pub(super) seen: Option<Box<Window>>,
@@ -64,13 +68,27 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// None for a divert.
+    /// The queue of a kind that is in no list.
+    fn own(&mut self, kind: Kind) -> Option<&mut Option<QueueId>> {
+        match kind {
+            Kind::Durable | Kind::Volatile => None,
+            Kind::Divert => Some(&mut self.divert),
+            Kind::Retroactive => Some(&mut self.retroactive),
+        }
+    }
+
+    /// None for what is in no list.
     fn list(&mut self, kind: Kind) -> Option<&mut Vec<U64>> {
         match kind {
             Kind::Durable => Some(&mut self.durable),
             Kind::Volatile => Some(&mut self.volatile),
-            Kind::Divert => None,
+            Kind::Divert | Kind::Retroactive => None,
         }
+    }
+
+    /// Whether any queue is bound to it, also one that nobody consumes from.
+    pub(super) fn is_bound(&self) -> bool {
+        self.has_queue() || self.divert.is_some() || self.retroactive.is_some()
     }
 
     /// Whether somebody can consume from it.
@@ -143,10 +161,11 @@ impl Destinations {
         };
         let place = &mut self.places[index as usize].1;
         let destination = place.as_mut().expect("resolved or created just now");
-        let Some(list) = destination.list(kind) else {
-            destination.divert = Some(queue);
+        if let Some(own) = destination.own(kind) {
+            *own = Some(queue);
             return index;
-        };
+        }
+        let list = destination.list(kind).expect("others have a list");
         let at = list.partition_point(|id| id.get() < queue.0);
         list.insert(at, U64::new(queue.0));
         index
@@ -163,15 +182,15 @@ impl Destinations {
     ) {
         let place = &mut self.places[index as usize];
         let destination = place.1.as_mut().expect("queues name live destinations");
-        match destination.list(kind) {
-            None => destination.divert = None,
-            Some(list) => {
-                let at = list.partition_point(|id| id.get() < queue.0);
-                assert_eq!(list[at].get(), queue.0, "queue not bound to its address");
-                list.remove(at);
-            }
+        if let Some(own) = destination.own(kind) {
+            *own = None;
         }
-        if destination.has_queue() || destination.divert.is_some() {
+        if let Some(list) = destination.list(kind) {
+            let at = list.partition_point(|id| id.get() < queue.0);
+            assert_eq!(list[at].get(), queue.0, "queue not bound to its address");
+            list.remove(at);
+        }
+        if destination.is_bound() {
             return;
         }
         if let Some(mut window) = destination.seen.take() {
@@ -183,8 +202,7 @@ impl Destinations {
     /// Drops an address, unless it has a queue or remembers something.
     pub(super) fn drop_unbound(&mut self, index: u32) {
         let place = &mut self.places[index as usize];
-        let is_unbound =
-            |one: &mut Destination| !one.has_queue() && one.divert.is_none() && one.seen.is_none();
+        let is_unbound = |one: &mut Destination| !one.is_bound() && one.seen.is_none();
         let Some(gone) = place.1.take_if(is_unbound) else {
             return;
         };
@@ -211,6 +229,7 @@ impl Destinations {
             durable: Vec::new(),
             volatile: Vec::new(),
             divert: None,
+            retroactive: None,
             policy,
             seen: None,
             matching: None,

@@ -55,8 +55,9 @@ impl Machine {
         destination.is_none_or(|destination| {
             let policy = &destination.policy;
             let is_made = destination.divert.is_some() || policy.divert_address.is_none();
+            let is_kept = destination.retroactive.is_some() || destination.kept_max() == 0;
             let needs_queue = destination.routing == Routing::Anycast && !policy.diverts_alone();
-            is_made && (!needs_queue || destination.has_queue())
+            is_made && is_kept && (!needs_queue || destination.has_queue())
         })
     }
 

@@ -127,6 +127,11 @@ impl Entry {
         self.attempts & IS_NOTED != 0
     }
 
+    /// More is known about its body from now on.
+    pub(super) const fn set_shared(&mut self) {
+        self.word |= IS_SHARED;
+    }
+
     pub(super) const fn is_shared(&self) -> bool {
         self.word & IS_SHARED != 0
     }

@@ -59,19 +59,21 @@ impl Machine {
                 messages,
                 ..
             } => self.settle(queue, messages.messages().map(|id| id.0), effects),
-            Record::Settle {
-                queue,
-                transaction,
-                messages,
-                ..
-            } => self.stage_settle(transaction, queue, messages, at),
+            Record::Settle { .. } => self.stage(&fact.record, at),
             Record::Transaction { transaction, state } => {
                 self.transact(transaction, state, at, effects);
             }
             Record::Handout { queue, messages } => self.hand_out(queue, messages, effects),
-            Record::Release { .. } | Record::Depart { .. } => {
+            Record::Share { queue, pairs } => {
+                if let Place::Journal(_) = at {
+                    self.await_definition(queue);
+                }
+                self.share(queue, pairs, effects);
+            }
+            Record::Release { transaction: 0, .. } | Record::Depart { transaction: 0, .. } => {
                 self.move_messages(&fact.record, effects)
             }
+            Record::Release { .. } | Record::Depart { .. } => self.stage(&fact.record, at),
             Record::DuplicateId {
                 message,
                 routing,
@@ -128,12 +130,20 @@ impl Machine {
                 queue,
                 ready_unix_ms,
                 messages,
-            } => self.release(queue, ready_unix_ms, messages, effects),
+                ..
+            } => {
+                let messages = messages.messages().map(|message| message.0);
+                self.release(queue, ready_unix_ms, messages, effects);
+            }
             Record::Depart {
                 queue,
                 reason,
                 messages,
-            } => self.depart(queue, reason, messages),
+                ..
+            } => {
+                let messages = messages.messages().map(|message| message.0);
+                self.depart(queue, reason, messages);
+            }
             _ => unreachable!("no decision makes {:?} yet", record.kind()),
         }
     }
@@ -327,6 +337,7 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         self.draw(fields.message.0, at);
+        self.times.note(fields.message.0, fields.timestamp_unix_ms);
         let references = (queues[0].len() + queues[1].len()) as u32;
         if references == 0 {
             self.bodies.abandon(fields.upload);
@@ -398,11 +409,13 @@ impl Machine {
     /// Makes place for queues whose definition comes further on, repeated, because the segment
     /// that held it first was freed.
     fn await_definitions(&mut self, queues: IdList<'_>) {
-        for id in queues.queues() {
-            if self.queues.get(id).is_none() {
-                self.next_queue = self.next_queue.max(id.0 + 1);
-                self.queues.create(id, self.policies.defaults());
-            }
+        queues.queues().for_each(|id| self.await_definition(id));
+    }
+
+    fn await_definition(&mut self, id: QueueId) {
+        if self.queues.get(id).is_none() {
+            self.next_queue = self.next_queue.max(id.0 + 1);
+            self.queues.create(id, self.policies.defaults());
         }
     }
 
@@ -555,18 +568,18 @@ impl Machine {
     }
 
     /// Delivered, or waiting for their time, the messages are ready again, or wait for this time.
-    fn release(
+    pub(super) fn release(
         &mut self,
         id: QueueId,
         ready_unix_ms: u64,
-        messages: IdList<'_>,
+        messages: impl Iterator<Item = u64>,
         effects: &mut Vec<Effect>,
     ) {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
         self.scratch.clear();
-        for message in messages.messages().map(|message| message.0) {
+        for message in messages {
             self.transactions.forget(id, message);
             let taken = take_kept(queue, &mut self.consumers, &mut self.waits, message);
             self.scratch.extend(taken);
@@ -587,13 +600,18 @@ impl Machine {
     }
 
     /// Wherever they are in their queue, the messages are on their way to another address.
-    fn depart(&mut self, id: QueueId, reason: Departure, messages: IdList<'_>) {
+    pub(super) fn depart(
+        &mut self,
+        id: QueueId,
+        reason: Departure,
+        messages: impl Iterator<Item = u64>,
+    ) {
         let Some((queue, dirty)) = self.queues.open(id) else {
             return;
         };
         self.scratch.clear();
         let mut leaving = Vec::new();
-        for message in messages.messages().map(|message| message.0) {
+        for message in messages {
             let taken = take_kept(queue, &mut self.consumers, &mut self.waits, message);
             match taken {
                 Some(entry) => leaving.push(entry),

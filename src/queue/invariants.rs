@@ -171,6 +171,7 @@ impl Machine {
                 Step::Settle {
                     queue: of,
                     messages,
+                    ..
                 } => *of == queue && messages.contains(&message),
                 Step::Enter { .. } => false,
             });
@@ -306,6 +307,8 @@ impl Machine {
             ];
             let divert = destination.divert;
             bound.extend(divert.map(|queue| (queue.0, (index, Kind::Divert))));
+            let retroactive = destination.retroactive;
+            bound.extend(retroactive.map(|queue| (queue.0, (index, Kind::Retroactive))));
             for (list, kind) in lists {
                 assert!(
                     list.is_sorted_by_key(|id| id.get()),

@@ -47,6 +47,11 @@ impl LastValues {
         (self.by_message.len(), self.by_key.len())
     }
 
+    /// The key of a message; empty for none.
+    fn key_of(&self, message: u64) -> &[u8] {
+        self.by_message.get(&message).map_or(&[], |key| key)
+    }
+
     pub(super) fn knows(&self, message: u64) -> bool {
         self.by_message.contains_key(&message)
     }
@@ -58,6 +63,12 @@ impl QueueState {
     pub(super) fn enter_value(&mut self, key: &[u8], message: u64) -> Option<u64> {
         let last_values = self.last_values.get_or_insert_default();
         last_values.enter(key, message)
+    }
+
+    /// The key of a message; empty for none.
+    pub(super) fn last_value_of(&self, message: u64) -> &[u8] {
+        let last_values = self.last_values.as_ref();
+        last_values.map_or(&[], |values| values.key_of(message))
     }
 
     /// A message left.

@@ -134,6 +134,11 @@ impl Level {
         self.give_back_memory(priority);
     }
 
+    pub(super) fn get_mut(&mut self, message: u64) -> Option<&mut Entry> {
+        let found = self.entries.binary_search_by_key(&message, |e| e.message);
+        self.entries.get_mut(found.ok()?)
+    }
+
     pub(super) fn get(&self, message: u64) -> Option<&Entry> {
         let found = self.entries.binary_search_by_key(&message, |e| e.message);
         self.entries.get(found.ok()?)

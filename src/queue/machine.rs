@@ -19,6 +19,7 @@ use super::segments::SegmentUse;
 use super::state::Queues;
 use super::subscription::Subscriptions;
 use super::surplus::Surplus;
+use super::times::Times;
 use super::transaction::Transactions;
 
 /// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
@@ -114,6 +115,7 @@ pub struct Machine {
     pub(super) waits: Waits,
     pub(super) unplaced: Unplaced,
     pub(super) surplus: Surplus,
+    pub(super) times: Times,
     pub(super) idle: Idle,
     pub(super) next_message: u64,
     pub(super) next_queue: u64,
@@ -141,6 +143,7 @@ impl Machine {
             waits: Waits::default(),
             unplaced: Unplaced::default(),
             surplus: Surplus::default(),
+            times: Times::default(),
             idle: Idle::default(),
             next_message: 1,
             next_queue: 1,
@@ -443,6 +446,12 @@ impl Machine {
         found.sort_unstable_by_key(|entry| entry.message);
         found.truncate(most);
         found.iter().map(|entry| self.queued(entry)).collect()
+    }
+
+    /// A name below which no message came at this time or later, in wall-clock milliseconds; not
+    /// far below the first that did, unless the clock was set back.
+    pub fn before_time(&self, unix_ms: u64) -> MessageId {
+        MessageId(self.times.before(unix_ms))
     }
 
     /// The ready message of this name.

@@ -43,6 +43,7 @@ mod operate;
 mod plan;
 mod policy;
 mod ready;
+mod retroactive;
 mod segments;
 mod selective;
 mod selective_invariants;
@@ -52,6 +53,7 @@ mod subscription;
 mod surplus;
 #[cfg(test)]
 mod tests;
+mod times;
 mod transaction;
 mod wildcard;
 
@@ -66,5 +68,6 @@ pub use fate::Return;
 pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use operate::{Described, Purge};
 pub use policy::{Full, Policies, Policy, PolicySettings, SlowConsumer};
+pub use retroactive::Kept;
 pub use segments::SegmentUse;
 pub use subscription::Topic;

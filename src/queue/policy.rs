@@ -232,6 +232,12 @@ impl Policies {
         })
     }
 
+    /// Whether any topic keeps messages for subscriptions to come.
+    pub(super) fn has_retroactive(&self) -> bool {
+        let mut rules = self.rules.iter();
+        rules.any(|(_, settings)| settings.retroactive_messages.is_some_and(|most| most > 0))
+    }
+
     /// How a name routes that says neither queue nor topic.
     ///
     /// Cost: each pattern is looked at, nothing is allocated.

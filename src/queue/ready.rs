@@ -49,6 +49,14 @@ impl Ready {
         self.levels().find_map(|level| level.get(message))
     }
 
+    pub(super) fn get_mut(&mut self, message: u64) -> Option<&mut Entry> {
+        if self.usual.get(message).is_some() {
+            return self.usual.get_mut(message);
+        }
+        let others = self.others.as_mut()?;
+        others.iter_mut().find_map(|level| level.get_mut(message))
+    }
+
     /// Of each priority the first `most` messages named higher than this one.
     pub(super) fn since(&self, after: u64, most: usize) -> impl Iterator<Item = &Entry> + '_ {
         self.levels()

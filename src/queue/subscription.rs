@@ -61,6 +61,7 @@ impl<'a> Topic<'a> {
             is_shared: self.is_shared,
             is_no_local: self.is_no_local,
             is_divert: false,
+            is_retroactive: false,
             is_paused: false,
         }
     }

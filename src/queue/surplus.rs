@@ -29,7 +29,7 @@ impl Surplus {
     /// Messages got ready in a queue. What is to be looked at is no fact, so that the policy may
     /// say it.
     pub(super) fn note_ready(&mut self, queue: &QueueState) {
-        if queue.policy.ring_size.is_some() {
+        if queue.policy.ring_size.is_some() || queue.is_retroactive() {
             self.rings.insert(queue.id.0);
         }
     }
@@ -87,8 +87,12 @@ impl Machine {
             self.surplus.rings.remove(&id.0);
         }
         if let Some(queue) = queue {
-            let oldest = queue.ready.oldest(over.min(self.limits.dispatch_max));
-            let oldest: Vec<_> = oldest.collect();
+            let count = over.min(self.limits.dispatch_max);
+            let oldest: Vec<_> = if queue.is_retroactive() {
+                super::retroactive::oldest(queue, count)
+            } else {
+                queue.ready.oldest(count).collect()
+            };
             let verb = Verb::Settle(Outcome::Dropped);
             add_entries(queue, oldest.into_iter(), verb, out);
         }
@@ -97,7 +101,11 @@ impl Machine {
 
 /// How many messages that nobody holds a ring has too many.
 fn ring_surplus(queue: &QueueState) -> usize {
-    let max = queue.policy.ring_size.unwrap_or(u64::MAX);
+    let max = if queue.is_retroactive() {
+        queue.policy.retroactive_messages
+    } else {
+        queue.policy.ring_size.unwrap_or(u64::MAX)
+    };
     queue
         .ready
         .len()

@@ -1,7 +1,7 @@
 //! Transactions: what is staged in order, and applied or dropped whole.
 //!
-//! What a transaction settles stays where it is until the end: with its consumer, or locked if
-//! that goes. It is settled once, whoever tries again, and uses up no credit.
+//! What a transaction settles or gives back stays where it is until the end: with its consumer, or
+//! locked if that goes. It is settled once, whoever tries again, and uses up no credit.
 //!
 //! One over several shards has a *coordinator*, the shard that its number names. The others
 //! *prepare*: from then on only the coordinator's word ends it, also after a restart. Its word is
@@ -10,8 +10,8 @@
 
 use std::collections::hash_map::Entry;
 
-use forebay_journal::format::{IdList, Outcome, TransactionState};
-use forebay_journal::{MessageId, QueueId, SegmentId};
+use forebay_journal::format::{Departure, IdList, Outcome, Record, TransactionState};
+use forebay_journal::{QueueId, SegmentId};
 use rustc_hash::FxHashMap;
 
 use super::arrival::StagedArrival;
@@ -20,6 +20,7 @@ use super::decide::add_entries;
 use super::decision::{Decision, Effect, Refused, Verb};
 use super::delivered::Holder;
 use super::entry::Place;
+use super::fate::Return;
 use super::machine::Machine;
 
 /// One staged record.
@@ -30,8 +31,24 @@ pub(super) enum Step {
         arrival: StagedArrival,
         queues: Box<[u64]>,
     },
-    /// Messages that leave their queue when it commits.
-    Settle { queue: u64, messages: Box<[u64]> },
+    /// Messages that leave their consumer when it commits.
+    Settle {
+        queue: u64,
+        messages: Box<[u64]>,
+        fate: Fate,
+    },
+}
+
+/// What becomes of messages when a transaction commits that acknowledged or refused them: decided
+/// when it did.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fate {
+    /// They leave their queue.
+    Gone,
+    /// They are ready again, at once or from this time on.
+    Released { ready_unix_ms: u64 },
+    /// They are on their way to another address.
+    SentOn(Departure),
 }
 
 #[derive(Debug, Default)]
@@ -199,6 +216,25 @@ impl Machine {
         Ok(())
     }
 
+    /// Gives deliveries back in a transaction: when it commits they are ready again or on their way
+    /// to another address, as [`Self::decide_release`] says of them now. A delay counts from now.
+    ///
+    /// Errors: see [`Self::decide_settle`].
+    /// Panics: if the transaction is zero, which means none (our own mistake).
+    pub fn decide_stage_release(
+        &self,
+        consumer: ConsumerId,
+        selection: Selection,
+        (given_back, now_unix_ms): (Return, u64),
+        transaction: u64,
+        out: &mut Decision,
+    ) -> Result<(), Refused> {
+        assert_ne!(transaction, 0, "no transaction");
+        self.decide_release(consumer, selection, given_back, now_unix_ms, out)?;
+        out.transaction = transaction;
+        Ok(())
+    }
+
     /// Promises to commit or roll back as the coordinator says.
     ///
     /// Errors: `UnknownTransaction`: nothing is staged, so there is nothing to promise.
@@ -250,7 +286,10 @@ impl Machine {
         let staged = self.transactions.staged.get(&transaction);
         let staged = staged.ok_or(Refused::UnknownTransaction)?;
         for step in &staged.steps {
-            if let Step::Settle { queue, messages } = step {
+            if let Step::Settle {
+                queue, messages, ..
+            } = step
+            {
                 self.give_back_locked(QueueId(*queue), messages, out);
             }
         }
@@ -274,14 +313,48 @@ impl Machine {
         add_entries(queue, entries, Verb::Release { ready_unix_ms: 0 }, out);
     }
 
-    pub(super) fn stage_settle(
+    /// Of a settlement, release or departure that names a transaction.
+    ///
+    /// Panics: on other records (our own mistake).
+    #[cold]
+    pub(super) fn stage(&mut self, record: &Record<'_>, at: Place) {
+        match *record {
+            Record::Settle {
+                queue,
+                transaction,
+                messages,
+                ..
+            } => self.stage_settle(transaction, queue, (messages, Fate::Gone), at),
+            Record::Release {
+                queue,
+                transaction,
+                ready_unix_ms,
+                messages,
+            } => {
+                let fate = Fate::Released { ready_unix_ms };
+                self.stage_settle(transaction, queue, (messages, fate), at);
+            }
+            Record::Depart {
+                queue,
+                transaction,
+                reason,
+                messages,
+            } => {
+                let fate = Fate::SentOn(reason);
+                self.stage_settle(transaction, queue, (messages, fate), at);
+            }
+            _ => unreachable!("no decision stages {:?}", record.kind()),
+        }
+    }
+
+    fn stage_settle(
         &mut self,
         transaction: u64,
         id: QueueId,
-        messages: IdList<'_>,
+        (messages, fate): (IdList<'_>, Fate),
         at: Place,
     ) {
-        let messages: Box<[u64]> = messages.messages().map(|id: MessageId| id.0).collect();
+        let messages: Box<[u64]> = messages.messages().map(|id| id.0).collect();
         let mut queue = self.queues.open(id);
         for message in &messages {
             self.transactions
@@ -302,7 +375,11 @@ impl Machine {
         let is_journaled = matches!(at, Place::Journal(_));
         let staged = self.transactions.add(transaction, is_journaled);
         let queue = id.0;
-        staged.steps.push(Step::Settle { queue, messages });
+        staged.steps.push(Step::Settle {
+            queue,
+            messages,
+            fate,
+        });
         if let Place::Journal(location) = at {
             staged.pins.push(location.segment());
             self.bodies.segments.add(location.segment(), 0);
@@ -380,15 +457,36 @@ impl Machine {
                         .iter()
                         .for_each(|_| self.bodies.leave(&arrival.entry, effects));
                 }
-                Step::Settle { queue, messages } => {
+                Step::Settle {
+                    queue,
+                    messages,
+                    fate,
+                } => {
                     self.unstage(transaction, QueueId(queue), &messages);
                     if is_committed {
-                        self.settle(QueueId(queue), messages.into_iter(), effects);
+                        self.end_settle(QueueId(queue), messages, fate, effects);
                     }
                 }
             }
         }
         self.transactions.give_back_memory();
+    }
+
+    fn end_settle(
+        &mut self,
+        queue: QueueId,
+        messages: Box<[u64]>,
+        fate: Fate,
+        effects: &mut Vec<Effect>,
+    ) {
+        let messages = messages.into_iter();
+        match fate {
+            Fate::Gone => self.settle(queue, messages, effects),
+            Fate::Released { ready_unix_ms } => {
+                self.release(queue, ready_unix_ms, messages, effects);
+            }
+            Fate::SentOn(reason) => self.depart(queue, reason, messages),
+        }
     }
 
     /// Messages are no longer settled by the transaction; their consumers hold them as before.

@@ -121,7 +121,7 @@ impl Destinations {
         bound.sort_by_key(|(index, _)| *index);
         assert_eq!(patterns, bound, "patterns that are bound");
         for (index, one) in self.iter() {
-            let is_empty = !one.has_queue() && one.divert.is_none();
+            let is_empty = !one.is_bound();
             let is_kept = self.wildcards.topics.contains(&index);
             assert!(!is_empty || is_kept, "destination {index} has no queue");
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use forebay_journal::storage::IoFailure;
 use forebay_journal::{SegmentId, ShardId};
@@ -32,6 +33,8 @@ const LINGER_US: u64 = 1_000_000;
 const ACCEPT_REST_US: u64 = 100_000;
 /// How soon a parcel that found no room is tried again, should nobody ring.
 const RETRY_US: u64 = 1_000;
+/// Looks at the ring between two at the clock, while spinning.
+const SPINS_PER_LOOK: u32 = 32;
 
 /// What a driver is made of.
 pub struct DriverParts {
@@ -55,6 +58,8 @@ pub struct DriverParts {
     pub bell: Bell,
     /// Whether the node is told to stop.
     pub stop: Arc<AtomicBool>,
+    /// How long it looks for work before it sleeps.
+    pub busy_poll: Duration,
     /// Most connections of this shard.
     pub connections_max: usize,
 }
@@ -122,10 +127,12 @@ impl Driver {
     fn turn(&mut self, completions: &mut Vec<Completion>) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::Housekeeping(format!("the ring failed: {error}"));
         let timeout_us = self.timeout_us(clock::now());
-        self.parts
-            .ring
-            .submit_and_wait(timeout_us)
-            .map_err(failed)?;
+        if !self.spin(timeout_us).map_err(failed)? {
+            self.parts
+                .ring
+                .submit_and_wait(timeout_us)
+                .map_err(failed)?;
+        }
         self.parts.ring.reap(completions);
         let now = clock::now();
         for completion in completions.drain(..) {
@@ -148,6 +155,26 @@ impl Driver {
             Some(failure) => Err(failure.clone()),
             None => Ok(()),
         }
+    }
+
+    /// Looks for work before it sleeps, where that is wanted; whether there is any.
+    fn spin(&mut self, timeout_us: Option<u64>) -> io::Result<bool> {
+        let most_us = self.parts.busy_poll.as_micros() as u64;
+        let spin_us = timeout_us.map_or(most_us, |timeout_us| timeout_us.min(most_us));
+        if spin_us == 0 {
+            return Ok(false);
+        }
+        self.parts.ring.submit_queued()?;
+        let until_us = clock::monotonic_us() + spin_us;
+        while clock::monotonic_us() < until_us {
+            for _ in 0..SPINS_PER_LOOK {
+                if self.parts.ring.has_work() {
+                    return Ok(true);
+                }
+                std::hint::spin_loop();
+            }
+        }
+        Ok(false)
     }
 
     /// Tells housekeeping how fast it has to be.

@@ -10,6 +10,8 @@ pub(super) struct VolatileBody {
     /// The address it was sent to, where its queues may not say it; else empty.
     pub(super) address: Vec<u8>,
     pub(super) has_content_length: bool,
+    /// Whether its expiry is another one than its head says.
+    pub(super) has_own_expiry: bool,
     pub(super) encoding: u8,
     /// What a selector may ask for.
     pub(super) header: Header,
@@ -25,6 +27,8 @@ pub(super) struct VolatileBodies {
     /// Promised to messages that are still arriving.
     reserved_bytes: u64,
     max_bytes: u64,
+    /// Times that bytes were let go of.
+    freed_count: u64,
 }
 
 /// Buffers above this are given back to the allocator when their message goes.
@@ -40,6 +44,7 @@ impl VolatileBodies {
             used_bytes: 0,
             reserved_bytes: 0,
             max_bytes,
+            freed_count: 0,
         }
     }
 
@@ -68,10 +73,16 @@ impl VolatileBodies {
             "{bytes} bytes were not reserved"
         );
         self.reserved_bytes -= bytes;
+        self.freed_count += 1;
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
         self.used_bytes
+    }
+
+    /// Rises whenever there is more room than before.
+    pub(super) fn freed_count(&self) -> u64 {
+        self.freed_count
     }
 
     pub(super) fn max_bytes(&self) -> u64 {
@@ -120,6 +131,7 @@ impl VolatileBodies {
         body.references -= 1;
         if body.references == 0 {
             self.used_bytes -= cost(body);
+            self.freed_count += 1;
             for buffer in [&mut body.head, &mut body.body, &mut body.address] {
                 buffer.clear();
                 if buffer.capacity() > KEPT_CAPACITY_MAX {

@@ -29,7 +29,9 @@ pub(super) enum Taker {
     Consumer(ConsumerId, Settlement),
     /// A browser of this queue, which only looks, at what its selector is true for.
     Browser(QueueId, Option<FilterId>),
-    /// The same: it has seen all.
+    /// A follower of this queue, which sees what it asked for.
+    Follower(QueueId),
+    /// A browser that has seen all.
     BrowserAtEnd,
     /// The forwarder, which sends it on.
     Departing,
@@ -212,6 +214,20 @@ impl Link {
             .binary_search_by_key(&subscription, |(of, _)| *of)
             .ok()?;
         Some(self.consumers.remove(at).1)
+    }
+
+    pub(super) fn follower(&mut self, subscription: Subscription) -> Option<&mut Follower> {
+        let mut followers = self.followers.iter_mut();
+        followers.find(|one| one.subscription == subscription)
+    }
+
+    /// A delivery leads to nothing: a follower may see others instead.
+    pub(super) fn pass_over(&mut self, delivery: &Delivery) {
+        if let Taker::Follower(_) = delivery.taker
+            && let Some(follower) = self.follower(delivery.subscription)
+        {
+            follower.pass_over(delivery.delivery_tag);
+        }
     }
 
     /// Bytes passed on that did not go into the socket yet.

@@ -85,13 +85,19 @@ impl Peers {
         *place = Some(Incoming { load, next: 0 });
     }
 
+    /// Whether a connection's messages wait for memory or room.
+    pub(super) fn has_held(&self) -> bool {
+        self.peers.iter().any(|peer| !peer.held.is_empty())
+    }
+
     /// Works off what came, as far as it is admitted.
     pub(super) fn work(&mut self, host: &mut Host, now: Now) {
+        for peer in &mut self.peers {
+            work_parcel(peer, Lane::Control, host, now);
+        }
         self.work_held(host, now);
-        for lane in [Lane::Control, Lane::Message] {
-            for peer in &mut self.peers {
-                work_parcel(peer, lane, host, now);
-            }
+        for peer in &mut self.peers {
+            work_parcel(peer, Lane::Message, host, now);
         }
     }
 

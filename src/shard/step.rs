@@ -693,9 +693,19 @@ impl Shard {
         }
     }
 
+    /// Whether a producer, here or on another shard, waits for memory or room of this shard.
+    fn has_waiting_for_room(&self) -> bool {
+        let is_waiting = |id| {
+            let connection = self.connections.get(id);
+            connection.is_some_and(|one| matches!(one.pause, Some(Pause::Memory)))
+        };
+        self.peers.has_held() || self.waiting.iter().any(is_waiting)
+    }
+
     /// When to turn again if nothing happens, in monotonic microseconds.
     pub fn poll_timeout(&self, now: Now) -> Option<u64> {
-        let has_work = self.host.has_work() && !self.is_stopping();
+        let is_asking = self.host.should_ask() && self.has_waiting_for_room();
+        let has_work = (self.host.has_work() || is_asking) && !self.is_stopping();
         let has_room = self.passed_parcels > 0 && !self.waiting.is_empty();
         let has_work = has_work || self.has_looped_back() || self.commits.has_work();
         if has_work || has_room || !self.dirty.is_empty() || !self.answered.is_empty() {
@@ -719,6 +729,7 @@ impl Shard {
         self.peers.begin_turn();
         self.run_timers(now);
         self.host.writer.handle_timeout(now.monotonic_us);
+        self.host.begin_asking();
         self.peers.work(&mut self.host, now);
         self.run_errands(now);
         self.run_commits(now);

@@ -170,3 +170,83 @@ fn message_expiry_malformed_is_refused() {
         assert!(running.stop().success());
     });
 }
+
+#[test]
+fn message_expiry_is_shown_as_the_address_decided_it() {
+    with_shards("expiry-shown", |setup| {
+        setup.config += r##"
+            [[address]]
+            match = "shown.usual"
+            expiry_delay_ms = 3600000
+            [[address]]
+            match = "shown.most"
+            max_expiry_delay_ms = 3600000
+            [[address]]
+            match = "shown.none"
+            no_expiry = true
+        "##;
+        let running = setup.start();
+        let mut producer = connect(running.address());
+        let [near, far] = [1800, 360_000].map(|s| from_now(Duration::from_secs(s)));
+        // What is asked for, and what is to be seen: that, nothing, or some time within an hour.
+        let cases = [
+            ("plain", Some(&near), Some(Some(&near))),
+            ("plain", None, Some(None)),
+            ("usual", Some(&far), Some(Some(&far))),
+            ("usual", None, None),
+            ("most", Some(&near), Some(Some(&near))),
+            ("most", Some(&far), None),
+            ("none", Some(&near), Some(None)),
+        ];
+        for persistent in ["true", "false"] {
+            for (name, asked, expected) in cases {
+                let queue = format!("/queue/shown.{name}");
+                let mut headers = vec![
+                    ("destination", &*queue),
+                    ("persistent", persistent),
+                    ("a", "b"),
+                    ("receipt", "r"),
+                ];
+                headers.extend(asked.map(|asked| ("expires", &**asked)));
+                producer.send("SEND", &headers, b"x").unwrap();
+                assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
+                let mut consumer = connect(running.address());
+                subscribe(&mut consumer, &queue, &[("ack", "client")]);
+                let message = next_message(&mut consumer);
+                ask(
+                    &mut consumer,
+                    "ACK",
+                    &[("id", message.header("ack").unwrap())],
+                );
+                let seen: Vec<_> = message
+                    .headers
+                    .iter()
+                    .filter(|one| one.0 == "expires")
+                    .collect();
+                assert_eq!(message.header("a"), Some("b"));
+                match expected {
+                    Some(Some(expected)) => assert_eq!(&seen[0].1, expected, "{name}"),
+                    Some(None) => assert!(seen.is_empty(), "{name}: {seen:?}"),
+                    None => {
+                        let hour = from_now(Duration::from_secs(3600));
+                        assert!(seen[0].1 <= hour && seen[0].1 > near, "{name}: {seen:?}");
+                    }
+                }
+                assert!(seen.len() < 2, "{seen:?}");
+            }
+        }
+        // A dead letter stays, so it says no time.
+        let queue = "/queue/shown.usual";
+        send(&mut producer, queue, &[("expires", &near)], "dead");
+        let mut consumer = connect(running.address());
+        subscribe(&mut consumer, queue, &[("ack", "client")]);
+        let message = next_message(&mut consumer);
+        let id = message.header("ack").unwrap();
+        ask(&mut consumer, "NACK", &[("id", id), ("requeue", "false")]);
+        let mut reader = connect(running.address());
+        subscribe(&mut reader, "/queue/DLQ", &[("ack", "auto")]);
+        let dead = next_message(&mut reader);
+        assert_eq!((&*text(&dead), dead.header("expires")), ("dead", None));
+        assert!(running.stop().success());
+    });
+}

@@ -1,7 +1,13 @@
 //! Row 15: queues whose messages stay when they are consumed, read from where one likes.
 
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use crate::broker::stomp::{Client, Frame};
-use crate::{ask, browse, connect, next, next_message, send, subscribe, text, with_shards};
+use crate::{
+    ask, browse, connect, next, next_message, refused, send, subscribe, text, with_shards,
+};
 
 const LOG: &str = "/queue/log.a";
 const CONFIG: &str = r##"
@@ -168,6 +174,191 @@ fn replay_of_last_values_rings_and_delayed_messages_is_what_is_left_of_them() {
         send(&mut producer, LOG, &[], "early");
         assert_eq!(read(&mut reader, 2), ["early", "late"]);
         ask(&mut reader, "UNSUBSCRIBE", &[("id", "0")]);
+        assert!(running.stop().success());
+    });
+}
+
+/// Whole seconds of the wall clock.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "where to begin is a time of the wall clock"
+)]
+fn seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A second that begins when nothing that was done so far was done in it; it has begun.
+fn next_second() -> u64 {
+    let next = seconds() + 1;
+    while seconds() < next {
+        thread::sleep(Duration::from_millis(10));
+    }
+    next
+}
+
+#[test]
+fn replay_begins_with_what_came_at_a_time_also_after_a_crash() {
+    with_shards("replay-time", |setup| {
+        setup.config += CONFIG;
+        let mut running = setup.start();
+        let began = seconds();
+        let mut producer = connect(running.address());
+        let mut middles = Vec::new();
+        for bodies in [["a", "b"], ["c", "d"], ["e", "f"]] {
+            middles.push(next_second());
+            send(&mut producer, LOG, &[], bodies[0]);
+            let headers = [("destination", LOG), ("receipt", "r")];
+            producer
+                .send("SEND", &headers, bodies[1].as_bytes())
+                .unwrap();
+            assert_eq!(next(&mut producer).header("receipt-id"), Some("r"));
+        }
+        for is_after_a_crash in [false, true] {
+            let all = if is_after_a_crash { "ace" } else { "abcdef" };
+            let from = |second: u64, count: usize| {
+                let mut reader = connect(running.address());
+                let start = format!("timestamp={second}");
+                follow(&mut reader, LOG, &[("x-stream-offset", &start)]);
+                read(&mut reader, count).join("")
+            };
+            assert_eq!(from(0, all.len()), all);
+            assert_eq!(from(began, all.len()), all);
+            for (round, second) in middles.iter().enumerate() {
+                let left = &all[round * all.len() / 3..];
+                assert_eq!(from(*second, left.len()), left, "round {round}");
+            }
+            if !is_after_a_crash {
+                running.kill();
+                running = setup.start();
+            }
+        }
+        // One that is still to come: what comes before it is not read.
+        let mut reader = connect(running.address());
+        let soon = format!("timestamp={}", seconds() + 2);
+        follow(&mut reader, LOG, &[("x-stream-offset", &soon)]);
+        let mut producer = connect(running.address());
+        send(&mut producer, LOG, &[], "early");
+        (0..3).for_each(|_| assert!(next_second() > 0));
+        send(&mut producer, LOG, &[], "late");
+        assert_eq!(read(&mut reader, 1), ["late"]);
+        for time in ["", "soon", "-1", "+1", "1.5", "1700000000000"] {
+            let mut client = connect(running.address());
+            let start = format!("timestamp={time}");
+            subscribe(&mut client, LOG, &[("x-stream-offset", &start)]);
+            refused(client, "seconds since 1970");
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_of_a_ring_that_turns_faster_than_it_is_read_goes_on() {
+    with_shards("replay-fast", |setup| {
+        setup.config += CONFIG;
+        let running = setup.start();
+        let ring = "/queue/log.short";
+        let mut reader = connect(running.address());
+        let headers = [("ack", "client-individual"), ("prefetch-count", "1")];
+        follow(&mut reader, ring, &headers);
+        let mut producer = connect(running.address());
+        for number in 0..2000 {
+            let headers = [("destination", ring), ("persistent", "true")];
+            let body = number.to_string();
+            producer.send("SEND", &headers, body.as_bytes()).unwrap();
+        }
+        send(&mut producer, ring, &[], "last");
+        loop {
+            let message = next_message(&mut reader);
+            let id = message.header("ack").unwrap();
+            reader.send("ACK", &[("id", id)], b"").unwrap();
+            if text(&message) == "last" {
+                break;
+            }
+        }
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
+fn replay_shows_what_a_selector_selects_and_nothing_else_uses_up_credit() {
+    with_shards("replay-selector", |setup| {
+        setup.config += CONFIG;
+        let mut running = setup.start();
+        let mut producer = connect(running.address());
+        let large = "x".repeat(30_000);
+        let send_many = |producer: &mut Client, numbers: Range<u32>| {
+            for number in numbers {
+                let kind = ["a", "b", "c"][number as usize % 3];
+                let persistent = if number == 61 { "false" } else { "true" };
+                let headers = [
+                    ("destination", LOG),
+                    ("persistent", persistent),
+                    ("kind", kind),
+                ];
+                let body = format!("{number}.{large}");
+                producer.send("SEND", &headers, body.as_bytes()).unwrap();
+            }
+            send(producer, LOG, &[("kind", "end")], "end");
+        };
+        let number = |message: &Frame| text(message).split('.').next().unwrap().to_owned();
+        send_many(&mut producer, 0..90);
+        // One at a time, of the third: in memory, then from the disk.
+        let headers = [
+            ("selector", "kind = 'b'"),
+            ("ack", "client-individual"),
+            ("prefetch-count", "1"),
+        ];
+        for is_after_a_crash in [false, true] {
+            let mut reader = connect(running.address());
+            subscribe(&mut reader, LOG, &headers);
+            let mut expected: Vec<u32> = (0..30).map(|n| 3 * n + 1).collect();
+            if is_after_a_crash {
+                expected.retain(|n| *n != 61);
+            }
+            for (at, expected) in expected.iter().enumerate() {
+                let message = next_message(&mut reader);
+                assert_eq!(number(&message), expected.to_string());
+                let id = message.header("ack").unwrap().to_owned();
+                let mut ids = vec![id];
+                if at == 3 {
+                    // What is refused comes again, and to no other.
+                    reader.send("NACK", &[("id", &ids[0])], b"").unwrap();
+                    let again = next_message(&mut reader);
+                    assert_eq!(number(&again), expected.to_string());
+                    ids = vec![again.header("ack").unwrap().to_owned()];
+                }
+                reader.send("ACK", &[("id", &ids[0])], b"").unwrap();
+            }
+            if !is_after_a_crash {
+                running.kill();
+                running = setup.start();
+            }
+        }
+        // From a time on, and what comes.
+        let mut reader = connect(running.address());
+        let second = next_second();
+        let mut producer = connect(running.address());
+        send_many(&mut producer, 100..106);
+        let since = format!("timestamp={second}");
+        let headers = [("selector", "kind <> 'b'"), ("x-stream-offset", &since)];
+        follow(&mut reader, LOG, &headers);
+        send_many(&mut producer, 200..203);
+        let seen: Vec<_> = (0..8).map(|_| number(&next_message(&mut reader))).collect();
+        assert_eq!(
+            seen,
+            ["101", "102", "104", "105", "end", "200", "201", "end"]
+        );
+        for (selector, said) in [
+            ("kind = ", "selector malformed"),
+            ("JMSRedelivered", "not offered"),
+        ] {
+            let mut client = connect(running.address());
+            subscribe(&mut client, LOG, &[("selector", selector)]);
+            refused(client, said);
+        }
         assert!(running.stop().success());
     });
 }

@@ -247,14 +247,6 @@ fn what_cannot_be_done_is_said() {
                 .unwrap();
         }
         expect_error(&mut client, "too many transactions");
-        let mut client = begin("t");
-        send(&mut client, &queue(0), &[], "x");
-        subscribe(&mut client, &queue(0), &[("ack", "client")]);
-        let message = next_message(&mut client);
-        let id = message.header("ack").unwrap();
-        let headers = [("id", id), ("transaction", "t")];
-        client.send("NACK", &headers, b"").unwrap();
-        expect_error(&mut client, "NACK in a transaction");
         // A name is free again, empty transactions end as others do, and several are open at once.
         let mut client = begin("t");
         ask(&mut client, "COMMIT", &[("transaction", "t")]);

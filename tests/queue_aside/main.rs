@@ -1,5 +1,6 @@
 //! Random histories of queues whose messages wait for their time, fail, are refused, expire, leave
-//! for another address, replace each other and are sent again, with restarts: the machine that
+//! for another address, replace each other and are sent again, alone or as a transaction ends, with
+//! restarts: the machine that
 //! lived or replayed the same records, and a naive model, agree after every step.
 //!
 //! `FOREBAY_QUEUE_HISTORIES=100000 cargo test --test queue_aside` runs longer.
@@ -9,12 +10,14 @@
 mod journal;
 mod model;
 mod rig;
+mod transaction;
 
 use std::cell::Cell;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
+use forebay_journal::format::TransactionState;
 use model::{Back, RULES};
 use rig::{Rig, Sending};
 
@@ -25,6 +28,9 @@ enum Op {
     Ack(usize, u8),
     GiveBack(usize, u8, Back),
     Detach(usize, Back),
+    /// An answer that counts when the transaction commits; none is an acknowledgement.
+    Stage(u64, usize, u8, Option<Back>),
+    End(u64, TransactionState),
     Tick(u8),
     Depart(u8),
     ArriveLate,
@@ -56,6 +62,14 @@ fn sending() -> impl Strategy<Value = Sending> {
     )
 }
 
+fn end() -> impl Strategy<Value = TransactionState> {
+    prop_oneof![
+        Just(TransactionState::Prepared),
+        Just(TransactionState::Committed),
+        Just(TransactionState::RolledBack),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (queue(), sending()).prop_map(|(to, sending)| Op::Send(to, sending)),
@@ -63,6 +77,9 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (queue(), any::<u8>()).prop_map(|(of, pick)| Op::Ack(of, pick)),
         4 => (queue(), any::<u8>(), back()).prop_map(|(of, pick, how)| Op::GiveBack(of, pick, how)),
         1 => (queue(), back()).prop_map(|(of, how)| Op::Detach(of, how)),
+        4 => (1..3_u64, queue(), any::<u8>(), proptest::option::weighted(0.8, back()))
+            .prop_map(|(number, of, pick, how)| Op::Stage(number, of, pick, how)),
+        2 => (1..3_u64, end()).prop_map(|(number, state)| Op::End(number, state)),
         3 => (0..30_u8).prop_map(Op::Tick),
         3 => any::<u8>().prop_map(Op::Depart),
         1 => Just(Op::ArriveLate),
@@ -78,6 +95,8 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Ack(which, pick) => rig.ack(*which, *pick),
         Op::GiveBack(which, pick, how) => rig.give_back(*which, *pick, *how),
         Op::Detach(which, how) => rig.detach(*which, *how),
+        Op::Stage(number, which, pick, how) => rig.stage(*number, *which, *pick, *how),
+        Op::End(number, state) => rig.end(*number, *state),
         Op::Tick(ahead) => rig.tick(*ahead),
         Op::Depart(fate) => rig.depart(*fate),
         Op::ArriveLate => rig.arrive_late(),

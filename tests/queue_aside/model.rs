@@ -171,11 +171,12 @@ impl Queue {
         }
     }
 
-    pub(crate) fn restart(&mut self) {
+    /// `locked`: what transactions that wait for their coordinator settle.
+    pub(crate) fn restart(&mut self, locked: &[u64]) {
         self.messages.retain(|_, message| message.is_durable);
         self.last = self.last_durable.clone();
-        for message in self.messages.values_mut() {
-            if message.state == State::Delivered {
+        for (id, message) in &mut self.messages {
+            if message.state == State::Delivered && !locked.contains(id) {
                 message.state = State::Ready;
             }
         }

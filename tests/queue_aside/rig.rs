@@ -14,6 +14,7 @@ use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::journal::{Journal, start_of_epoch};
 use super::model::{Back, Message, Queue, RULES, Rules, State};
+use super::transaction::Transaction;
 
 const LIMITS: Limits = Limits {
     queues_max: 8,
@@ -51,16 +52,17 @@ pub(crate) struct Sending {
 }
 
 pub(crate) struct Rig {
-    machine: Machine,
+    pub(crate) machine: Machine,
     journal: Journal,
-    queues: Vec<(QueueId, Queue, Option<ConsumerId>)>,
-    now: u64,
+    pub(crate) queues: Vec<(QueueId, Queue, Option<ConsumerId>)>,
+    pub(crate) now: u64,
     next_slot: u32,
     /// Bodies in memory that some queue still needs.
     slots: BTreeMap<u32, u64>,
     decision: Decision,
     /// Departures that were taken and not ended.
     under_way: Vec<(QueueId, MessageId)>,
+    pub(crate) transactions: BTreeMap<u64, Transaction>,
 }
 
 impl Rig {
@@ -74,6 +76,7 @@ impl Rig {
             slots: BTreeMap::new(),
             decision: Decision::new(),
             under_way: Vec::new(),
+            transactions: BTreeMap::new(),
         };
         rig.start_epoch();
         for rules in &RULES {
@@ -115,7 +118,7 @@ impl Rig {
     }
 
     /// Decides, commits, and tells whether there was anything.
-    fn decide(&mut self, decide: impl FnOnce(&mut Machine, &mut Decision)) -> bool {
+    pub(crate) fn decide(&mut self, decide: impl FnOnce(&mut Machine, &mut Decision)) -> bool {
         let mut decision = core::mem::take(&mut self.decision);
         decide(&mut self.machine, &mut decision);
         self.commit(&decision);
@@ -237,9 +240,12 @@ impl Rig {
         }
     }
 
-    fn delivered(&self, which: usize, pick: u8) -> Option<(ConsumerId, u64)> {
+    pub(crate) fn delivered(&self, which: usize, pick: u8) -> Option<(ConsumerId, u64)> {
         let (_, queue, consumer) = &self.queues[which];
-        let held = queue.ids(|_, message| message.state == State::Delivered);
+        let held = |id: u64, message: &Message| {
+            message.state == State::Delivered && !self.is_staged(which, id)
+        };
+        let held = queue.ids(held);
         let id = held.get(usize::from(pick) % held.len().max(1))?;
         Some((consumer.expect("somebody holds it"), *id))
     }
@@ -283,9 +289,12 @@ impl Rig {
                 .expect("attached");
         });
         self.machine.detach(consumer);
+        let staged = self.lock(which);
         let queue = &mut self.queues[which].1;
         for id in queue.ids(|_, message| message.state == State::Delivered) {
-            queue.give_back(&RULES[which], id, how, now);
+            if !staged.contains(&id) {
+                queue.give_back(&RULES[which], id, how, now);
+            }
         }
         self.trim();
     }
@@ -306,7 +315,7 @@ impl Rig {
         self.trim();
     }
 
-    fn trim(&mut self) {
+    pub(crate) fn trim(&mut self) {
         while self.machine.has_surplus() {
             self.decide(|machine, decision| machine.decide_trim(decision));
         }
@@ -379,8 +388,11 @@ impl Rig {
         self.machine = machine;
         self.slots.clear();
         self.under_way.clear();
-        for (_, queue, consumer) in &mut self.queues {
-            queue.restart();
+        self.restart_transactions();
+        for which in 0..RULES.len() {
+            let locked = self.staged(which);
+            let (_, queue, consumer) = &mut self.queues[which];
+            queue.restart(&locked);
             *consumer = None;
         }
         self.trim();
@@ -428,7 +440,7 @@ impl Rig {
     }
 }
 
-fn return_of(how: Back) -> Return {
+pub(crate) fn return_of(how: Back) -> Return {
     match how {
         Back::Unused => Return::Unused,
         Back::Failed => Return::Failed,

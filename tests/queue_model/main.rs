@@ -125,6 +125,7 @@ enum Op {
     },
     StageSettle {
         pick: Pick,
+        is_release: bool,
         transaction: u64,
     },
     Transact {
@@ -137,6 +138,7 @@ enum Op {
     /// A restart while a prepared transaction holds a settlement.
     Doubt {
         pick: Pick,
+        is_release: bool,
         transaction: u64,
     },
     Seal,
@@ -285,12 +287,23 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(|who| Op::Unsubscribe { who }),
         1 => (1..4_u8).prop_map(|fragments| Op::Upload { fragments }),
         1 => any::<u8>().prop_map(|which| Op::Abandon { which }),
-        6 => (pick(), 1..4_u64)
-            .prop_map(|(pick, transaction)| Op::StageSettle { pick, transaction }),
+        6 => (pick(), any::<bool>(), 1..4_u64).prop_map(|(pick, is_release, transaction)| {
+            Op::StageSettle {
+                pick,
+                is_release,
+                transaction,
+            }
+        }),
         3 => (1..4_u64, transaction_state())
             .prop_map(|(transaction, state)| Op::Transact { transaction, state }),
         1 => any::<u8>().prop_map(|shard| Op::DrawTransaction { shard }),
-        1 => (pick(), 1..4_u64).prop_map(|(pick, transaction)| Op::Doubt { pick, transaction }),
+        1 => (pick(), any::<bool>(), 1..4_u64).prop_map(|(pick, is_release, transaction)| {
+            Op::Doubt {
+                pick,
+                is_release,
+                transaction,
+            }
+        }),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
         1 => Just(Op::CompareWithReplay),
@@ -348,11 +361,19 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Unsubscribe { who } => rig.unsubscribe(*who),
         Op::Upload { fragments } => drop(rig.upload(*fragments)),
         Op::Abandon { which } => rig.abandon(*which),
-        Op::StageSettle { pick, transaction } => rig.stage_settle(pick, *transaction),
+        Op::StageSettle {
+            pick,
+            is_release,
+            transaction,
+        } => rig.stage_settle(pick, *is_release, *transaction),
         Op::Transact { transaction, state } => rig.transact(*transaction, *state),
         Op::DrawTransaction { shard } => rig.draw_transaction(*shard),
-        Op::Doubt { pick, transaction } => {
-            rig.stage_settle(pick, *transaction);
+        Op::Doubt {
+            pick,
+            is_release,
+            transaction,
+        } => {
+            rig.stage_settle(pick, *is_release, *transaction);
             rig.transact(*transaction, TransactionState::Prepared);
             rig.restart();
         }

@@ -122,6 +122,8 @@ pub(crate) enum Step {
     Settle {
         queue: u64,
         id: u64,
+        /// Whether it is given back.
+        is_release: bool,
         is_journaled: bool,
     },
 }
@@ -340,6 +342,20 @@ impl Model {
         }
     }
 
+    /// Whoever has the message, it is ready again; it and its queue may be gone.
+    fn give_back(&mut self, queue: u64, id: u64) {
+        let messages = self.queues.get_mut(&queue).map(|queue| &mut queue.messages);
+        let Some(message) = messages.and_then(|messages| messages.get_mut(&id)) else {
+            return;
+        };
+        let former = std::mem::replace(&mut message.state, State::Ready);
+        message.is_closed = false;
+        if let State::Held { consumer } = former {
+            let holder = self.consumers.get_mut(&consumer).expect("holds a message");
+            holder.held.retain(|(_, held)| *held != id);
+        }
+    }
+
     pub(crate) fn release(&mut self, queue: u64, ids: &[u64]) {
         for id in ids {
             let messages = &mut self.queues.get_mut(&queue).expect("consumed").messages;
@@ -369,7 +385,18 @@ impl Model {
                 } if is_committed => {
                     self.insert(id, &queues, &message);
                 }
-                Step::Settle { queue, id, .. } if is_committed => self.settle(queue, id),
+                Step::Settle {
+                    queue,
+                    id,
+                    is_release,
+                    ..
+                } if is_committed => {
+                    if is_release {
+                        self.give_back(queue, id);
+                    } else {
+                        self.settle(queue, id);
+                    }
+                }
                 Step::Enter { .. } => {}
                 Step::Settle { queue, id, .. } => {
                     let queue = self.queues.get_mut(&queue);
@@ -408,6 +435,7 @@ impl Model {
                     queue,
                     id,
                     is_journaled,
+                    ..
                 } => {
                     locked.insert((*queue, *id));
                     *is_journaled

@@ -1,6 +1,6 @@
 //! Transactions of a history: staged settlements, and every way to the end.
 
-use forebay::queue::{Machine, Place, Refused};
+use forebay::queue::{Machine, Place, Refused, Return};
 use forebay_journal::format::{Record, TransactionState};
 
 use super::model::{State, Step};
@@ -21,7 +21,8 @@ impl Rig {
         self.model.next_message += 1;
     }
 
-    pub(crate) fn stage_settle(&mut self, pick: &Pick, transaction: u64) {
+    /// Acknowledges or, if `is_release`, gives back, when the transaction commits.
+    pub(crate) fn stage_settle(&mut self, pick: &Pick, is_release: bool, transaction: u64) {
         if self.is_prepared(transaction) {
             return;
         }
@@ -39,9 +40,13 @@ impl Rig {
         let consumer = &self.model.consumers[&number];
         let (queue, selection) = (consumer.queue, self.selection(consumer, pick));
         let positions = self.positions(consumer, selection);
-        let decided =
-            self.machine
-                .decide_stage_settle(id, selection, transaction, &mut self.decision);
+        let (machine, decision) = (&self.machine, &mut self.decision);
+        let decided = if is_release {
+            let unused = (Return::Unused, 0);
+            machine.decide_stage_release(id, selection, unused, transaction, decision)
+        } else {
+            machine.decide_stage_settle(id, selection, transaction, decision)
+        };
         if positions.is_empty() {
             return assert_eq!(decided, Err(Refused::UnknownDelivery));
         }
@@ -50,11 +55,16 @@ impl Rig {
         let decision = core::mem::take(&mut self.decision);
         for fact in decision.facts() {
             let (place, _) = self.apply(&fact, Place::NONE);
-            let Record::Settle {
+            let (Record::Settle {
                 transaction: of,
                 messages,
                 ..
-            } = fact.record
+            }
+            | Record::Release {
+                transaction: of,
+                messages,
+                ..
+            }) = fact.record
             else {
                 panic!("staged: {fact:?}");
             };
@@ -65,6 +75,7 @@ impl Rig {
                 .extend(messages.messages().map(|id| Step::Settle {
                     queue,
                     id: id.0,
+                    is_release,
                     is_journaled: fact.is_journaled,
                 }));
             if let Place::Journal(location) = place {
@@ -137,7 +148,13 @@ impl Rig {
     fn commit(&mut self, transaction: u64) {
         let steps = self.model.transactions.get(&transaction);
         for step in steps.into_iter().flat_map(|one| &one.steps) {
-            if let Step::Settle { queue, id, .. } = step {
+            if let Step::Settle {
+                queue,
+                id,
+                is_release: false,
+                ..
+            } = step
+            {
                 self.settled.insert((*queue, *id));
             }
         }

@@ -135,6 +135,35 @@ fn a_stop_keeps_the_state_of_every_delivery() {
     assert_eq!(told[1].0, "untouched");
 }
 
+/// A shard that looks for work before it sleeps does all that one does that sleeps at once: what
+/// comes from clients, from another shard and from its timers, and the stop.
+#[test]
+fn a_shard_that_spins_serves_and_stops_in_order() {
+    for busy_poll_us in [50, 100_000] {
+        let mut setup = small("spinning")
+            .config(&format!("[node]\nbusy_poll_us = {busy_poll_us}\n"))
+            .argument("--shards", "2");
+        let running = setup.start();
+        let mut client = Client::connect(running.address()).unwrap();
+        for number in 0..20 {
+            send(&mut client, &format!("/queue/spin-{number}"), b"x");
+        }
+        let headers = [
+            ("destination", "/queue/spin-later"),
+            ("AMQ_SCHEDULED_DELAY", "200"),
+        ];
+        client.send("SEND", &headers, b"later").unwrap();
+        let headers = [("id", "0"), ("destination", "/queue/spin-later")];
+        client.send("SUBSCRIBE", &headers, b"").unwrap();
+        assert_eq!(receive(&mut client).body, b"later");
+        for number in 0..20 {
+            let left = drain(running.address(), &format!("/queue/spin-{number}"));
+            assert_eq!(left.len(), 1, "queue {number}");
+        }
+        assert!(running.stop().success());
+    }
+}
+
 #[test]
 fn a_start_after_kill_tells_what_it_found() {
     let mut setup = small("found");

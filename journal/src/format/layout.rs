@@ -50,4 +50,5 @@ pub const LAYOUT: &[&StructLayout] = &[
     &super::record::layouts::HANDOUT,
     &super::record::layouts::DEPART,
     &super::record::layouts::DUPLICATE_ID,
+    &super::record::layouts::SHARE,
 ];

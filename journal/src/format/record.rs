@@ -60,6 +60,8 @@ pub enum Kind {
     Depart = 14,
     /// [`Record::DuplicateId`]
     DuplicateId = 15,
+    /// [`Record::Share`]
+    Share = 16,
 }
 
 /// How an address spreads its messages.
@@ -88,6 +90,9 @@ pub struct QueueFlags {
     pub is_paused: bool,
     /// What comes into the queue is on its way to another address at once; nobody consumes from it.
     pub is_divert: bool,
+    /// The queue keeps the last messages of its address for subscriptions to come; nobody consumes
+    /// from it.
+    pub is_retroactive: bool,
 }
 
 /// How a delivery ended for good.
@@ -148,6 +153,8 @@ pub struct MessageFlags {
     pub has_content_length: bool,
     /// Journaled before it is acknowledged.
     pub is_durable: bool,
+    /// Its expiry is another one than its head says: that of its address counts.
+    pub has_own_expiry: bool,
 }
 
 /// What a queue needs to know of some messages and not of most: absent where all is empty.
@@ -259,6 +266,13 @@ impl<'a> IdList<'a> {
     /// As message ids.
     pub fn messages(&self) -> impl ExactSizeIterator<Item = MessageId> + use<'a> {
         self.0.iter().map(|id| MessageId(id.get()))
+    }
+
+    /// As pairs of a queue and a message; what is behind the last pair is left out.
+    pub fn pairs(&self) -> impl ExactSizeIterator<Item = (QueueId, MessageId)> + use<'a> {
+        let (pairs, _) = self.0.as_chunks::<2>();
+        let of = |[queue, message]: &[U64; 2]| (QueueId(queue.get()), MessageId(message.get()));
+        pairs.iter().map(of)
     }
 
     /// As queue ids.
@@ -377,6 +391,8 @@ pub enum Record<'a> {
     Release {
         /// The queue.
         queue: QueueId,
+        /// Transaction it belongs to; zero for none.
+        transaction: u64,
         /// Wall-clock milliseconds before which they are not delivered; zero for at once. What
         /// waits for its time gets ready by another such record.
         ready_unix_ms: u64,
@@ -403,6 +419,8 @@ pub enum Record<'a> {
     Depart {
         /// The queue.
         queue: QueueId,
+        /// Transaction it belongs to; zero for none.
+        transaction: u64,
         /// Why.
         reason: Departure,
         /// Which.
@@ -419,6 +437,13 @@ pub enum Record<'a> {
         address: &'a [u8],
         /// The id.
         id: &'a [u8],
+    },
+    /// Ready messages of some queues are ready in another one as well.
+    Share {
+        /// The other one.
+        queue: QueueId,
+        /// Of each the queue that it is in, and its name: an even count.
+        pairs: IdList<'a>,
     },
 }
 
@@ -441,6 +466,7 @@ impl Record<'_> {
             Self::Handout { .. } => Kind::Handout,
             Self::Depart { .. } => Kind::Depart,
             Self::DuplicateId { .. } => Kind::DuplicateId,
+            Self::Share { .. } => Kind::Share,
         }
     }
 }

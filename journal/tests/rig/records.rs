@@ -31,6 +31,7 @@ fn fields(random: &mut Random, body_size: usize) -> MessageFields {
         flags: MessageFlags {
             has_content_length: random.below(2) == 0,
             is_durable: random.below(2) == 0,
+            has_own_expiry: random.below(2) == 0,
         },
     }
 }
@@ -60,6 +61,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
                 is_shared: random.below(2) == 0,
                 is_no_local: random.below(2) == 0,
                 is_divert: random.below(2) == 0,
+                is_retroactive: random.below(2) == 0,
                 is_paused: random.below(2) == 0,
             },
             address: head,
@@ -127,15 +129,21 @@ fn list<'a>(
     (address, id): (&'a [u8], &'a [u8]),
 ) -> Record<'a> {
     let number = random.draw();
-    match random.below(4) {
+    match random.below(5) {
         0 => Record::Release {
             queue,
+            transaction: 0,
             ready_unix_ms: random.below(2) * number,
             messages,
         },
         1 => Record::Handout { queue, messages },
+        3 => Record::Share {
+            queue,
+            pairs: IdList(&messages.0[..messages.len() / 2 * 2]),
+        },
         2 => Record::Depart {
             queue,
+            transaction: 0,
             reason: pick(random, &[Departure::Rejected, Departure::Expired]),
             messages,
         },

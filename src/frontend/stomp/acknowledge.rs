@@ -33,7 +33,7 @@ pub(super) struct Waiting {
     tag: u64,
     /// Its shard and name.
     message: (u16, MessageId),
-    /// The transaction in which it is acknowledged; zero for none.
+    /// The transaction in which it is acknowledged or refused; zero for none.
     transaction: u64,
 }
 
@@ -60,7 +60,7 @@ impl Outstanding {
         self.0.retain(|one| one.subscription != subscription);
     }
 
-    /// A transaction ends: what it acknowledged is gone, or waits again.
+    /// A transaction ends: what it acknowledged or refused is gone, or waits again.
     pub(super) fn end(&mut self, transaction: u64, is_commit: bool) {
         self.0.retain_mut(|one| {
             let is_in_it = one.transaction == transaction;
@@ -133,11 +133,6 @@ impl Session {
     ) -> Result<Option<Command<Text<'a>>>, Refused> {
         let refused = |unusable| (unusable, owned(ack.receipt));
         let transaction = self.transactions.of(ack.transaction).map_err(refused)?;
-        if transaction != 0 && verdict == Verdict::Release {
-            let details = "A NACK takes effect at once and cannot be part of a transaction; ABORT \
-                leaves what the transaction acknowledged with its subscription.";
-            return Err(refused(Unusable::new("NACK in a transaction", details)));
-        }
         let selected = self.select(ack, transaction).ok_or_else(|| {
             let details = "The frame names no delivery that this connection has.";
             refused(Unusable::new("no such delivery", details))

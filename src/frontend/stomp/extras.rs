@@ -7,7 +7,7 @@ use super::Unusable;
 use super::session::{Refused, owned};
 use crate::frontend::Extras;
 use crate::now::Now;
-use crate::protocol::stomp::{Send, Value};
+use crate::protocol::stomp::{BodyType, Send, Value};
 
 /// Milliseconds from now, of ActiveMQ.
 const DELAY: &str = "AMQ_SCHEDULED_DELAY";
@@ -76,6 +76,20 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
     }
     extras.is_group_end = extras.group != 0 && sequence.is_some_and(|place| place < 0);
     Ok(extras)
+}
+
+/// Whether a consumer is told the length of the body: that says bytes, where none says text.
+///
+/// A text with a NUL in it, or of which only a part is here, keeps the length that its sender gave:
+/// without one it would end at the NUL.
+pub(super) fn has_content_length(send: &Send<'_>) -> bool {
+    match send.body_type {
+        None => send.has_content_length,
+        Some(BodyType::Bytes) => true,
+        Some(BodyType::Text) => {
+            send.has_content_length && (!send.is_complete || send.body.contains(&0))
+        }
+    }
 }
 
 /// Longest id: it is kept in memory for as long as the address remembers it.

@@ -7,7 +7,7 @@ use forebay_journal::format::{PRIORITY_DEFAULT, Routing};
 use rustc_hash::FxHashMap;
 
 use super::acknowledge::Outstanding;
-use super::extras::extras;
+use super::extras::{extras, has_content_length};
 use super::output::{Interleaving, Source};
 use super::series::{Awaited, Earned, Series, Span};
 use super::several::{Part, Spread, check_sendable, subscribed};
@@ -417,7 +417,7 @@ impl Session {
             priority: send.priority.unwrap_or(PRIORITY_DEFAULT),
             expires_unix_ms: send.expires_unix_ms.unwrap_or(0),
             extras,
-            has_content_length: send.has_content_length,
+            has_content_length: has_content_length(send),
             encoding: ENCODING,
             head: match reply_to {
                 Some(to) if is_own(&to) => self.scratch.head_of(&send.stored_head, &self.name),
@@ -576,6 +576,7 @@ impl Session {
             is_redelivered: deliver.is_redelivered,
             delivery_count: u32::from(deliver.attempts) + 1,
             content_length: deliver.has_content_length.then_some(deliver.body_size),
+            own_expiry_unix_ms: deliver.own_expiry_unix_ms,
             stored_head: deliver.head,
         };
         let source = Source::Shard(deliver.shard);
@@ -608,6 +609,7 @@ impl Session {
             is_redelivered: false,
             delivery_count: 0,
             content_length: None,
+            own_expiry_unix_ms: None,
             stored_head: b"browser:end\n",
         };
         self.interleaving

@@ -120,23 +120,37 @@ fn start(headers: &Headers<'_>) -> Result<Option<Start>, Unusable> {
         "first" => Some(Start::First),
         "last" => Some(Start::Last),
         "next" => Some(Start::Next),
-        other => other
-            .strip_prefix("offset=")
-            .and_then(Token::parse_pair)
-            .and_then(|(shard, message)| {
-                Some(Start::At {
-                    shard: u16::try_from(shard).ok()?,
-                    message: MessageId(message),
-                })
-            }),
+        other => start_at(other).or_else(|| start_since(other)),
     };
     let details = || {
         format!(
-            "{START}: {value:?} is not first, last, next or offset= with a message-id behind it."
+            "{START}: {value:?} is not first, last, next, offset= with a message-id behind it, or \
+             timestamp= with a time in whole seconds since 1970."
         )
     };
     let start = start.ok_or_else(|| Unusable::new("start malformed", details()))?;
     Ok(Some(start))
+}
+
+fn start_at(value: &str) -> Option<Start> {
+    let (shard, message) = Token::parse_pair(value.strip_prefix("offset=")?)?;
+    Some(Start::At {
+        shard: u16::try_from(shard).ok()?,
+        message: MessageId(message),
+    })
+}
+
+/// The last second that has four digits in its year: whoever asks for more means milliseconds.
+const SECONDS_MAX: u64 = 253_402_300_799;
+
+/// Shape: POSIX seconds, as in RabbitMQ.
+fn start_since(value: &str) -> Option<Start> {
+    let digits = value.strip_prefix("timestamp=")?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds: u64 = digits.parse().ok().filter(|_| is_number)?;
+    (seconds <= SECONDS_MAX).then_some(Start::Since {
+        unix_ms: seconds * 1000,
+    })
 }
 
 fn rank(headers: &Headers<'_>) -> Result<Rank, Unusable> {
@@ -237,6 +251,7 @@ impl Session {
             is_durable: name.is_some_and(|name| name.is_durable),
             is_shared: name.is_some_and(|name| name.is_shared),
             is_no_local: wanted.is_no_local,
+            is_retroactive: wanted.is_retroactive,
             selector: wanted.selector.as_ref().map(|_| Text::Selector),
             credit,
             credit_bytes: window.filter(|bytes| *bytes > 0),

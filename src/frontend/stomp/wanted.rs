@@ -26,12 +26,15 @@ const VOLATILE: &[u8] = b"\\volatile.";
 const NO_LOCAL: [&str; 3] = ["no-local", "activemq.noLocal", "noLocal"];
 /// Header that names a subscription without saying that it is durable.
 const NAME: &str = "subscription-name";
+/// Header that asks for what a topic keeps, of ActiveMQ: a new subscription gets it anyway.
+const RETROACTIVE: &str = "activemq.retroactive";
 
 /// What a SUBSCRIBE asks for.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) name: Option<Name>,
     pub(super) is_no_local: bool,
+    pub(super) is_retroactive: bool,
     pub(super) selector: Option<Selector>,
 }
 
@@ -68,6 +71,7 @@ impl Wanted {
         Ok(Self {
             name,
             is_no_local,
+            is_retroactive: flag(headers, RETROACTIVE)?.unwrap_or(true),
             selector,
         })
     }

@@ -5,7 +5,7 @@
 
 use super::keys::{Key, Kind};
 use super::setting::Setting;
-use crate::limits::ATTEMPTS_COUNTED_MAX;
+use crate::limits::{ATTEMPTS_COUNTED_MAX, RETROACTIVE_MESSAGES_MAX};
 use crate::pattern::Pattern;
 use crate::shard::{Full, PolicySettings, Routing, SlowConsumer};
 
@@ -465,11 +465,11 @@ pub(super) const SETTINGS: &[Key] = &[
         "How often that is looked at, in seconds.",
     ),
     key(
-        false,
+        true,
         "address.retroactive_message_count",
         number(
             0,
-            MESSAGES_MAX,
+            RETROACTIVE_MESSAGES_MAX as u64,
             |s, n| s.retroactive_messages = n,
             |s| s.retroactive_messages.map(Some),
         ),

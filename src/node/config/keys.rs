@@ -172,6 +172,9 @@ impl Key {
     }
 }
 
+/// Longest that a shard spins before it sleeps: beyond a disk's write nothing is won.
+const BUSY_POLL_MAX_US: u32 = 100_000;
+
 /// Every key there is, in the order of the document, but those of `[[address]]`, which have a
 /// table of their own.
 pub const KEYS: &[Key] = &[
@@ -202,6 +205,17 @@ pub const KEYS: &[Key] = &[
         default: Some("0"),
         effect: "Number of shards, one thread each. 0 takes the number from the data folder, one \
                  in a new folder.",
+    },
+    Key {
+        path: "node.busy_poll_us",
+        kind: Kind::Integer {
+            least: 0,
+            most: BUSY_POLL_MAX_US,
+            slot: |c| &mut c.node.busy_poll_us,
+        },
+        default: Some("0"),
+        effect: "How long a shard with nothing to do looks for work before it sleeps, in \
+                 microseconds: its core is busy then though little happens. 0 sleeps at once.",
     },
     Key {
         path: "listen.stomp",

@@ -172,6 +172,10 @@ fn a_wrong_value_names_line_range_and_remedy() {
 fn values_that_do_not_go_together_are_refused() {
     let said = refusal("[node]\nshards = 2\n[runtime]\npin = [0]\n");
     assert!(said.contains("1 CPUs for 2 shards"), "{said}");
+    let said = refusal("[node]\nbusy_poll_us = 100\n[runtime]\nscheduling_slice_ms = 0\n");
+    assert!(said.starts_with("f.toml:2: "), "{said}");
+    assert!(said.contains("scheduling_slice_ms 10"), "{said}");
+    assert!(load("[node]\nbusy_poll_us = 100\n").is_ok());
 }
 
 #[test]

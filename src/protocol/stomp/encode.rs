@@ -106,6 +106,9 @@ pub struct MessageHead<'a> {
     pub delivery_count: u32,
     /// `content-length`: give it whenever the `SEND` had one, or the body holds NUL.
     pub content_length: Option<u64>,
+    /// `expires`, where it is not what the stored head says: milliseconds since 1970, 0 for no such
+    /// header.
+    pub own_expiry_unix_ms: Option<u64>,
     /// What [`super::StoredHead`] gave, in one piece.
     pub stored_head: &'a [u8],
 }
@@ -140,8 +143,26 @@ pub fn message_head(out: &mut Vec<u8>, version: Version, head: &MessageHead<'_>)
         decimal::push(out, length);
         out.push(b'\n');
     }
-    push_stored(out, head.stored_head, version);
+    match head.own_expiry_unix_ms {
+        None => push_stored(out, head.stored_head, version),
+        Some(unix_ms) => push_with_expiry(out, head.stored_head, unix_ms, version),
+    }
     out.push(b'\n');
+}
+
+/// The stored lines, but for what they say about expiry.
+#[cold]
+fn push_with_expiry(out: &mut Vec<u8>, stored: &[u8], unix_ms: u64, version: Version) {
+    const KEY: &[u8] = b"expires:";
+    if unix_ms != 0 {
+        out.extend_from_slice(KEY);
+        decimal::push(out, unix_ms);
+        out.push(b'\n');
+    }
+    let lines = stored.split_inclusive(|octet| *octet == b'\n');
+    lines
+        .filter(|line| !line.starts_with(KEY))
+        .for_each(|line| push_stored(out, line, version));
 }
 
 /// Appends `RECEIPT`, whole. `receipt_id` is the decoded value of `receipt`.
@@ -219,6 +240,36 @@ mod tests {
     }
 
     #[test]
+    fn an_expiry_that_is_not_the_senders_takes_its_place() {
+        let write = |own_expiry_unix_ms| {
+            let head = MessageHead {
+                subscription: None,
+                message_id: Token::Pair(1, 2),
+                destination: "d",
+                ack: None,
+                is_redelivered: false,
+                delivery_count: 1,
+                content_length: None,
+                own_expiry_unix_ms,
+                stored_head: b"a:b\\cc\nexpires:5\nexpires:6\nx-expires:7\n",
+            };
+            let mut out = Vec::new();
+            message_head(&mut out, Version::V1_1, &head);
+            String::from_utf8(out).expect("all parts are UTF-8")
+        };
+        let expected = |lines| format!("MESSAGE\nmessage-id:1-2\ndestination:d\n{lines}\n");
+        assert_eq!(
+            write(None),
+            expected("a:b\\cc\nexpires:5\nexpires:6\nx-expires:7\n")
+        );
+        assert_eq!(
+            write(Some(9)),
+            expected("expires:9\na:b\\cc\nx-expires:7\n")
+        );
+        assert_eq!(write(Some(0)), expected("a:b\\cc\nx-expires:7\n"));
+    }
+
+    #[test]
     fn a_message_head_has_the_headers_of_its_version() {
         let head = MessageHead {
             subscription: Some("a:b"),
@@ -228,6 +279,7 @@ mod tests {
             is_redelivered: true,
             delivery_count: 2,
             content_length: Some(5),
+            own_expiry_unix_ms: None,
             stored_head: b"k:v\\cw\n",
         };
         let write = |version| {

@@ -71,6 +71,8 @@ pub struct Send<'a> {
     pub priority: Option<u8>,
     /// `reply-to`: a destination, which may be one that only this connection can name.
     pub reply_to: Option<Value<'a>>,
+    /// `amq-msg-type`, of ActiveMQ: what the body is, whatever `content-length` says.
+    pub body_type: Option<BodyType>,
     /// Whether `content-length` was there: store it, it says bytes (else text) to other protocols
     /// and decides whether `MESSAGE` carries one.
     pub has_content_length: bool,
@@ -84,6 +86,26 @@ pub struct Send<'a> {
     pub body: &'a [u8],
     /// Whether `body` is all of it. Else [`SendPart`]s follow until one is the last.
     pub is_complete: bool,
+}
+
+/// What a body is. Source: the `amq-msg-type` header of ActiveMQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyType {
+    /// Characters: its `MESSAGE` has no `content-length`.
+    Text,
+    /// Bytes: its `MESSAGE` has one.
+    Bytes,
+}
+
+impl BodyType {
+    /// Other types of ActiveMQ's (`map`, `stream`) say nothing about a body of STOMP.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Self::Text),
+            "bytes" => Some(Self::Bytes),
+            _ => None,
+        }
+    }
 }
 
 /// More of the body of a `SEND`.

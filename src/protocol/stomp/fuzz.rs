@@ -180,7 +180,7 @@ fn describe_send(send: &Send<'_>) -> String {
     }
     format!(
         "SEND to={:?} routing={:?} receipt={:?} transaction={:?} persistent={:?} expires={:?} \
-         priority={:?} length={} stored={:?}",
+         priority={:?} length={} body={:?} stored={:?}",
         send.destination.decode(),
         send.routing,
         send.receipt.map(|receipt| receipt.decode()),
@@ -189,6 +189,7 @@ fn describe_send(send: &Send<'_>) -> String {
         send.expires_unix_ms,
         send.priority,
         send.has_content_length,
+        send.body_type,
         String::from_utf8_lossy(&stored)
     )
 }

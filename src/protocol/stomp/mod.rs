@@ -41,8 +41,8 @@ pub use connection::{Connection, Parsed, Stats};
 pub use error::{Blame, Error, ErrorKind};
 pub use escape::Value;
 pub use event::{
-    Ack, AckMode, Connect, Disconnect, Event, RoutingType, Send, SendPart, Subscribe, Transaction,
-    Unsubscribe,
+    Ack, AckMode, BodyType, Connect, Disconnect, Event, RoutingType, Send, SendPart, Subscribe,
+    Transaction, Unsubscribe,
 };
 pub use head::Headers;
 pub use heart_beat::{HeartBeat, HeartBeatOffer, TimeoutAction};

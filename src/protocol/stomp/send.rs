@@ -4,7 +4,7 @@ use super::command::Command;
 use super::decimal;
 use super::error::ErrorKind;
 use super::escape::Value;
-use super::event::{Event, RoutingType, Send};
+use super::event::{BodyType, Event, RoutingType, Send};
 use super::head::{Headers, Line};
 use super::stored::StoredHeadBuilder;
 
@@ -20,6 +20,7 @@ struct Fields<'a> {
     priority: Option<u8>,
     routing: Option<RoutingType>,
     reply_to: Option<Value<'a>>,
+    body_type: Option<Option<BodyType>>,
 }
 
 /// Reads all lines of a `SEND` into `event`, the body still unknown; returns `content-length`.
@@ -52,6 +53,7 @@ pub(super) fn read<'a>(
         expires_unix_ms: fields.expires_unix_ms,
         priority: fields.priority,
         reply_to: fields.reply_to,
+        body_type: fields.body_type.flatten(),
         has_content_length: fields.content_length.is_some(),
         stored_head: stored.finish(),
         headers,
@@ -80,6 +82,7 @@ impl<'a> Fields<'a> {
             })),
             b"priority" => keep(first(&mut self.priority, || priority(text))),
             b"reply-to" => keep(first(&mut self.reply_to, || Ok(headers.value(text)))),
+            b"amq-msg-type" => keep(first(&mut self.body_type, || Ok(BodyType::parse(text)))),
             // Hop-by-hop, or set by the broker itself on delivery: STOMP 1.2 "MESSAGE".
             b"ack" | b"delivery-count" | b"login" | b"message-id" | b"passcode" | b"receipt-id"
             | b"redelivered" | b"subscription" => Ok(false),

@@ -401,6 +401,29 @@ impl Ring {
         }
     }
 
+    /// Submits what is queued and does not wait.
+    ///
+    /// Errors: as [`Self::submit_and_wait`].
+    pub fn submit_queued(&mut self) -> io::Result<()> {
+        if self.ring.submission().is_empty() {
+            return Ok(());
+        }
+        self.enters += 1;
+        match self.ring.submit() {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Whether something completed, or will as soon as [`Self::reap`] lets the kernel run it. No
+    /// system call.
+    pub fn has_work(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
+    }
+
     /// Takes all completions there are into `out`.
     pub fn reap(&mut self, out: &mut Vec<Completion>) {
         let mut raw = std::mem::take(&mut self.raw);

@@ -15,7 +15,8 @@ use crate::shard::link::Text;
 const DISPATCHES_PER_TURN_MAX: usize = 64;
 
 impl Host {
-    pub(super) fn subscribe(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
+    /// Makes a subscription; what it gets of what its topic keeps is known.
+    pub(super) fn attach(&mut self, link: ConnectionId, subscribe: &SubscribeCommand<&[u8]>) {
         let receipt = subscribe.receipt.map(Text::new);
         match self.try_subscribe(link, subscribe) {
             Ok((lsn, existed)) if subscribe.name.is_some() => {
@@ -35,6 +36,12 @@ impl Host {
         let is_qualified = split_queue(subscribe.address).is_some();
         let queue = self.decide_subscribe(subscribe)?;
         let existed = self.decision.is_empty();
+        let recalled = self.recalled(subscribe);
+        if !existed {
+            let queue = (queue, subscribe.is_durable);
+            self.machine
+                .share_kept(queue, &recalled, &mut self.decision);
+        }
         let lsn = match self.commit_decision() {
             Ok(lsn) => lsn,
             Err(AppendError::Failed(failure)) => {
@@ -50,11 +57,8 @@ impl Host {
         let policy = self.machine.policy(queue);
         let stays = policy.is_some_and(|policy| policy.is_non_destructive);
         if !subscribe.is_browser && stays {
-            let is_selective = subscribe.selector.is_some();
-            if is_selective && (is_qualified || subscribe.routing == Routing::Anycast) {
-                return Err(Refusal::SelectorOfFollower);
-            }
-            self.begin_following(link, subscribe, queue)?;
+            let filter = self.own_selector(subscribe);
+            self.begin_following(link, subscribe, queue, filter)?;
             return Ok((lsn, existed));
         }
         if subscribe.start.is_some() {
@@ -65,12 +69,7 @@ impl Host {
             self.begin_browsing(link, subscribe.subscription, queue, filter);
             return Ok((lsn, existed));
         }
-        let filter = match subscribe.routing {
-            Routing::Anycast => self.hold_selector(subscribe),
-            Routing::Multicast if is_qualified => self.hold_selector(subscribe),
-            // The subscription has it, and holds nothing else.
-            Routing::Multicast => None,
-        };
+        let filter = self.own_selector(subscribe);
         let attachment = Attachment {
             queue,
             link: link.0,
@@ -93,13 +92,23 @@ impl Host {
         Ok((lsn, existed))
     }
 
+    /// Holds the selector of a consumer that its queue has not: a topic's subscription has it, and
+    /// holds nothing else.
+    fn own_selector(&mut self, subscribe: &SubscribeCommand<&[u8]>) -> Option<FilterId> {
+        let is_qualified = split_queue(subscribe.address).is_some();
+        match subscribe.routing {
+            Routing::Multicast if !is_qualified => None,
+            Routing::Anycast | Routing::Multicast => self.hold_selector(subscribe),
+        }
+    }
+
     /// Holds the selector of a subscription, which was checked.
     fn hold_selector(&mut self, subscribe: &SubscribeCommand<&[u8]>) -> Option<FilterId> {
         self.filters.hold(subscribe.selector.unwrap_or_default())
     }
 
     /// Finds the queue of a subscription; `self.decision` makes it if it is not there.
-    fn decide_subscribe(
+    pub(super) fn decide_subscribe(
         &mut self,
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<QueueId, Refusal> {
@@ -263,6 +272,7 @@ impl Host {
     pub(super) fn hang_up(&mut self, link: ConnectionId) -> Result<(), AppendError> {
         self.abandon_uploads(link)?;
         self.roll_back_open(link)?;
+        self.link(link).transactions.clear();
         self.link(link).is_hung_up = true;
         self.forget_link(link);
         Ok(())
@@ -324,9 +334,7 @@ impl Host {
                 } else {
                     Return::Failed
                 };
-                let (now, decision) = (self.now_unix_ms, &mut self.decision);
-                self.machine
-                    .decide_release(consumer, selection, given_back, now, decision)
+                self.give_back(consumer, selection, given_back, transaction)
             }
         };
         if let Err(refused) = decided {
@@ -343,6 +351,21 @@ impl Host {
         held.last_lsn = held.last_lsn.max(lsn);
         self.confirm(link, lsn, receipt.cloned());
         Ok(())
+    }
+
+    fn give_back(
+        &mut self,
+        consumer: ConsumerId,
+        selection: Selection,
+        given_back: Return,
+        transaction: u64,
+    ) -> Result<(), Refused> {
+        let (machine, now, decision) = (&self.machine, self.now_unix_ms, &mut self.decision);
+        if transaction == 0 {
+            return machine.decide_release(consumer, selection, given_back, now, decision);
+        }
+        let given_back = (given_back, now);
+        machine.decide_stage_release(consumer, selection, given_back, transaction, decision)
     }
 
     /// Bytes of deliveries went into the socket: settle those that settle by that, and pass more

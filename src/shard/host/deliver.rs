@@ -2,10 +2,11 @@
 //! block cache, from memory or from the disk, and passed on as far as the connection's window
 //! reaches.
 
-use forebay_journal::format::{MessageFields, Parts, Record};
+use forebay_journal::format::{MessageFields, MessageFlags, Parts, Record};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, MessageId};
+use rustc_hash::FxHashMap;
 
 use super::filters::Filters;
 use super::{Failure, Host, Replies};
@@ -13,7 +14,7 @@ use crate::frontend::{Deliver, Header, Message, Refusal, Reply};
 use crate::queue::{Place, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::cold::{Cold, ColdFailure, ColdRead};
-use crate::shard::link::{Delivery, Streaming, Taker};
+use crate::shard::link::{Delivery, Link, Streaming, Taker};
 
 /// Bytes of a body in memory passed on at a time.
 const PIECE_SIZE: usize = 64 * 1024;
@@ -128,6 +129,7 @@ impl Host {
             }
             Pumped::Stale => {
                 link.deliveries.pop_front();
+                link.pass_over(&streaming.delivery);
             }
             Pumped::Gone => link.streaming = None,
             Pumped::Waiting => {
@@ -153,7 +155,9 @@ impl Host {
                 let tag = delivery.delivery_tag;
                 self.machine.is_outstanding(consumer, tag)
             }
-            Taker::Browser(queue, _) => self.machine.holds(queue, delivery.message),
+            Taker::Browser(queue, _) | Taker::Follower(queue) => {
+                self.machine.holds(queue, delivery.message)
+            }
             Taker::BrowserAtEnd => return self.end_browsing(delivery, replies),
             // Its message may be on the disk still; then this is said again.
             Taker::Departing => self.announce(delivery, replies),
@@ -175,7 +179,8 @@ impl Host {
                 ..
             }) => {
                 let header = header_of_record(shard, delivery.message, &fields);
-                if !is_wanted(&self.filters, delivery, header, fields.encoding, head) {
+                let offered = (header, fields.encoding, head);
+                if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
                     return Pumped::Stale;
                 }
                 let is_complete = fields.upload == 0;
@@ -211,19 +216,18 @@ impl Host {
         let Some(kept) = self.bodies.get(slot) else {
             return Pumped::Stale;
         };
-        if !is_wanted(
-            &self.filters,
-            delivery,
-            kept.header,
-            kept.encoding,
-            &kept.head,
-        ) {
+        let offered = (kept.header, kept.encoding, &*kept.head);
+        if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
             return Pumped::Stale;
         }
         let fields = MessageFields {
             body_size: kept.body.len() as u64,
             encoding: kept.encoding,
-            flags: super::flags(kept.has_content_length, false),
+            flags: MessageFlags {
+                has_own_expiry: kept.has_own_expiry,
+                ..super::flags(kept.has_content_length, false)
+            },
+            expires_unix_ms: kept.header.expires_unix_ms,
             ..MessageFields::default()
         };
         let is_complete = kept.body.len() <= PIECE_SIZE;
@@ -341,17 +345,26 @@ impl Host {
     }
 }
 
-/// Whether a browser wants to see a message; who holds it does.
+/// Whether a browser or follower wants to see a message; who holds it does.
 fn is_wanted(
     filters: &Filters,
+    links: &mut FxHashMap<ConnectionId, Link>,
     delivery: &Delivery,
-    header: Header,
-    encoding: u8,
-    head: &[u8],
+    (header, encoding, head): (Header, u8, &[u8]),
 ) -> bool {
     match delivery.taker {
         Taker::Browser(_, Some(filter)) => {
             filters.matches(filter, &Message::new(header, encoding, head))
+        }
+        Taker::Follower(_) => {
+            let link = links.get_mut(&delivery.link);
+            let follower = link.and_then(|link| link.follower(delivery.subscription));
+            // One that is gone wants nothing more.
+            let Some(follower) = follower else {
+                return false;
+            };
+            let says = |filter| filters.matches(filter, &Message::new(header, encoding, head));
+            follower.wants(header.timestamp_unix_ms) && follower.filter.is_none_or(says)
         }
         _ => true,
     }
@@ -421,6 +434,7 @@ fn deliver<'a>(
         is_persistent: fields.flags.is_durable,
         priority: fields.priority,
         has_content_length: fields.flags.has_content_length,
+        own_expiry_unix_ms: (fields.flags.has_own_expiry).then_some(fields.expires_unix_ms),
         encoding: fields.encoding,
         body_size: fields.body_size,
         address,

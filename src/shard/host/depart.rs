@@ -140,7 +140,6 @@ impl Host {
     ) -> Result<(), AppendError> {
         self.machine
             .decide_departed(queue, message, &mut self.decision);
-        self.has_made_room |= !self.decision.is_empty();
         self.commit_decision().map(|_| ())
     }
 

@@ -6,14 +6,15 @@
 //! holds up no other, and a turn looks at so many messages and no more.
 
 use forebay_journal::format::{Parts, Record};
-use forebay_journal::{MessageId, QueueId};
+use forebay_journal::{MessageId, QueueId, Writer};
 
 use super::deliver::{Found, Pumped, header_of_record, record_at};
 use super::filters::Filters;
 use super::{Failure, Host};
 use crate::frontend::{Header, Message};
 use crate::queue::{FilterId, Machine, Place, Queued};
-use crate::shard::cold::ColdFailure;
+use crate::shard::bodies::VolatileBodies;
+use crate::shard::cold::{ColdBlocks, ColdFailure};
 
 /// Messages looked at in one turn; what is left goes on in the next.
 const EXAMINED_PER_TURN_MAX: usize = 512;
@@ -65,41 +66,17 @@ impl Host {
             cold,
             ..
         } = self;
-        let location = match queued.place {
-            Place::Journal(location) => location,
-            Place::Volatile(slot) => {
-                let kept = bodies.get(slot);
-                let (header, encoding, head) = kept.map_or_else(
-                    || (Header::default(), 0, &[][..]),
-                    |kept| (kept.header, kept.encoding, kept.head.as_slice()),
-                );
-                let message = Message::new(header, encoding, head);
+        match head_of(*shard, bodies, (writer, cold), queued) {
+            Head::Here(message) => {
                 answer(machine, filters, queue, queued.message, &message);
-                return Judged::Yes;
+                Judged::Yes
             }
-        };
-        let found = record_at(writer, cold, location);
-        let Found::Record(Record::Message {
-            fields,
-            head: Parts::One(head),
-            ..
-        }) = found
-        else {
-            let Pumped::Damaged(location, reason) = found.damaged(location) else {
-                return Judged::Coming;
-            };
-            let (segment, offset) = (location.segment(), location.block_offset());
-            self.fail(Failure::Read(ColdFailure {
-                segment,
-                offset,
-                reason,
-            }));
-            return Judged::Failed;
-        };
-        let header = header_of_record(*shard, queued.message, &fields);
-        let message = Message::new(header, fields.encoding, head);
-        answer(machine, filters, queue, queued.message, &message);
-        Judged::Yes
+            Head::Coming => Judged::Coming,
+            Head::Damaged(failure) => {
+                self.fail(Failure::Read(failure));
+                Judged::Failed
+            }
+        }
     }
 
     /// Judges a message that came just now, while its head is at hand.
@@ -117,6 +94,53 @@ impl Host {
         let (machine, filters) = (&mut self.machine, &self.filters);
         answer(machine, filters, queue, header.message, &message);
     }
+}
+
+/// What there is to judge a message by.
+pub(super) enum Head<'a> {
+    Here(Message<'a>),
+    /// Its block is being read.
+    Coming,
+    /// It is not what it has to be.
+    Damaged(ColdFailure),
+}
+
+/// Looks for the head of a message: in memory, in the block cache or on the disk.
+pub(super) fn head_of<'a>(
+    shard: u16,
+    bodies: &'a VolatileBodies,
+    (writer, cold): (&'a Writer, &'a mut ColdBlocks),
+    queued: &Queued,
+) -> Head<'a> {
+    let location = match queued.place {
+        Place::Journal(location) => location,
+        Place::Volatile(slot) => {
+            let kept = bodies.get(slot);
+            let (header, encoding, head) = kept.map_or_else(
+                || (Header::default(), 0, &[][..]),
+                |kept| (kept.header, kept.encoding, kept.head.as_slice()),
+            );
+            return Head::Here(Message::new(header, encoding, head));
+        }
+    };
+    let found = record_at(writer, cold, location);
+    let Found::Record(Record::Message {
+        fields,
+        head: Parts::One(head),
+        ..
+    }) = found
+    else {
+        let Pumped::Damaged(location, reason) = found.damaged(location) else {
+            return Head::Coming;
+        };
+        return Head::Damaged(ColdFailure {
+            segment: location.segment(),
+            offset: location.block_offset(),
+            reason,
+        });
+    };
+    let header = header_of_record(shard, queued.message, &fields);
+    Head::Here(Message::new(header, fields.encoding, head))
 }
 
 /// Asks all filters that may be asked about a message now.

@@ -10,7 +10,7 @@ use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::Host;
 use crate::frontend::{Refusal, Start, SubscribeCommand, Subscription, Verdict};
-use crate::queue::{Credit, Queued, Selection, Settlement};
+use crate::queue::{Credit, FilterId, Queued, Selection, Settlement};
 use crate::shard::ConnectionId;
 use crate::shard::link::{Delivery, Taker};
 
@@ -22,8 +22,12 @@ const AT_ONCE_MAX: usize = 64;
 pub(in crate::shard) struct Follower {
     pub(in crate::shard) subscription: Subscription,
     pub(in crate::shard) queue: QueueId,
+    /// Its selector, if it has one.
+    pub(in crate::shard) filter: Option<FilterId>,
     /// It has seen what is named so or lower.
     seen_upto: MessageId,
+    /// It begins with the first message of this time or later, which it has not seen yet.
+    not_before_unix_ms: Option<u64>,
     /// Lower ones that it is to see all the same: they came late, or it refused them.
     again: VecDeque<MessageId>,
     settlement: Settlement,
@@ -61,6 +65,20 @@ impl Follower {
             });
         }
         tag
+    }
+
+    /// Whether it is to see a message that came at this time; the first of its time begins all.
+    pub(in crate::shard) fn wants(&mut self, unix_ms: u64) -> bool {
+        if self.not_before_unix_ms.is_some_and(|from| unix_ms < from) {
+            return false;
+        }
+        self.not_before_unix_ms = None;
+        true
+    }
+
+    /// It does not see the message that it took under this tag.
+    pub(in crate::shard) fn pass_over(&mut self, tag: u64) {
+        self.settle(Selection::One(tag), false);
     }
 
     /// Lets go of what is meant; `again`: to see it once more. False if it holds nothing of it.
@@ -102,6 +120,7 @@ impl Host {
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
         queue: QueueId,
+        filter: Option<FilterId>,
     ) -> Result<(), Refusal> {
         let before = |message: MessageId| MessageId(message.0.saturating_sub(1));
         let seen_upto = match subscribe.start.unwrap_or(Start::First) {
@@ -111,14 +130,23 @@ impl Host {
                 let last = self.machine.ready(queue).map(|queued| queued.message);
                 before(last.max().unwrap_or_else(|| self.machine.message_floor()))
             }
+            Start::Since { unix_ms } => before(self.machine.before_time(unix_ms)),
             Start::At { shard, message } if shard == self.shard => before(message),
-            Start::At { .. } => return Err(Refusal::StartElsewhere),
+            Start::At { .. } => {
+                self.filters.let_go(filter);
+                return Err(Refusal::StartElsewhere);
+            }
         };
         self.machine.set_followed(queue, true);
         let follower = Follower {
             subscription: subscribe.subscription,
             queue,
+            filter,
             seen_upto,
+            not_before_unix_ms: match subscribe.start {
+                Some(Start::Since { unix_ms }) => Some(unix_ms),
+                _ => None,
+            },
             again: VecDeque::new(),
             settlement: subscribe.settlement,
             credit: match subscribe.credit {
@@ -147,8 +175,8 @@ impl Host {
             .iter()
             .position(|one| one.subscription == subscription);
         let Some(at) = at else { return false };
-        let queue = followers.remove(at).queue;
-        self.forget_follower(link, queue);
+        let follower = followers.remove(at);
+        self.forget_follower(link, &follower);
         true
     }
 
@@ -156,11 +184,13 @@ impl Host {
     pub(super) fn stop_all_following(&mut self, link: ConnectionId) {
         let followers = std::mem::take(&mut self.link(link).followers);
         for follower in followers {
-            self.forget_follower(link, follower.queue);
+            self.forget_follower(link, &follower);
         }
     }
 
-    fn forget_follower(&mut self, link: ConnectionId, queue: QueueId) {
+    fn forget_follower(&mut self, link: ConnectionId, follower: &Follower) {
+        let queue = follower.queue;
+        self.filters.let_go(follower.filter);
         if let Some(links) = self.following.get_mut(&queue) {
             let at = links.iter().position(|one| *one == link);
             if let Some(at) = at {
@@ -251,7 +281,7 @@ impl Host {
                 Delivery {
                     link: id,
                     subscription: *subscription,
-                    taker: Taker::Browser(*queue, None),
+                    taker: Taker::Follower(*queue),
                     delivery_tag: *delivery_tag,
                     message: queued.message,
                     place: queued.place,

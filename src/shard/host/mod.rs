@@ -20,6 +20,7 @@ mod follow;
 mod idle;
 mod operate;
 mod produce;
+mod recall;
 mod space;
 mod transact;
 mod trim;
@@ -39,7 +40,9 @@ use super::bodies::VolatileBodies;
 use super::cold::{ColdBlocks, ColdFailure};
 use super::gate::Gate;
 use super::link::{Delivery, Link, Taker, Text};
-use crate::frontend::{Command, Ending, Order, Refusal, Reply, Report, Subscription, Verdict};
+use crate::frontend::{
+    Command, Ending, Order, Refusal, Reply, Report, SubscribeCommand, Subscription, Verdict,
+};
 use crate::now::Now;
 use crate::queue::{Decision, Effect, Fact, Machine, Place, Return, Routed, Selection};
 
@@ -108,6 +111,10 @@ enum Deferred {
         link: ConnectionId,
         transaction: u64,
         order: Order,
+    },
+    Subscribe {
+        link: ConnectionId,
+        command: Box<SubscribeCommand<Text>>,
     },
     Unsubscribe {
         link: ConnectionId,
@@ -261,8 +268,10 @@ pub(super) struct Host {
     has_more_due: bool,
     /// Whether the last turn dropped as many that are one too many as a turn may.
     has_more_to_trim: bool,
-    /// Whether messages left in the last turn behind those who wait for room.
-    has_made_room: bool,
+    /// Times that messages left queues, and what [`Self::room_made`] said when those who wait for
+    /// room were asked last.
+    left_count: u64,
+    asked_at: u64,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -278,6 +287,7 @@ pub(super) struct Host {
     space: space::Space,
     departures: depart::Departures,
     filters: Filters,
+    recall: recall::Recall,
     stats: HostStats,
 }
 
@@ -347,7 +357,8 @@ impl Host {
             has_more_to_expire: false,
             has_more_due: false,
             has_more_to_trim: false,
-            has_made_room: false,
+            left_count: 0,
+            asked_at: 0,
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -360,6 +371,7 @@ impl Host {
             space: space::Space::new(segments, limits.segments_ready),
             departures: depart::Departures::new(forwarder),
             filters,
+            recall: recall::Recall::default(),
             stats: HostStats::default(),
         }
     }
@@ -431,6 +443,7 @@ impl Host {
                 transaction,
                 order,
             } => self.carry_out(*link, *transaction, *order),
+            Deferred::Subscribe { link, command } => self.subscribe_late(*link, command),
             Deferred::Unsubscribe {
                 link,
                 subscription,
@@ -576,8 +589,15 @@ impl Host {
             self.handle_effect(effect, lsn);
         }
         self.effects = effects;
-        if let Record::QueueDelete { queue } = fact.record {
-            self.filters.forget(queue);
+        match fact.record {
+            Record::QueueDelete { queue } => {
+                self.filters.forget(queue);
+                self.left_count += 1;
+            }
+            Record::Settle { .. } | Record::Depart { .. } | Record::Transaction { .. } => {
+                self.left_count += 1;
+            }
+            _ => {}
         }
         Ok(lsn)
     }
@@ -618,6 +638,7 @@ impl Host {
                     link.remove(Subscription(consumer_tag as u32));
                 }
             }
+            Effect::Hold { slot } => self.bodies.hold(slot),
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
         }
@@ -789,9 +810,24 @@ impl Host {
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
-            || self.has_made_room
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
+    }
+
+    /// Rises whenever memory or an address may have room that it had not.
+    fn room_made(&self) -> u64 {
+        self.left_count + self.bodies.freed_count()
+    }
+
+    /// Those who wait for memory or room are asked now.
+    pub(super) fn begin_asking(&mut self) {
+        self.asked_at = self.room_made();
+    }
+
+    /// Whether those who wait for memory or room should be asked once more: whatever frees some may
+    /// come behind them in a turn, and nothing else need happen then.
+    pub(super) fn should_ask(&self) -> bool {
+        self.asked_at != self.room_made()
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {
@@ -858,6 +894,7 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
     MessageFlags {
         has_content_length,
         is_durable,
+        has_own_expiry: false,
     }
 }
 

@@ -129,7 +129,6 @@ impl Host {
             .decide_drop(queue, from, most, &mut self.decision)?;
         let messages = self.decision.message_count();
         self.commit_decision()?;
-        self.has_made_room = true;
         Ok(AdminTold::Purged { messages, next })
     }
 
@@ -144,7 +143,6 @@ impl Host {
         links.sort_unstable();
         links.dedup();
         let lsn = self.commit_decision()?;
-        self.has_made_room = true;
         for link in links {
             let address = address.clone();
             self.gate.park(lsn, Parked::Deleted { link, address });

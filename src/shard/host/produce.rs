@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use forebay_journal::format::{Annotations, MessageFields, Parts, Record, Routing};
 use forebay_journal::{AppendError, Lsn, QueueId};
 
+use super::expire::{said_expiry, with_own_expiry};
 use super::filters::Offered;
 use super::{Host, Lane, Taken, flags};
 use crate::frontend::{Extras, Header, Refusal, SendCommand, SendPartCommand, header_of};
@@ -107,11 +108,15 @@ impl<'a> Incoming<'a> {
 
     /// The address, where the queue that a message is in may not say it.
     fn address_to_say(&self, routed: &Routed) -> &'a [u8] {
-        if routed.has_matching() {
+        if routed.says_address() {
             self.address
         } else {
             &[]
         }
+    }
+
+    fn said_expiry(&self) -> u64 {
+        said_expiry(&self.fields, self.is_forwarded, self.head)
     }
 
     /// A message as it is sent, its body whole or not.
@@ -314,7 +319,8 @@ impl Host {
             ..incoming.annotations(self.now_unix_ms)
         };
         let body = Parts::One(incoming.body);
-        let fact = routed.fact(incoming.fields, annotations, head, body);
+        let fields = with_own_expiry(&incoming.fields, &routed, incoming.said_expiry());
+        let fact = routed.fact(fields, annotations, head, body);
         let lsn = self.commit_admitted(&fact, place);
         if self.filters.has_consumers() {
             let header = self.header(incoming, &routed);
@@ -486,15 +492,15 @@ impl Host {
         if let Some(destination) = self.complete(routing, address) {
             return Ok(Some(destination.into()));
         }
+        if let Maker::Nobody = maker {
+            let found = self.machine.resolve(routing, address);
+            return Ok(found.map(Target::from));
+        }
         if let Some((address, queue)) = split_queue(address) {
             return self.target_of_name(routing, (address, queue), maker);
         }
-        if self.machine.has_diverts() && !matches!(maker, Maker::Nobody) {
-            let decided = self
-                .machine
-                .decide_divert(routing, address, &mut self.decision);
-            decided.map_err(Refusal::Queue)?;
-            self.commit_definition();
+        if self.machine.has_diverts() || self.machine.has_retroactive() {
+            self.make_own(routing, address)?;
             if let Some(destination) = self.complete(routing, address) {
                 return Ok(Some(destination.into()));
             }
@@ -556,7 +562,7 @@ impl Host {
     }
 
     /// Makes the definition true that [`Host::admits`] made room for.
-    fn commit_definition(&mut self) {
+    pub(super) fn commit_definition(&mut self) {
         match self.commit_decision() {
             Ok(_) => {}
             Err(AppendError::Failed(failure)) => self.fail(super::Failure::Write(failure)),
@@ -572,6 +578,7 @@ impl Host {
         kept.head.extend_from_slice(incoming.head);
         kept.body.extend_from_slice(incoming.body);
         kept.has_content_length = incoming.fields.flags.has_content_length;
+        kept.has_own_expiry = header.expires_unix_ms != incoming.said_expiry();
         kept.encoding = incoming.fields.encoding;
         kept.header = header;
         let address = incoming.address_to_say(&self.routed);

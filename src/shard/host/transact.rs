@@ -158,18 +158,17 @@ impl Host {
     }
 
     /// The connection goes: what it staged and no coordinator has a promise for is dropped.
+    ///
+    /// What comes of it later, behind messages that wait, does not count either: a half is gone.
     pub(super) fn roll_back_open(&mut self, link: ConnectionId) -> Result<(), AppendError> {
-        while let Some(part) = self
-            .links
-            .get(&link)
-            .and_then(|one| one.transactions.last())
-        {
-            let number = part.number;
+        let open = self.links.get(&link).map(|link| &link.transactions);
+        let numbers: Vec<u64> = open.into_iter().flatten().map(|one| one.number).collect();
+        for number in numbers {
             let decided = self.machine.decide_roll_back(number, &mut self.decision);
             if decided.is_ok() {
                 self.commit_decision()?;
             }
-            self.leave_transaction(link, number, Lsn::ZERO);
+            self.spoil(link, number);
         }
         Ok(())
     }

@@ -20,7 +20,6 @@ impl Host {
                 return false;
             }
             self.machine.decide_trim(&mut self.decision);
-            self.has_made_room |= !self.decision.is_empty();
             let committed = self.commit_decision();
             assert!(committed.is_ok(), "room was there: {committed:?}");
         }

@@ -40,6 +40,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Transaction => "transaction",
         Kind::Handout => "handout",
         Kind::Depart => "depart",
+        Kind::Share => "share",
         Kind::DuplicateId => "duplicate_id",
     }
 }
@@ -201,14 +202,23 @@ impl Describer {
         Some(match *record {
             Record::Release {
                 queue,
+                transaction,
                 ready_unix_ms,
                 messages,
             } => format!(
-                "queue {}, {}{}",
+                "queue {}, {}{}{}",
                 self.queue(queue),
                 self.ids("message", messages),
-                from_time(ready_unix_ms)
+                from_time(ready_unix_ms),
+                of_transaction(transaction)
             ),
+            Record::Share { queue, pairs } => {
+                let shared = pairs.pairs().map(|(source, message)| {
+                    format!("message {} of queue {}", message.0, self.queue(source))
+                });
+                let shared: Vec<_> = shared.collect();
+                format!("queue {}, {}", self.queue(queue), shared.join(", "))
+            }
             Record::Handout { queue, messages } => {
                 format!(
                     "queue {}, {}",
@@ -218,13 +228,15 @@ impl Describer {
             }
             Record::Depart {
                 queue,
+                transaction,
                 reason,
                 messages,
             } => format!(
-                "queue {}, {} {}",
+                "queue {}, {} {}{}",
                 self.queue(queue),
                 departure_name(reason),
-                self.ids("message", messages)
+                self.ids("message", messages),
+                of_transaction(transaction)
             ),
             Record::DuplicateId {
                 message,
@@ -399,6 +411,7 @@ impl Describer {
             "encoding": fields.encoding,
             "has_content_length": fields.flags.has_content_length,
             "is_durable": fields.flags.is_durable,
+            "has_own_expiry": fields.flags.has_own_expiry,
         });
         if !annotations.is_empty() {
             object["deliver_unix_ms"] = annotations.deliver_unix_ms.into();
@@ -473,6 +486,7 @@ fn standing_json(record: &Record<'_>) -> Option<Value> {
             "is_shared": flags.is_shared,
             "is_no_local": flags.is_no_local,
             "is_divert": flags.is_divert,
+            "is_retroactive": flags.is_retroactive,
             "is_paused": flags.is_paused,
             "filter": text_or_base64(filter),
         }),
@@ -486,22 +500,32 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
     Some(match *record {
         Record::Release {
             queue,
+            transaction,
             ready_unix_ms,
             messages,
         } => json!({
             "queue": queue.0,
+            "transaction": transaction,
             "ready_unix_ms": ready_unix_ms,
             "messages": list(messages),
         }),
+        Record::Share { queue, pairs } => {
+            let shared = pairs.pairs();
+            let shared =
+                shared.map(|(source, message)| json!({ "source": source.0, "message": message.0 }));
+            json!({ "queue": queue.0, "shared": shared.collect::<Vec<_>>() })
+        }
         Record::Handout { queue, messages } => {
             json!({ "queue": queue.0, "messages": list(messages) })
         }
         Record::Depart {
             queue,
+            transaction,
             reason,
             messages,
         } => json!({
             "queue": queue.0,
+            "transaction": transaction,
             "reason": departure_name(reason),
             "messages": list(messages),
         }),
@@ -527,6 +551,7 @@ fn flag_names(flags: QueueFlags) -> String {
         (flags.is_shared, ", shared"),
         (flags.is_no_local, ", not what its client sends"),
         (flags.is_divert, ", divert"),
+        (flags.is_retroactive, ", retroactive"),
         (flags.is_paused, ", paused"),
     ]
     .into_iter()

@@ -83,15 +83,15 @@ impl Queue {
         self.unsettled.extend(named);
     }
 
-    fn depart(&mut self, messages: IdList<'_>) {
-        for message in messages.messages().map(|message| message.0) {
+    fn depart(&mut self, messages: Vec<u64>) {
+        for message in messages {
             let held = self.take(message);
             self.leaving.extend(held.map(|held| (message, held)));
         }
     }
 
-    fn release(&mut self, is_delayed: bool, messages: IdList<'_>) {
-        for message in messages.messages().map(|message| message.0) {
+    fn release(&mut self, is_delayed: bool, messages: Vec<u64>) {
+        for message in messages {
             let held = self.unsettled.remove(&message);
             let held = held.or_else(|| self.delayed.remove(&message));
             let side = if is_delayed {
@@ -111,10 +111,19 @@ enum Step {
         is_delayed: bool,
         queues: Vec<u64>,
     },
-    Settle {
+    Leave {
         queue: u64,
+        how: Leaving,
         messages: Vec<u64>,
     },
+}
+
+/// How messages leave who holds them.
+#[derive(Clone, Copy)]
+enum Leaving {
+    Settled,
+    Released { is_delayed: bool },
+    SentOn,
 }
 
 #[derive(Default)]
@@ -234,50 +243,73 @@ impl Ledger {
                 first,
                 last,
             } => self.deliver(queue.0, priority, first.0, last.0),
-            Record::Settle {
-                queue,
-                transaction,
-                messages,
-                ..
-            } => {
-                let messages = messages.messages().map(|message| message.0).collect();
-                let queue = queue.0;
-                self.stage(transaction, Step::Settle { queue, messages });
-            }
-            Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
-                self.move_messages(record);
-            }
-            Record::DuplicateId { .. } => {}
-            Record::Transaction { transaction, state } => self.transact(transaction, state),
-        }
-    }
-
-    /// Of records about messages that stay in their queue.
-    fn move_messages(&mut self, record: &Record<'_>) {
-        match *record {
-            Record::Release {
-                queue,
-                ready_unix_ms,
-                messages,
-            } => {
-                if let Some(queue) = self.queues.get_mut(&queue.0) {
-                    queue.release(ready_unix_ms != 0, messages);
-                }
+            Record::Settle { .. } | Record::Release { .. } | Record::Depart { .. } => {
+                self.leave(record);
             }
             Record::Handout { queue, messages } => {
                 if let Some(queue) = self.queues.get_mut(&queue.0) {
                     queue.hand_out(messages);
                 }
             }
-            Record::Depart {
-                queue, messages, ..
-            } => {
-                if let Some(queue) = self.queues.get_mut(&queue.0) {
-                    queue.depart(messages);
-                }
-            }
-            _ => unreachable!("the caller picks the kinds"),
+            Record::Share { queue, pairs } => self.share(queue.0, pairs),
+            Record::DuplicateId { .. } => {}
+            Record::Transaction { transaction, state } => self.transact(transaction, state),
         }
+    }
+
+    fn share(&mut self, queue: u64, pairs: IdList<'_>) {
+        let ready = pairs.pairs().filter_map(|(source, message)| {
+            let source = self.queues.get(&source.0)?;
+            Some((message.0, *source.ready.get(&message.0)?))
+        });
+        let shared: Vec<_> = ready.collect();
+        if !shared.is_empty() {
+            // Its definition may come further on, as that of a message's queue.
+            self.queues.entry(queue).or_default().ready.extend(shared);
+        }
+    }
+
+    /// Of records about messages that leave who holds them.
+    fn leave(&mut self, record: &Record<'_>) {
+        let (queue, transaction, messages, how) = match *record {
+            Record::Settle {
+                queue,
+                transaction,
+                messages,
+                ..
+            } => (queue, transaction, messages, Leaving::Settled),
+            Record::Release {
+                queue,
+                transaction,
+                ready_unix_ms,
+                messages,
+            } => {
+                let is_delayed = ready_unix_ms != 0;
+                (
+                    queue,
+                    transaction,
+                    messages,
+                    Leaving::Released { is_delayed },
+                )
+            }
+            Record::Depart {
+                queue,
+                transaction,
+                messages,
+                ..
+            } => (queue, transaction, messages, Leaving::SentOn),
+            _ => unreachable!("the caller picks the kinds"),
+        };
+        let messages = messages.messages().map(|message| message.0).collect();
+        let queue = queue.0;
+        self.stage(
+            transaction,
+            Step::Leave {
+                queue,
+                how,
+                messages,
+            },
+        );
     }
 
     fn enter(
@@ -343,11 +375,20 @@ impl Ledger {
                     }
                 }
             }
-            Step::Settle { queue, messages } => {
-                if let Some(queue) = self.queues.get_mut(&queue) {
-                    for message in messages {
-                        queue.take(message);
-                    }
+            Step::Leave {
+                queue,
+                how,
+                messages,
+            } => {
+                let Some(queue) = self.queues.get_mut(&queue) else {
+                    return;
+                };
+                match how {
+                    Leaving::Settled => messages
+                        .into_iter()
+                        .for_each(|message| drop(queue.take(message))),
+                    Leaving::Released { is_delayed } => queue.release(is_delayed, messages),
+                    Leaving::SentOn => queue.depart(messages),
                 }
             }
         }
@@ -397,7 +438,10 @@ impl Ledger {
         self.transactions.retain(|_, staged| staged.is_prepared);
         let mut locked = BTreeSet::new();
         for step in self.transactions.values().flat_map(|staged| &staged.steps) {
-            if let Step::Settle { queue, messages } = step {
+            if let Step::Leave {
+                queue, messages, ..
+            } = step
+            {
                 locked.extend(messages.iter().map(|message| (*queue, *message)));
             }
         }

@@ -100,6 +100,7 @@ fn kind_of(number: u16) -> Result<Kind, FormatError> {
         13 => Kind::Handout,
         14 => Kind::Depart,
         15 => Kind::DuplicateId,
+        16 => Kind::Share,
         found => return Err(FormatError::Kind { found }),
     })
 }
@@ -222,7 +223,7 @@ fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Fo
         Kind::Settle => settle(reader)?,
         Kind::Transaction => transaction(reader)?,
         Kind::Depart => depart(reader)?,
-        Kind::Release | Kind::Handout | Kind::DuplicateId => messages(kind, reader)?,
+        Kind::Release | Kind::Handout | Kind::DuplicateId | Kind::Share => messages(kind, reader)?,
     })
 }
 
@@ -234,6 +235,7 @@ fn messages<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Forma
             zero("reserved", fixed.reserved.get().into())?;
             Record::Release {
                 queue: QueueId(fixed.queue.get()),
+                transaction: fixed.transaction.get(),
                 ready_unix_ms: fixed.ready_unix_ms.get(),
                 messages: reader.ids(fixed.message_count.get())?,
             }
@@ -244,6 +246,15 @@ fn messages<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Forma
             Record::Handout {
                 queue: QueueId(fixed.queue.get()),
                 messages: reader.ids(fixed.message_count.get())?,
+            }
+        }
+        Kind::Share => {
+            let fixed: &raw::Share = reader.fixed()?;
+            zero("reserved", fixed.reserved.get().into())?;
+            let count = fixed.message_count.get();
+            Record::Share {
+                queue: QueueId(fixed.queue.get()),
+                pairs: reader.ids(count.saturating_mul(2))?,
             }
         }
         Kind::DuplicateId => {
@@ -298,7 +309,8 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
         | raw::QUEUE_IS_SHARED
         | raw::QUEUE_IS_NO_LOCAL
         | raw::QUEUE_IS_PAUSED
-        | raw::QUEUE_IS_DIVERT;
+        | raw::QUEUE_IS_DIVERT
+        | raw::QUEUE_IS_RETROACTIVE;
     zero("queue_flags", (bits & !known).into())?;
     let address = reader.bytes(fixed.address_size.get().into())?;
     let name = reader.bytes(fixed.name_size.get().into())?;
@@ -312,6 +324,7 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
             is_shared: bits & raw::QUEUE_IS_SHARED != 0,
             is_no_local: bits & raw::QUEUE_IS_NO_LOCAL != 0,
             is_divert: bits & raw::QUEUE_IS_DIVERT != 0,
+            is_retroactive: bits & raw::QUEUE_IS_RETROACTIVE != 0,
             is_paused: bits & raw::QUEUE_IS_PAUSED != 0,
         },
         address,
@@ -320,8 +333,10 @@ fn queue_define<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> 
     })
 }
 
-const MESSAGE_FLAGS: u16 =
-    raw::MESSAGE_HAS_CONTENT_LENGTH | raw::MESSAGE_IS_DURABLE | raw::MESSAGE_HAS_ANNOTATIONS;
+const MESSAGE_FLAGS: u16 = raw::MESSAGE_HAS_CONTENT_LENGTH
+    | raw::MESSAGE_IS_DURABLE
+    | raw::MESSAGE_HAS_ANNOTATIONS
+    | raw::MESSAGE_HAS_OWN_EXPIRY;
 
 #[cold]
 fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatError> {
@@ -355,6 +370,7 @@ fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     )?;
     Ok(Record::Depart {
         queue: QueueId(fixed.queue.get()),
+        transaction: fixed.transaction.get(),
         reason: match fixed.reason {
             1 => Departure::AttemptsExceeded,
             2 => Departure::Rejected,
@@ -405,6 +421,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             flags: MessageFlags {
                 has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,
                 is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
+                has_own_expiry: bits & raw::MESSAGE_HAS_OWN_EXPIRY != 0,
             },
         },
         annotations,

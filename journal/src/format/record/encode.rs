@@ -43,6 +43,7 @@ fn body_size(record: &Record<'_>) -> usize {
         Record::Transaction { .. } => size_of::<raw::Transaction>(),
         Record::Handout { messages, .. } => size_of::<raw::Handout>() + messages.len() * 8,
         Record::Depart { messages, .. } => size_of::<raw::Depart>() + messages.len() * 8,
+        Record::Share { pairs, .. } => size_of::<raw::Share>() + pairs.len() * 8,
         Record::DuplicateId { address, id, .. } => {
             size_of::<raw::DuplicateId>() + address.len() + id.len()
         }
@@ -160,7 +161,8 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         Record::Settle { .. }
         | Record::Release { .. }
         | Record::Handout { .. }
-        | Record::Depart { .. } => encode_ids(record, out),
+        | Record::Depart { .. }
+        | Record::Share { .. } => encode_ids(record, out),
         Record::DuplicateId { .. } => encode_duplicate_id(record, out),
         Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
             transaction: U64::new(transaction),
@@ -209,6 +211,7 @@ fn queue_bits(flags: QueueFlags) -> u16 {
         (flags.is_shared, raw::QUEUE_IS_SHARED),
         (flags.is_no_local, raw::QUEUE_IS_NO_LOCAL),
         (flags.is_divert, raw::QUEUE_IS_DIVERT),
+        (flags.is_retroactive, raw::QUEUE_IS_RETROACTIVE),
         (flags.is_paused, raw::QUEUE_IS_PAUSED),
     ]
     .into_iter()
@@ -238,11 +241,13 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
         }
         Record::Release {
             queue,
+            transaction,
             ready_unix_ms,
             messages,
         } => {
             out.fixed(&raw::Release {
                 queue: U64::new(queue.0),
+                transaction: U64::new(transaction),
                 ready_unix_ms: U64::new(ready_unix_ms),
                 message_count: U32::new(messages.len() as u32),
                 reserved: U32::new(0),
@@ -259,16 +264,26 @@ fn encode_ids(record: &Record<'_>, out: &mut Cursor<'_>) {
         }
         Record::Depart {
             queue,
+            transaction,
             reason,
             messages,
         } => {
             out.fixed(&raw::Depart {
                 queue: U64::new(queue.0),
+                transaction: U64::new(transaction),
                 message_count: U32::new(messages.len() as u32),
                 reason: reason as u8,
                 reserved: [0; 3],
             });
             out.bytes(messages.0.as_bytes());
+        }
+        Record::Share { queue, pairs } => {
+            out.fixed(&raw::Share {
+                queue: U64::new(queue.0),
+                message_count: U32::new((pairs.len() / 2) as u32),
+                reserved: U32::new(0),
+            });
+            out.bytes(pairs.0.as_bytes());
         }
         _ => unreachable!("not a list of messages: {:?}", record.kind()),
     }
@@ -352,6 +367,9 @@ fn encode_message(
     }
     if fields.flags.is_durable {
         bits |= raw::MESSAGE_IS_DURABLE;
+    }
+    if fields.flags.has_own_expiry {
+        bits |= raw::MESSAGE_HAS_OWN_EXPIRY;
     }
     if !annotations.is_empty() {
         bits |= raw::MESSAGE_HAS_ANNOTATIONS;

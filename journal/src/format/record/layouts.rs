@@ -135,6 +135,7 @@ raw!(
     "Record 11: release",
     Release {
         queue: U64,
+        transaction: U64,
         ready_unix_ms: U64,
         message_count: U32,
         reserved: U32
@@ -164,6 +165,7 @@ raw!(
     "Record 14: depart",
     Depart {
         queue: U64,
+        transaction: U64,
         message_count: U32,
         reason: u8,
         reserved: [u8; 3],
@@ -181,12 +183,24 @@ raw!(
     }
 );
 
+raw!(
+    SHARE,
+    "Record 16: share",
+    Share {
+        queue: U64,
+        message_count: U32,
+        reserved: U32,
+    }
+);
+
 /// Bit of `message_flags`: the sender named the body's length.
 pub(super) const MESSAGE_HAS_CONTENT_LENGTH: u16 = 1;
 /// Bit of `message_flags`: journaled before it is acknowledged.
 pub(super) const MESSAGE_IS_DURABLE: u16 = 2;
 /// Bit of `message_flags`: annotations follow the fixed part.
 pub(super) const MESSAGE_HAS_ANNOTATIONS: u16 = 4;
+/// Bit of `message_flags`: its expiry is another one than its head says.
+pub(super) const MESSAGE_HAS_OWN_EXPIRY: u16 = 8;
 /// Bit of `annotation_flags`: the group ends with the message.
 pub(super) const ANNOTATION_IS_GROUP_END: u16 = 1;
 /// Bits of `queue_flags`.
@@ -196,3 +210,4 @@ pub(super) const QUEUE_IS_SHARED: u16 = 4;
 pub(super) const QUEUE_IS_NO_LOCAL: u16 = 8;
 pub(super) const QUEUE_IS_PAUSED: u16 = 16;
 pub(super) const QUEUE_IS_DIVERT: u16 = 32;
+pub(super) const QUEUE_IS_RETROACTIVE: u16 = 64;

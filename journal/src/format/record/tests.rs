@@ -44,7 +44,8 @@ proptest! {
                 message: MessageId(numbers[0]), transaction: numbers[1], upload,
                 body_size: body.len() as u64 + if upload == 0 { 0 } else { numbers[3] % 1000 },
                 timestamp_unix_ms: numbers[4], expires_unix_ms: numbers[5], priority, encoding,
-                flags: MessageFlags { has_content_length: flags.0, is_durable: flags.1 },
+                flags: MessageFlags { has_content_length: flags.0, is_durable: flags.1,
+                    has_own_expiry: flags.0 != flags.1 },
             },
             annotations, queues: IdList(&queues),
             head: Parts::One(&head), body: Parts::Many(&pieces),
@@ -69,7 +70,8 @@ proptest! {
         let routing = if auto { Routing::Anycast } else { Routing::Multicast };
         let flags = QueueFlags { is_auto_created: auto, is_subscription: durable,
             is_shared: pick & 1 != 0, is_no_local: pick & 2 != 0,
-            is_divert: pick & 4 != 0, is_paused: pick & 2 != 0 };
+            is_divert: pick & 4 != 0, is_paused: pick & 2 != 0,
+            is_retroactive: pick & 8 != 0 };
         let messages = IdList(&messages);
         for record in [
             Record::EpochStart {
@@ -93,9 +95,10 @@ proptest! {
                 queue, priority: (a % 10) as u8, first: MessageId(b), last: MessageId(c),
             },
             Record::Settle { queue, transaction: b, outcome, messages },
-            Record::Release { queue, ready_unix_ms: b, messages },
+            Record::Release { queue, transaction: c, ready_unix_ms: b, messages },
             Record::Handout { queue, messages },
-            Record::Depart { queue, reason, messages },
+            Record::Share { queue, pairs: IdList(&messages.0[..messages.0.len() / 2 * 2]) },
+            Record::Depart { queue, transaction: b, reason, messages },
             Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
         ] {
@@ -104,7 +107,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..17_u16, size in 0..260_u32) {
+    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..18_u16, size in 0..260_u32) {
         let mut bytes = bytes;
         let _ = record_at(&bytes);
         if bytes.len() >= RECORD_HEAD_SIZE {

@@ -323,6 +323,7 @@ fn begin(subscription: Subscription, shard: u16) -> Deliver<&'static [u8]> {
         priority: 4,
         is_persistent: false,
         has_content_length: true,
+        own_expiry_unix_ms: None,
         encoding: super::super::ENCODING,
         body_size: 11,
         address: b"",

@@ -58,6 +58,7 @@ fn check_delivered(message: &Message, stored: &[u8], version: Version) {
         is_redelivered: false,
         delivery_count: 1,
         content_length: Some(message.body.len() as u64),
+        own_expiry_unix_ms: None,
         stored_head: stored,
     };
     encode::message_head(&mut out, version, &head);

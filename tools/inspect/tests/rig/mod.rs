@@ -283,6 +283,7 @@ impl Journal {
                 flags: MessageFlags {
                     has_content_length: false,
                     is_durable: true,
+                    ..MessageFlags::default()
                 },
                 ..MessageFields::default()
             },
