@@ -38,8 +38,8 @@ const SEEDS: u64 = 400;
 ///   part committed alone.
 const FOUND: [u64; 4] = [719, 1209, 360, 402];
 /// The same with kinds that they had:
-/// * 138, what made room of a narrow address was settled without a write, and nobody woke who waited
-///   for it on another shard.
+/// * 138, what made room of a narrow address was settled without a write, and nobody woke who
+///   waited for it on another shard.
 const FOUND_WITH: [(u64, Kind); 1] = [(138, Kind::Blocking)];
 /// Each planted fault has to be found within so many seeds.
 const MUTANT_SEEDS: u64 = 1000;

@@ -193,6 +193,11 @@ impl Kinds {
         (books, players)
     }
 
+    /// How many addresses there are that messages go to by themselves.
+    pub(crate) fn landings(&self) -> u64 {
+        self.shelves.iter().filter(|shelf| shelf.is_landing).count() as u64
+    }
+
     /// The shelves that messages of a kind are sent to.
     pub(crate) fn shelves_of(&self, kind: Kind) -> Vec<ShelfId> {
         let shelves = self.shelves.iter().enumerate();
