@@ -294,13 +294,6 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Leaves the transaction prepared when the process ends.
-fn doubt(rig: &mut Rig, pick: &Pick, is_release: bool, transaction: u64) {
-    rig.stage_settle(pick, is_release, transaction);
-    rig.transact(transaction, TransactionState::Prepared);
-    rig.restart();
-}
-
 fn run(rig: &mut Rig, op: &Op) {
     match op {
         Op::Send(sending, count) => (0..*count).for_each(|_| rig.send(sending)),

@@ -79,13 +79,13 @@ pub(crate) struct Message {
     pub(crate) size: usize,
     pub(crate) is_text: bool,
     pub(crate) is_persistent: bool,
-    life: u32,
+    pub(crate) life: u32,
     sent_at: u64,
-    is_confirmed: bool,
+    pub(crate) is_confirmed: bool,
     holder: Holder,
-    is_maybe_settled: bool,
+    pub(crate) is_maybe_settled: bool,
     /// Times its head left the broker, and the life of the last time.
-    departures: u32,
+    pub(crate) departures: u32,
     departed_life: u32,
     ends_when_sent: u32,
     /// Whether a consumer was leaving just then.
@@ -99,11 +99,11 @@ pub(crate) struct Session {
     pub(crate) is_auto: bool,
     confirmed_at: Option<u64>,
     /// The client said so, or its connection is gone.
-    is_over: bool,
+    pub(crate) is_over: bool,
     /// The broker knows as well.
     is_gone: bool,
     /// Whether nothing but its own settlements can change the order of its queue.
-    is_strict: bool,
+    pub(crate) is_strict: bool,
     last: BTreeMap<u32, u32>,
     last_fresh: BTreeMap<u32, u32>,
     topic_got: BTreeSet<Uid>,
@@ -122,6 +122,8 @@ pub(crate) struct Departure {
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) messages: BTreeMap<Uid, Message>,
+    /// Whether messages come in another order than they were sent.
+    pub(crate) has_no_order: bool,
     sessions: BTreeMap<SessionId, Session>,
     next_session: SessionId,
     pub(crate) transactions: Transactions,
@@ -129,7 +131,7 @@ pub(crate) struct Ledger {
     /// Times something ended that may give messages of the queue back.
     ends: BTreeMap<Destination, u32>,
     all_ends: u32,
-    life: u32,
+    pub(crate) life: u32,
     clock: u64,
     pub(crate) confirmed: u64,
     pub(crate) delivered: u64,
@@ -279,6 +281,9 @@ impl Ledger {
     fn check_order(&mut self, one: Departure) {
         let session = self.sessions.get_mut(&one.session).expect("a session's");
         let Uid(producer, number) = one.uid;
+        if self.has_no_order {
+            return;
+        }
         if !one.is_redelivered {
             let last = session.last_fresh.insert(producer, number);
             assert!(last < Some(number), "{} behind {last:?}", one.uid);
@@ -310,6 +315,24 @@ impl Ledger {
     pub(crate) fn is_taken(&self, uid: Uid) -> bool {
         let message = &self.messages[&uid];
         message.is_maybe_settled || message.holder == Holder::Settled
+    }
+
+    /// Whether that it was taken was confirmed.
+    pub(crate) fn is_settled(&self, uid: Uid) -> bool {
+        self.messages[&uid].holder == Holder::Settled
+    }
+
+    /// What the consumer has and said nothing about.
+    pub(crate) fn held_by(&self, session: SessionId) -> Vec<Uid> {
+        let held = self.messages.iter();
+        let held = held.filter(|(_, message)| message.holder == Holder::Held(session));
+        held.map(|(uid, _)| *uid).collect()
+    }
+
+    /// From now on all that was sent may be gone.
+    pub(crate) fn forgive_all(&mut self) {
+        let messages = self.messages.values_mut();
+        messages.for_each(|message| message.is_maybe_settled = true);
     }
 
     /// The consumer sends an ACK.

@@ -149,6 +149,10 @@ impl World {
         let (frames, index) = (wire.read(count), wire.client);
         self.busy_us = self.now_us;
         for frame in frames {
+            if let Some(player) = Self::player_of(index) {
+                self.hear_player(player, &frame);
+                continue;
+            }
             let mut client = std::mem::take(&mut self.clients[index]);
             client.hear(&frame, self);
             self.clients[index] = client;
@@ -170,13 +174,13 @@ impl World {
                 .any(|promise| matches!(promise, Promise::Goodbye));
             let is_stopping = self.node.as_ref().is_some_and(|node| node.is_stopping);
             // A body that was begun and is nowhere any more can only end the connection.
-            let is_gone = wire
-                .under_way()
-                .is_some_and(|uid| self.ledger.is_taken(uid));
+            let is_gone = wire.under_way().is_some_and(|uid| {
+                self.ledger.messages.contains_key(&uid) && self.ledger.is_taken(uid)
+            });
             let is_due = is_owed && !wire.got_error && !is_stopping && !is_gone;
             assert!(!is_due, "client {index}: no receipt for its goodbye");
             self.wires.remove(&id);
-            self.clients[index].lose();
+            self.lose_client(index);
             self.note("lost", index as u64, id.0);
         }
     }
@@ -191,7 +195,9 @@ impl World {
         };
         wire.is_closed = true;
         let sessions: Vec<_> = wire.sessions.values().copied().collect();
+        let seats = wire.seats.clone();
         sessions.into_iter().for_each(|one| self.end_session(one));
+        self.close_seats(&seats, false);
         self.see_end(id);
         self.nudge(shard);
     }
@@ -205,6 +211,7 @@ impl World {
         wire.sessions
             .values()
             .for_each(|one| self.end_session(*one));
+        self.close_seats(&wire.seats, true);
         let now = self.now();
         self.bound(wire.shard).shard.handle_closed(id, now);
         self.nudge(wire.shard);
@@ -221,6 +228,9 @@ impl World {
     /// The head of a message leaves.
     fn depart(&mut self, id: ConnectionId, frame: &Frame) {
         let wire = &self.wires[&id];
+        if Self::player_of(wire.client).is_some() {
+            return self.depart_kind(id, frame);
+        }
         let named = frame.header("subscription").unwrap_or_default();
         let session = *wire.sessions.get(named).expect("it has that subscription");
         let uid = frame.header("uid").and_then(Uid::parse);
@@ -255,7 +265,10 @@ impl World {
 
     /// A whole frame left.
     fn arrive(&mut self, id: ConnectionId, frame: &Frame) {
+        let client = self.wires[&id].client;
+        let player = Self::player_of(client);
         match frame.command.as_str() {
+            "MESSAGE" if player.is_some() => self.arrive_kind(frame),
             "MESSAGE" => {
                 let named = frame.header("subscription").unwrap_or_default();
                 let session = self.wires[&id].sessions[named];
@@ -275,8 +288,10 @@ impl World {
                 let wire = self.wires.get_mut(&id).expect("it sends to it");
                 wire.got_error = true;
                 let text = String::from_utf8_lossy(&frame.body).into_owned();
-                let is_due = wire.is_provoked || is_stopping;
-                assert!(is_due, "client {}: {frame:?}: {text}", wire.client);
+                let is_due = wire.is_provoked
+                    || is_stopping
+                    || player.is_some_and(|player| self.is_error_due(player, id));
+                assert!(is_due, "client {client}: {frame:?}: {text}");
             }
             _ => {}
         }
@@ -310,6 +325,7 @@ impl World {
                 }
             }
             Promise::Unsubscribe(session) => self.ledger.gone(session),
+            Promise::Kind(promise) => self.keep_kind(id, promise),
             Promise::Goodbye => {
                 let wire = &self.wires[&id];
                 for uid in wire.sent.clone() {

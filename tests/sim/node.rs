@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use forebay::frontend::{Users, stomp};
 use forebay::protocol::stomp::Limits as StompLimits;
-use forebay::queue::{Limits as QueueLimits, Policies};
+use forebay::queue::Limits as QueueLimits;
 use forebay::shard::{
     Action, Failure, HostLimits, Parcel, ParcelLane, Quotas, Shard, ShardConfig, Verdict, verdicts,
 };
@@ -17,6 +17,7 @@ use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
 use crate::keeper::{Keeper, Told};
+use crate::kinds;
 use crate::options::{Mutant, Options};
 use crate::store::{JOURNAL, Scanned};
 use crate::witness::Witness;
@@ -82,6 +83,7 @@ impl World {
         let scans: Vec<_> = (0..self.options.shards).map(scan).collect();
         let is_found = |uid| scans.iter().any(|scanned| scanned.witness.has_message(uid));
         self.ledger.check_start(is_found);
+        self.kinds.check_start(is_found);
         let epoch = self.store.claim_epoch();
         for (index, scanned) in scans.iter().enumerate() {
             let recovered = &scanned.recovered;
@@ -292,6 +294,9 @@ impl World {
         // Alone, one message may be larger than all: a body kept whole, and its head.
         let most = self.options.volatile_max_bytes;
         let volatile_max = most.max(stomp_settings().limits.body_inline_max as u64) + 1024;
+        // What goes to another address waits for no memory there: 64 at once, none of them large.
+        let forwarded_max = 64 * 1024 * self.kinds.landings();
+        let volatile_max = volatile_max + forwarded_max;
         assert!(held.volatile_bytes <= volatile_max, "{held:?}");
     }
 
@@ -314,6 +319,7 @@ impl World {
     }
 
     fn take_mail(&mut self, to: usize) {
+        let is_ringing = self.is_ringing;
         let node = self.node.as_mut().expect("it turns");
         let mut made_room = Vec::new();
         for from in (0..node.shards.len()).filter(|from| *from != to) {
@@ -321,9 +327,12 @@ impl World {
                 let id = ShardId(from as u16);
                 while node.shards[to].shard.wants(id, lane)
                     && let Some(queue) = node.mail.get_mut(&(to, from, lane as usize))
+                    && let was_full = queue.len() >= MAILBOX_MAX
                     && let Some(parcel) = queue.pop_front()
                 {
-                    made_room.push(from);
+                    if was_full || is_ringing {
+                        made_room.push(from);
+                    }
                     node.shards[to].shard.handle_parcel(id, parcel);
                 }
             }
@@ -551,9 +560,10 @@ impl World {
         self.life += 1;
         let wires = std::mem::take(&mut self.wires);
         for wire in wires.values() {
-            self.clients[wire.client].lose();
+            self.lose_client(wire.client);
         }
         self.ledger.end_life();
+        self.kinds.end_life();
         let delay_us = 1 + self.random.below(2000);
         self.after(delay_us, Event::Start);
     }
@@ -602,6 +612,6 @@ fn stomp_settings() -> stomp::Settings {
         transactions_max: 16,
         server: "sim/1".to_owned(),
         pages: stomp::Pages::All,
-        policies: Policies::default(),
+        policies: kinds::policies(Mutant::None),
     }
 }

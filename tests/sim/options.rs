@@ -2,6 +2,8 @@
 
 use forebay_journal::storage::memory::Random;
 
+use crate::kinds::Kind;
+
 /// Choices of one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -93,10 +95,36 @@ pub(crate) enum Mutant {
     ForgottenDecision,
     /// A prepared transaction is committed though nobody decided that.
     InventedDecision,
+    /// Recovery cuts the last message of a durable subscription.
+    ForgottenCopy,
+    /// A message may be delivered once more than it should before it is a dead letter.
+    ExtraAttempt,
+    /// What fails does not wait.
+    ForgottenDelay,
+    /// Recovery forgets which ids came.
+    ForgottenIds,
+    /// The wall clock of the broker stands still.
+    StoppedClock,
+    /// The wall clock of the broker is ahead.
+    HastyClock,
+    /// All messages have the same priority.
+    FlatPriorities,
+    /// No message has a group.
+    ForgottenGroups,
+    /// More fits than is said.
+    WideLimit,
+    /// A ring is larger than is said.
+    WideRing,
+    /// No message has a key.
+    ForgottenKeys,
+    /// UNSUBSCRIBE does not say which subscription it deletes.
+    ForgottenDeletion,
+    /// Recovery forgets that messages went to another address.
+    ForgottenDeparture,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -109,5 +137,37 @@ impl Mutant {
         Self::RepeatedInput,
         Self::ForgottenDecision,
         Self::InventedDecision,
+        Self::ForgottenCopy,
+        Self::ExtraAttempt,
+        Self::ForgottenDelay,
+        Self::ForgottenIds,
+        Self::StoppedClock,
+        Self::HastyClock,
+        Self::FlatPriorities,
+        Self::ForgottenGroups,
+        Self::WideLimit,
+        Self::WideRing,
+        Self::ForgottenKeys,
+        Self::ForgottenDeletion,
+        Self::ForgottenDeparture,
     ];
+
+    /// The kind that it is planted in; none for the plain load.
+    pub(crate) const fn kind(self) -> Option<Kind> {
+        match self {
+            Self::ForgottenCopy | Self::ForgottenDeletion => Some(Kind::Durable),
+            Self::ExtraAttempt | Self::ForgottenDelay | Self::ForgottenDeparture => {
+                Some(Kind::Dead)
+            }
+            Self::ForgottenIds => Some(Kind::Duplicates),
+            Self::StoppedClock => Some(Kind::Expiry),
+            Self::HastyClock => Some(Kind::Scheduled),
+            Self::FlatPriorities => Some(Kind::Priorities),
+            Self::ForgottenGroups => Some(Kind::Groups),
+            Self::WideLimit => Some(Kind::Blocking),
+            Self::WideRing => Some(Kind::Ring),
+            Self::ForgottenKeys => Some(Kind::LastValue),
+            _ => None,
+        }
+    }
 }

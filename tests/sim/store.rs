@@ -1,9 +1,8 @@
 //! A simulated data folder: segment files of all epochs and shards on one disk, and the start of a
 //! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
 
-use forebay::pattern::Pattern;
-use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place, Policies, PolicySettings};
-use forebay_journal::format::{Record, SECTOR_SIZE};
+use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place};
+use forebay_journal::format::{Parts, Record, SECTOR_SIZE};
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
     epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
@@ -13,6 +12,7 @@ use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::memory::{DiskError, FileId, MemoryDisk};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
 
+use crate::kinds::{self, Kind};
 use crate::options::Mutant;
 use crate::witness::Witness;
 
@@ -117,21 +117,26 @@ impl Store {
             head: head.as_deref().map_err(|error| *error),
         });
         let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
-        let mut machine = Machine::new(limits, policies());
+        let mut machine = Machine::new(limits, kinds::policies(mutant));
         let mut witness = Witness::default();
         let mut effects = Vec::new();
-        let last_message = (mutant == Mutant::ForgottenMessage)
-            .then(|| self.last_message(&input, &files))
-            .flatten();
+        let last_message = match mutant {
+            Mutant::ForgottenMessage => self.last_message(&input, &files, None),
+            Mutant::ForgottenCopy => self.last_message(&input, &files, Some(Kind::Durable)),
+            _ => None,
+        };
         let mut sink = |lsn: Lsn, location: Location, record: &Record<'_>| {
             let is_forgotten = match mutant {
                 Mutant::ForgottenDeliveries => matches!(record, Record::Delivery { .. }),
                 Mutant::ForgottenSettlements => matches!(record, Record::Settle { .. }),
+                Mutant::ForgottenDeparture => matches!(record, Record::Depart { .. }),
+                Mutant::ForgottenIds => matches!(record, Record::DuplicateId { .. }),
                 _ => last_message == Some(lsn),
             };
             witness.record(record);
             if !is_forgotten {
-                machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
+                let record = twist(*record, mutant);
+                machine.evolve(&Fact::from(record), Place::Journal(location), &mut effects);
                 effects.clear();
             }
         };
@@ -165,11 +170,21 @@ impl Store {
         }
     }
 
-    /// LSN of the last message of the journal.
-    fn last_message(&self, input: &RecoveryInput<'_>, files: &[Named]) -> Option<Lsn> {
+    /// LSN of the last message of the journal, or of the last one of a kind.
+    fn last_message(
+        &self,
+        input: &RecoveryInput<'_>,
+        files: &[Named],
+        kind: Option<Kind>,
+    ) -> Option<Lsn> {
         let mut last = None;
         let mut sink = |lsn: Lsn, _: Location, record: &Record<'_>| {
-            if matches!(record, Record::Message { .. }) {
+            if let Record::Message {
+                head: Parts::One(head),
+                ..
+            } = record
+                && kind.is_none_or(|kind| is_of(head, kind))
+            {
                 last = Some(lsn);
             }
         };
@@ -190,11 +205,17 @@ fn read_error(error: DiskError) -> ReadError {
     }
 }
 
-/// No message is delivered too often: the ledger knows no dead letters.
-fn policies() -> Policies {
-    let settings = PolicySettings {
-        attempts_max: Some(u32::MAX),
-        ..PolicySettings::default()
-    };
-    Policies::new(vec![(Pattern::parse("#").expect("all"), settings)])
+/// Whether a stored head is that of a message of the kind.
+fn is_of(head: &[u8], kind: Kind) -> bool {
+    let line = format!("kind:{}", kind.address());
+    let text = String::from_utf8_lossy(head);
+    text.lines().any(|one| one == line)
+}
+
+/// Planted: what recovery makes of a record.
+fn twist(mut record: Record<'_>, mutant: Mutant) -> Record<'_> {
+    if let (Record::Message { annotations, .. }, Mutant::ForgottenIds) = (&mut record, mutant) {
+        annotations.duplicate_id = &[];
+    }
+    record
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::frame::{Frame, Parser, Seen};
+use crate::kinds::{self, ShelfId};
 use crate::ledger::{SessionId, Uid};
 use crate::transaction::TransactionId;
 
@@ -19,6 +20,8 @@ pub(crate) enum Promise {
     Unsubscribe(SessionId),
     /// All that the connection sent.
     Goodbye,
+    /// To a client of a kind.
+    Kind(kinds::Promise),
 }
 
 /// The connection.
@@ -55,6 +58,9 @@ pub(crate) struct Wire {
     pub(crate) acked: Vec<(Uid, (u16, u64))>,
     /// By id of the subscription.
     pub(crate) sessions: BTreeMap<String, SessionId>,
+    /// Of a client of a kind: its subscriptions, and what it took.
+    pub(crate) seats: Vec<(ShelfId, SessionId)>,
+    pub(crate) taken: Vec<kinds::Taken>,
 }
 
 impl Wire {
@@ -83,6 +89,8 @@ impl Wire {
             sent: Vec::new(),
             acked: Vec::new(),
             sessions: BTreeMap::new(),
+            seats: Vec::new(),
+            taken: Vec::new(),
         }
     }
 

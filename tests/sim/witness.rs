@@ -22,10 +22,12 @@ struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     pending: VecDeque<Pending>,
-    messages: BTreeMap<u64, (Uid, Vec<u64>)>,
+    /// By number: name, queues, priority.
+    messages: BTreeMap<u64, (Uid, Vec<u64>, u8)>,
     uids: BTreeSet<Uid>,
     settled: BTreeSet<u64>,
-    deliveries: Vec<(u64, u64, u64)>,
+    /// Queue, priority and range; one message each where it was handed out by its number.
+    deliveries: Vec<(u64, Option<u8>, u64, u64)>,
 }
 
 impl Witness {
@@ -74,21 +76,27 @@ impl Witness {
             } => {
                 let uid = Uid::of_head(head).expect("every message of a run has a name");
                 let queues = queues.queues().map(|queue| queue.0).collect();
-                let former = self.messages.insert(fields.message.0, (uid, queues));
-                let is_new = former.is_none_or(|(of, _)| of == uid);
+                let message = (uid, queues, fields.priority);
+                let former = self.messages.insert(fields.message.0, message);
+                let is_new = former.is_none_or(|(of, ..)| of == uid);
                 assert!(is_new, "message {} is two messages", fields.message.0);
                 self.uids.insert(uid);
             }
             Record::Settle { messages, .. } => {
                 self.settled.extend(messages.messages().map(|id| id.0));
             }
-            // All messages of a run have the same priority.
             Record::Delivery {
                 queue: QueueId(queue),
                 first: MessageId(first),
                 last: MessageId(last),
-                ..
-            } => self.deliveries.push((*queue, *first, *last)),
+                priority,
+            } => self
+                .deliveries
+                .push((*queue, Some(*priority), *first, *last)),
+            Record::Handout { queue, messages } => {
+                let handed = messages.messages().map(|id| (queue.0, None, id.0, id.0));
+                self.deliveries.extend(handed);
+            }
             _ => {}
         }
     }
@@ -103,9 +111,11 @@ impl Witness {
 
     /// How often the message was delivered, as far as the disk knows; none if it does not hold it.
     pub(crate) fn deliveries_of(&self, message: u64) -> Option<usize> {
-        let (_, queues) = self.messages.get(&message)?;
-        let covers = |(queue, first, last): &&(u64, u64, u64)| {
-            queues.contains(queue) && (*first..=*last).contains(&message)
+        let (_, queues, rank) = self.messages.get(&message)?;
+        let covers = |(queue, priority, first, last): &&(u64, Option<u8>, u64, u64)| {
+            queues.contains(queue)
+                && priority.is_none_or(|priority| priority == *rank)
+                && (*first..=*last).contains(&message)
         };
         Some(self.deliveries.iter().filter(covers).count())
     }

@@ -10,6 +10,7 @@ use forebay_journal::storage::memory::{FileId, Random, Ticket};
 
 use crate::client::Client;
 use crate::faults::DiskFaults;
+use crate::kinds::{Kind, Kinds, Player, Tried};
 use crate::ledger::Ledger;
 use crate::node::Node;
 use crate::options::{Mutant, Options};
@@ -42,6 +43,7 @@ pub(crate) enum Event {
     Outbound(ConnectionId),
     Sent(ConnectionId, Vec<u8>),
     Client(usize),
+    Player(usize),
     Start,
     End,
     FullDisk(bool),
@@ -53,7 +55,12 @@ impl Event {
     const fn is_outside(&self) -> bool {
         matches!(
             self,
-            Self::Client(_) | Self::Start | Self::End | Self::FullDisk(_) | Self::Calm
+            Self::Client(_)
+                | Self::Player(_)
+                | Self::Start
+                | Self::End
+                | Self::FullDisk(_)
+                | Self::Calm
         )
     }
 }
@@ -85,6 +92,11 @@ impl Ord for Scheduled {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due_us, other.order).cmp(&(self.due_us, self.order))
     }
+}
+
+/// The wall clock at a time of a run.
+pub(crate) fn unix_ms(now_us: u64) -> u64 {
+    1_700_000_000_000 + now_us / 1000
 }
 
 /// How far the run is.
@@ -136,6 +148,7 @@ pub(crate) struct Report {
     pub(crate) parcels: u64,
     pub(crate) events: u64,
     pub(crate) virtual_us: u64,
+    pub(crate) tried: Tried,
 }
 
 /// The run.
@@ -143,6 +156,9 @@ pub(crate) struct World {
     pub(crate) options: Options,
     pub(crate) mutant: Mutant,
     pub(crate) disk_faults: DiskFaults,
+    /// Whether who takes a parcel rings its sender though the mailbox was not full: a shard gets
+    /// turns then that the product does not give it, which hides who is not woken.
+    pub(crate) is_ringing: bool,
     pub(crate) random: Random,
     pub(crate) now_us: u64,
     pub(crate) life: u32,
@@ -153,6 +169,9 @@ pub(crate) struct World {
     pub(crate) wires: BTreeMap<ConnectionId, Wire>,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledger: Ledger,
+    pub(crate) kinds: Kinds,
+    /// None in the middle of a thought.
+    pub(crate) players: Vec<Option<Player>>,
     pub(crate) phase: Phase,
     pub(crate) calm_since_us: u64,
     /// When anything left the broker or the clients last.
@@ -166,11 +185,11 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, mutant: Mutant, is_loud: bool) -> Self {
+    pub(crate) fn new(seed: u64, mutant: Mutant, kinds: &[Kind], is_loud: bool) -> Self {
         let mut random = Random::new(seed);
         let options = Options::draw(&mut random);
         if is_loud {
-            println!("seed {seed}: {options:?}");
+            println!("seed {seed}: {kinds:?} {options:?}");
         }
         let (producers, consumers) = (options.producers, options.consumers);
         let clients = (0..producers)
@@ -178,8 +197,13 @@ impl World {
             .chain((0..consumers).map(|_| Client::consumer()))
             .chain((0..options.queues).map(Client::drainer))
             .collect();
+        let is_plain = kinds.is_empty();
+        let (kinds, players) = Kinds::new(kinds, &mut Random::new(seed));
         Self {
+            kinds,
+            players: players.into_iter().map(Some).collect(),
             mutant,
+            is_ringing: is_plain,
             disk_faults: DiskFaults::draw(seed),
             now_us: 1_000_000,
             life: 0,
@@ -206,7 +230,11 @@ impl World {
     pub(crate) fn now(&self) -> Now {
         Now {
             monotonic_us: self.now_us,
-            unix_ms: 1_700_000_000_000 + self.now_us / 1000,
+            unix_ms: match self.mutant {
+                Mutant::StoppedClock => unix_ms(0),
+                Mutant::HastyClock => unix_ms(self.now_us) + 40,
+                _ => unix_ms(self.now_us),
+            },
         }
     }
 
@@ -248,6 +276,9 @@ impl World {
         for client in 0..self.clients.len() {
             self.after(client as u64, Event::Client(client));
         }
+        for player in 0..self.players.len() {
+            self.after(player as u64, Event::Player(player));
+        }
         let life_us = self.options.life_us;
         for end in 0..u64::from(self.options.ends) {
             let at_us = end * life_us + self.random.below(life_us);
@@ -270,6 +301,7 @@ impl World {
         self.report.delivered = self.ledger.delivered;
         self.report.redelivered = self.ledger.redelivered;
         self.report.settled = self.ledger.settled;
+        self.report.tried = self.kinds.tried;
         (self.report.commits, self.report.unsure_commits) = self.ledger.commits();
         self.report
     }
@@ -311,6 +343,7 @@ impl World {
             Event::Outbound(id) => self.outbound(id),
             Event::Sent(id, buffer) => self.sent(id, buffer, true),
             Event::Client(client) => self.think(client),
+            Event::Player(player) => self.think_player(player),
             Event::Start => self.start(),
             Event::End => self.end_somehow(),
             Event::FullDisk(is_full) => self.set_full(is_full),
@@ -347,7 +380,8 @@ impl World {
         if !is_quiet || self.phase == Phase::Unrest {
             return false;
         }
-        if !self.clients.iter().all(|client| client.is_finished(self)) {
+        if !self.clients.iter().all(|client| client.is_finished(self)) || !self.are_kinds_finished()
+        {
             return false;
         }
         self.busy_us = self.now_us;
@@ -359,6 +393,7 @@ impl World {
             }
             Phase::Leaving => {
                 self.ledger.check_end();
+                self.kinds.check_end();
                 self.phase = Phase::Empty;
                 self.note("drained", 0, 0);
                 let is_clean = self.chance(2);
