@@ -289,7 +289,7 @@ impl Rig {
         let mut found = self.machine.kept(address.as_bytes());
         let names: Vec<u64> = found.iter().map(|one| one.queued.message.0).collect();
         assert_eq!(names, expected.keys().copied().collect::<Vec<_>>());
-        let is_selected = |name: u64| name % u64::from(nth) == 0;
+        let is_selected = |name: u64| name.is_multiple_of(u64::from(nth));
         found.retain(|one| is_selected(one.queued.message.0));
         self.machine
             .share_kept((queue, is_durable), &found, &mut decision);

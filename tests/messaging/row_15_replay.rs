@@ -1,12 +1,12 @@
 //! Row 15: queues whose messages stay when they are consumed, read from where one likes.
 
 use std::ops::Range;
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
 use crate::{
-    ask, browse, connect, next, next_message, refused, send, subscribe, text, with_shards,
+    PATIENCE, ask, browse, connect, next, next_message, refused, send, subscribe, text, with_shards,
 };
 
 const LOG: &str = "/queue/log.a";
@@ -193,9 +193,7 @@ fn seconds() -> u64 {
 /// A second that begins when nothing that was done so far was done in it; it has begun.
 fn next_second() -> u64 {
     let next = seconds() + 1;
-    while seconds() < next {
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait_until(PATIENCE, "the second has come", || seconds() >= next);
     next
 }
 

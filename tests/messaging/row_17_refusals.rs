@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
 use crate::{
     PATIENCE, ask, browse, connect, deliveries, next, next_message, send, text, with_shards,
@@ -25,15 +26,13 @@ fn seen(address: SocketAddr, queue: &str) -> Vec<String> {
 
 /// Dead letters are on their way for a moment.
 fn dead_letters(address: SocketAddr, count: usize) -> BTreeSet<String> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = seen(address, DEAD);
-        if found.len() >= count || Instant::now() > deadline {
-            assert_eq!(found.len(), count, "{found:?}");
-            return found.into_iter().collect();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut found = Vec::new();
+    wait_until(PATIENCE, "all are there", || {
+        found = seen(address, DEAD);
+        found.len() >= count
+    });
+    assert_eq!(found.len(), count, "{found:?}");
+    found.into_iter().collect()
 }
 
 fn answer_in(client: &mut Client, transaction: &str, number: usize, message: &Frame) {
@@ -214,6 +213,10 @@ fn killed_at_any_moment_a_refusal_counts_with_the_rest_of_its_transaction() {
     });
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the moment of the kill is an input"
+)]
 fn kill_and_check(setup: &mut crate::Setup, round: usize, wait_ms: u64) -> usize {
     let running = setup.start();
     let address = running.address();
