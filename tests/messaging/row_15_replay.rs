@@ -193,7 +193,7 @@ fn seconds() -> u64 {
 /// A second that begins when nothing that was done so far was done in it; it has begun.
 fn next_second() -> u64 {
     let next = seconds() + 1;
-    wait_until(PATIENCE, "the next second", || seconds() >= next);
+    wait_until(PATIENCE, "the second has come", || seconds() >= next);
     next
 }
 

@@ -27,7 +27,7 @@ fn seen(address: SocketAddr, queue: &str) -> Vec<String> {
 /// Dead letters are on their way for a moment.
 fn dead_letters(address: SocketAddr, count: usize) -> BTreeSet<String> {
     let mut found = Vec::new();
-    wait_until(PATIENCE, "dead letters", || {
+    wait_until(PATIENCE, "all are there", || {
         found = seen(address, DEAD);
         found.len() >= count
     });
@@ -213,6 +213,10 @@ fn killed_at_any_moment_a_refusal_counts_with_the_rest_of_its_transaction() {
     });
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the moment of the kill is an input"
+)]
 fn kill_and_check(setup: &mut crate::Setup, round: usize, wait_ms: u64) -> usize {
     let running = setup.start();
     let address = running.address();

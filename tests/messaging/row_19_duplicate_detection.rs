@@ -160,7 +160,8 @@ fn duplicate_detection_forgets_with_the_process_where_it_is_told_to() {
         subscribe(&mut consumer, forgetful, &[("ack", "client")]);
         let message = next_message(&mut consumer);
         let id = message.header("ack").unwrap();
-        ask(&mut consumer, "NACK", &[("id", id), ("requeue", "false")]);
+        let refuse = [("id", id), ("requeue", "false")];
+        consumer.send("NACK", &refuse, b"").unwrap();
         let mut reader = connect(running.address());
         subscribe(&mut reader, "/queue/DLQ", &[("ack", "auto")]);
         assert_eq!(drain(&mut reader, 1), ["first"]);

@@ -132,20 +132,20 @@ fn list<'a>(
     match random.below(5) {
         0 => Record::Release {
             queue,
-            transaction: 0,
+            transaction: random.below(2),
             ready_unix_ms: random.below(2) * number,
             messages,
         },
         1 => Record::Handout { queue, messages },
+        2 => Record::Depart {
+            queue,
+            transaction: random.below(2),
+            reason: pick(random, &[Departure::Rejected, Departure::Expired]),
+            messages,
+        },
         3 => Record::Share {
             queue,
             pairs: IdList(&messages.0[..messages.len() / 2 * 2]),
-        },
-        2 => Record::Depart {
-            queue,
-            transaction: 0,
-            reason: pick(random, &[Departure::Rejected, Departure::Expired]),
-            messages,
         },
         _ => Record::DuplicateId {
             message: MessageId(number),

@@ -384,9 +384,11 @@ impl Ledger {
                     return;
                 };
                 match how {
-                    Leaving::Settled => messages
-                        .into_iter()
-                        .for_each(|message| drop(queue.take(message))),
+                    Leaving::Settled => {
+                        for message in messages {
+                            queue.take(message);
+                        }
+                    }
                     Leaving::Released { is_delayed } => queue.release(is_delayed, messages),
                     Leaving::SentOn => queue.depart(messages),
                 }
