@@ -21,6 +21,7 @@ mod idle;
 mod operate;
 mod produce;
 mod room;
+mod slow;
 mod space;
 mod transact;
 mod trim;
@@ -231,6 +232,8 @@ pub struct HostStats {
     pub expired: u64,
     /// Messages that a full address dropped on arrival.
     pub dropped: u64,
+    /// Consumers found slow, each once in a period.
+    pub slow_consumers: u64,
 }
 
 pub(super) struct Host {
@@ -265,6 +268,7 @@ pub(super) struct Host {
     /// Whether messages left in the last turn behind those who wait for room.
     has_made_room: bool,
     waiters: room::Waiters,
+    slow_looks: slow::SlowLooks,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -351,6 +355,7 @@ impl Host {
             has_more_to_trim: false,
             has_made_room: false,
             waiters: room::Waiters::default(),
+            slow_looks: slow::SlowLooks::default(),
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -773,6 +778,7 @@ impl Host {
             self.wake_due(now);
             self.depart();
             self.operate();
+            self.look_at_consumers(now, replies);
             // What is one too many is not handed out.
             if self.trim() {
                 self.examine();
