@@ -6,11 +6,13 @@
 
 mod forward;
 mod properties;
+mod slow;
 pub mod stomp;
 mod vocabulary;
 
 pub use forward::{Departs, Forwarder};
 pub use properties::{Header, Message};
+pub use slow::{Pace, Slow};
 pub use vocabulary::{
     Command, Deliver, Ending, Extras, Order, Ordered, Part, Refusal, Reply, Report, SendCommand,
     SendPartCommand, Start, SubscribeCommand, Subscription, Verdict, owner,
@@ -165,6 +167,14 @@ impl Frontend {
                 forwarder.handle_reply(reply, out);
                 true
             }
+        }
+    }
+
+    /// What the client calls a subscription, if anything.
+    pub fn subscription_id(&self, subscription: Subscription) -> Option<&str> {
+        match self {
+            Self::Stomp(wire) => wire.subscription_id(subscription),
+            Self::Forwarder(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use forebay_journal::MessageId;
 use forebay_journal::format::Routing;
 
 use super::forward::Departs;
+use super::slow::Slow;
 use crate::queue::{Credit, QuotaNote, Rank, Refused, Return, Selection, Settlement};
 
 /// A connection's name of one of its subscriptions: rises, never reused on the connection.
@@ -432,6 +433,8 @@ pub enum Reply<B> {
     /// What a shard says to another about the limits over all addresses. For the shard, never for a
     /// client.
     Quota(QuotaNote),
+    /// A consumer was slow while messages waited for it.
+    Slow(Slow<B>),
     /// Answer to [`Command::Sync`].
     Synced,
     /// The shard it comes from holds a message back until memory has room: read nothing more
@@ -731,6 +734,7 @@ impl<B> Reply<B> {
                 report,
             },
             Self::Quota(note) => Reply::Quota(note),
+            Self::Slow(slow) => Reply::Slow(slow.map(hold)),
             Self::Synced => Reply::Synced,
             Self::Hold => Reply::Hold,
             Self::Resume => Reply::Resume,

@@ -196,9 +196,14 @@ impl QueueState {
     /// The message that the filter of a consumer with credit has to be asked about next.
     pub(super) fn next_to_examine(&self, consumers: &Consumers) -> Option<(FilterId, Spot)> {
         let selective = self.selective.as_ref()?;
-        self.willing.iter().find_map(|index| {
+        // Who is watched is asked for one message, to know whether any waits for it.
+        let least = u32::from(self.is_watched());
+        let watched = self.consumers.iter().filter(|index| {
+            least > 0 && self.serves(**index) && consumers.at(**index).available() == 0
+        });
+        self.willing.iter().chain(watched).find_map(|index| {
             let consumer = consumers.at(*index);
-            let (filter, credit) = (consumer.filter?, consumer.available() as usize);
+            let (filter, credit) = (consumer.filter?, consumer.available().max(least) as usize);
             let lane = selective.lane(Some(filter)).filter(|_| credit > 0)?;
             let is_due = |spot: &Spot| {
                 let is_first = lane.first_match().is_none_or(|first| *spot < first);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use forebay_journal::QueueId;
 
 use super::delivered::{Holder, Slot};
+use super::slow::Watch;
 
 /// Names an attached consumer; a later consumer in the same place has another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +115,8 @@ pub(super) struct Consumer {
     pub(super) is_queued: bool,
     next_tag: u64,
     outstanding: VecDeque<Outstanding>,
+    /// How fast it is, where the queue's policy asks.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 /// Settled places that are never worth a sweep.
@@ -212,6 +215,11 @@ impl Consumer {
         self.outstanding.iter().filter(|one| one.message != 0)
     }
 
+    /// Messages delivered to it, ever.
+    pub(super) const fn delivered_count(&self) -> u64 {
+        self.next_tag - 1
+    }
+
     /// All places kept, settled ones included.
     pub(super) fn slot_count(&self) -> usize {
         self.outstanding.len()
@@ -269,6 +277,7 @@ impl Consumers {
             is_queued: false,
             next_tag: 1,
             outstanding: VecDeque::new(),
+            watch: None,
         };
         self.count += 1;
         let index = self.free.pop().unwrap_or_else(|| {

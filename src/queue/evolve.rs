@@ -301,6 +301,7 @@ impl Machine {
             let consumer_id = self.consumers.id_of(*index);
             let consumer = self.consumers.remove(*index);
             let consumer = consumer.expect("queues name attached consumers");
+            self.watches.end(*index, &consumer);
             effects.push(Effect::Detached {
                 link: consumer.link,
                 consumer: consumer_id,

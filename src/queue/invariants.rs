@@ -34,6 +34,19 @@ impl Machine {
         self.check_settling();
         self.check_listed();
         self.check_held();
+        self.check_watches();
+    }
+
+    fn check_watches(&self) {
+        let known: BTreeSet<(u64, u32)> = self.watches.due().collect();
+        let found = self.consumers.iter().filter_map(|(index, consumer)| {
+            let watch = consumer.watch.as_ref()?;
+            Some((watch.due_us(), index))
+        });
+        assert!(
+            known.iter().copied().eq(found.collect::<BTreeSet<_>>()),
+            "consumers that are watched"
+        );
     }
 
     fn check_held(&self) {

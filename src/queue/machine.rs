@@ -17,6 +17,7 @@ use super::idle::Idle;
 use super::policy::{Policies, Policy};
 use super::quota::{Held, Quotas};
 use super::segments::SegmentUse;
+use super::slow::Watches;
 use super::state::Queues;
 use super::subscription::Subscriptions;
 use super::surplus::Surplus;
@@ -118,6 +119,7 @@ pub struct Machine {
     pub(super) surplus: Surplus,
     pub(super) times: Times,
     pub(super) idle: Idle,
+    pub(super) watches: Watches,
     /// What its queues hold.
     pub(super) held: Held,
     /// Messages that left queues, ever.
@@ -152,6 +154,7 @@ impl Machine {
             surplus: Surplus::default(),
             times: Times::default(),
             idle: Idle::default(),
+            watches: Watches::default(),
             held: Held::default(),
             left: 0,
             quotas: None,
@@ -184,6 +187,9 @@ impl Machine {
         let most = self.limits.unsettled_max;
         let id = self.consumers.insert(attachment, rank, credit, most);
         self.idle.end(queue);
+        if queue.is_watched() {
+            self.watches.begin(id);
+        }
         queue.join(id.index, &mut self.consumers);
         queue.touch(dirty);
         Ok(id)
@@ -210,7 +216,9 @@ impl Machine {
             queue.touch(dirty);
             self.idle.note(queue);
         }
-        self.consumers.remove(id.index);
+        if let Some(gone) = self.consumers.remove(id.index) {
+            self.watches.end(id.index, &gone);
+        }
     }
 
     /// Widens the window of a consumer by `messages`, up to the machine's limit.

@@ -221,6 +221,23 @@ impl Selective {
         }
     }
 
+    /// Whether there is a message for a consumer, whatever its credit, as far as its filter was
+    /// asked.
+    pub(super) fn has_message_for(
+        &self,
+        index: u32,
+        filter: Option<FilterId>,
+        ready: &Ready,
+    ) -> bool {
+        let Some(lane) = self.lane(filter) else {
+            return false;
+        };
+        let unasked = || lane.next_unasked(ready).filter(|_| filter.is_none());
+        let free = lane.first_match().or_else(unasked);
+        free.is_some_and(|spot| self.owned_key(spot.message).is_none())
+            || self.groups.head_of(index).is_some()
+    }
+
     /// The filters that may be asked about this ready message without passing over another.
     pub(super) fn open_filters<'a>(
         &'a self,

@@ -184,6 +184,16 @@ impl QueueState {
         defined.flags.is_subscription.then_some(&defined.name)
     }
 
+    /// Whether it matters that messages wait for consumers without credit.
+    pub(super) fn is_watched(&self) -> bool {
+        self.policy.slow_consumer_threshold_per_s.is_some()
+    }
+
+    /// Whether no other consumer is served alone.
+    pub(super) fn serves(&self, index: u32) -> bool {
+        self.exclusive.is_none_or(|exclusive| exclusive == index)
+    }
+
     /// Attaches a consumer.
     pub(super) fn join(&mut self, index: u32, consumers: &mut Consumers) {
         self.consumers.push(index);
@@ -226,7 +236,7 @@ impl QueueState {
     /// another one is served alone.
     pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
         let consumer = consumers.at_mut(index);
-        let is_served = self.exclusive.is_none_or(|exclusive| exclusive == index);
+        let is_served = self.serves(index);
         if consumer.is_queued || consumer.available() == 0 || !is_served {
             return;
         }
@@ -262,10 +272,11 @@ impl QueueState {
 
     /// Notes that the queue may have something to dispatch.
     pub(super) fn touch(&mut self, dirty: &mut Dirty) {
-        if self.ready.is_empty() || self.willing.is_empty() || self.is_paused() {
+        let is_unwanted = self.willing.is_empty() && !self.is_watched();
+        if self.ready.is_empty() || is_unwanted || self.is_paused() {
             return;
         }
-        if !self.is_dirty {
+        if !self.is_dirty && !self.willing.is_empty() {
             self.is_dirty = true;
             dirty.dispatch.push_back(self.id.0);
         }

@@ -11,6 +11,7 @@ use super::*;
 mod operate;
 mod policies;
 mod selective;
+mod slow;
 
 const LIMITS: Limits = Limits {
     queues_max: 2000,

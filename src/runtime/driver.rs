@@ -423,6 +423,7 @@ impl Driver {
                 }
                 Action::Close(id) => self.close(id, now),
                 Action::Tell(answer) => self.parts.admin.tell(answer),
+                Action::Warn(report) => tracing::warn!("{report}"),
                 Action::Write(write) => self.parts.ring.write(write),
                 Action::ReadBack(read) => match self.parts.files.get(&read.segment) {
                     Some(file) => {

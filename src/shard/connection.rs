@@ -96,6 +96,10 @@ pub(super) struct Connection {
     pub(super) is_waiting: bool,
     /// Whether the client will send no more.
     pub(super) is_ended: bool,
+    /// Whether it has to go, whether it reads why or not.
+    pub(super) is_sent_away: bool,
+    /// When it goes then, in monotonic microseconds.
+    pub(super) closes_us: Option<u64>,
 }
 
 impl Connection {
@@ -122,6 +126,8 @@ impl Connection {
             is_dirty: false,
             is_waiting: false,
             is_ended: false,
+            is_sent_away: false,
+            closes_us: None,
         }
     }
 

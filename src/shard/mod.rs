@@ -17,6 +17,7 @@ mod link;
 mod loopback;
 mod mailbox;
 mod peers;
+mod slow;
 mod step;
 mod stop;
 mod timers;
@@ -29,6 +30,7 @@ pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
 pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_selectors};
 pub use mailbox::{Parcel, ParcelLane};
+pub use slow::SlowConsumerReport;
 
 pub use crate::queue::{
     Full, GlobalLimits, Limits as QueueLimits, Policies, Policy, PolicySettings, Purge,
@@ -89,6 +91,8 @@ pub enum Action {
     Pass(ShardId, Parcel),
     /// Give the admin side this answer.
     Tell(AdminAnswer),
+    /// Warn the operator of this.
+    Warn(Box<SlowConsumerReport>),
 }
 
 /// What a shard is made of.

@@ -10,6 +10,7 @@ use super::errand::Errand;
 use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
 use super::peers::Peers;
+use super::slow::session_start;
 use super::transactions::Taking;
 use super::{Action, ConnectionId, Parcel, ParcelLane, Shard};
 use crate::frontend::stomp::{Session, Wire};
@@ -25,6 +26,8 @@ struct Outbox<'a> {
     dirty: &'a mut VecDeque<ConnectionId>,
     answered: &'a mut VecDeque<ConnectionId>,
     commits: &'a mut Commits,
+    actions: &'a mut VecDeque<Action>,
+    node: &'a str,
     peers: &'a mut Peers,
 }
 
@@ -44,6 +47,10 @@ impl Replies for Outbox<'_> {
         let Some(connection) = self.connections.get_mut(&to) else {
             return;
         };
+        if let Reply::Slow(slow) = reply {
+            let report = connection.note_slow(to, self.node, slow);
+            self.actions.push_back(Action::Warn(Box::new(report)));
+        }
         if take_reply(connection, self.own, reply, delivered_bytes) {
             self.answered.push_back(to);
         }
@@ -149,8 +156,7 @@ impl Shard {
         let id = ConnectionId::new(self.id, self.next_connection);
         self.next_connection += 1;
         // The time sets it apart from those of the broker's lives before.
-        let number = self.next_connection;
-        let name = format!("{}-{}-{number}-{}", self.node, self.id, now.unix_ms);
+        let name = format!("{}-{}", session_start(&self.node, id), now.unix_ms);
         let session = Session::new(std::rc::Rc::clone(&self.stomp), name, self.shard_count, now);
         let connection = Connection::new(Frontend::Stomp(Box::new(Wire::new(session))));
         self.connections.insert(id, connection);
@@ -598,6 +604,10 @@ impl Shard {
                     } else if let Reply::Quota(note) = reply {
                         self.host.machine.take_quota_note(from.0, note);
                     } else if let Some(connection) = self.connections.get_mut(&to) {
+                        if let Reply::Slow(slow) = &reply {
+                            let report = connection.note_slow(to, &self.node, slow);
+                            self.actions.push_back(Action::Warn(Box::new(report)));
+                        }
                         if take_reply(connection, from, &reply, delivered_bytes) {
                             self.answered.push_back(to);
                         }
@@ -660,6 +670,13 @@ impl Shard {
         let Some(due_us) = timers.into_iter().flatten().min() else {
             return;
         };
+        self.enter_timer_at(id, due_us);
+    }
+
+    pub(super) fn enter_timer_at(&mut self, id: ConnectionId, due_us: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
         if connection.timer_us.is_none_or(|entered| due_us < entered) {
             connection.timer_us = Some(due_us);
             self.timers.enter(due_us, id);
@@ -673,6 +690,7 @@ impl Shard {
             };
             connection.timer_us = None;
             if connection.phase != Phase::Open {
+                self.end_last_words(id, now);
                 continue;
             }
             if connection
@@ -720,6 +738,7 @@ impl Shard {
             self.host.due_us(now).filter(|_| !self.is_stopping()),
             self.host.departure_us(now).filter(|_| !self.is_stopping()),
             self.host.idle_us(now).filter(|_| !self.is_stopping()),
+            self.host.look_us().filter(|_| !self.is_stopping()),
             self.stop_timeout(),
         ];
         timers.into_iter().flatten().min()
@@ -746,20 +765,28 @@ impl Shard {
             dirty: &mut self.dirty,
             answered: &mut self.answered,
             commits: &mut self.commits,
+            actions: &mut self.actions,
+            node: &self.node,
             peers: &mut self.peers,
         };
         self.host.finish_turn(is_stopping, now, &mut outbox);
         self.go_on_stopping(now);
-        self.flush();
+        self.flush(now);
     }
 
     /// Hands output over to be sent, and ends connections that have said all.
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Now) {
         while let Some(id) = self.dirty.pop_front() {
             let Some(connection) = self.connections.get_mut(&id) else {
                 continue;
             };
             connection.is_dirty = false;
+            if let Some(due_us) = connection.limit_last_words(now) {
+                self.enter_timer_at(id, due_us);
+            }
+            let Some(connection) = self.connections.get_mut(&id) else {
+                continue;
+            };
             if connection.is_sending || connection.frontend.is_looped_back() {
                 continue;
             }

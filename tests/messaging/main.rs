@@ -33,6 +33,7 @@ mod row_19_duplicate_detection;
 mod row_20_large_messages;
 mod row_21_temporary_queues;
 mod row_22_consumer_credit;
+mod slow_consumers;
 
 use broker::Setup;
 use broker::dialog::{PATIENCE, ask, ask_with_body, connect, connect_as, next, next_message, text};

@@ -19,10 +19,11 @@ const BUCKETS: u64 = 2;
 
 /// Groups of the second address are given out anew when a consumer comes, those of the third share
 /// buckets. Queues that nobody uses may go; nobody asks for that here, but the machine has to know
-/// them.
+/// them. The consumers of the second are watched.
 pub(crate) fn policies() -> Policies {
     let rebalance = PolicySettings {
         group_rebalance: Some(true),
+        slow_consumer_threshold_per_s: Some(Some(1)),
         ..PolicySettings::default()
     };
     let buckets = PolicySettings {
@@ -200,6 +201,9 @@ impl Rig {
 
     /// Asks filters what is to be asked next.
     pub(crate) fn examine(&mut self, rounds: u8) {
+        let now_us = self.now * 1_000_000;
+        self.machine
+            .look_at_consumers(now_us, |_| false, &mut Vec::new());
         for _ in 0..rounds {
             let Some(examine) = self.machine.poll_examine() else {
                 return;
@@ -209,8 +213,14 @@ impl Rig {
             let message = &self.model.queues[&queue.0].messages[&id.0];
             assert_eq!(message.state, State::Ready);
             assert_eq!(examine.message.place, message.place);
+            // Who is watched is asked for without credit too.
+            let is_watched = self
+                .machine
+                .policy(queue)
+                .is_some_and(|policy| policy.slow_consumer_threshold_per_s.is_some());
             let wanted = self.model.served(queue.0).into_iter().any(|(_, one)| {
-                one.filter == Some(examine.filter.0) && self.model.available(one) > 0
+                let is_asking = is_watched || self.model.available(one) > 0;
+                one.filter == Some(examine.filter.0) && is_asking
             });
             assert!(wanted, "asked for nobody");
             if id.0 % 5 == 0 {

@@ -362,6 +362,7 @@ impl World {
                     self.begin_keeping(index);
                 }
                 Action::Tell(_) => panic!("nobody asked"),
+                Action::Warn(_) => panic!("nobody is watched"),
                 Action::Pass(to, parcel) => self.pass(index, usize::from(to.0), parcel),
             }
         }

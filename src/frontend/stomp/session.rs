@@ -16,8 +16,8 @@ use super::temporary::{as_seen_by_others, is_own, rewrite_reply_to};
 use super::transaction::Transactions;
 use super::{ENCODING, Resolved, Unusable, resolve, wanted};
 use crate::frontend::{
-    Command, Deliver, Reply, SendCommand, SendPartCommand, Step, Subscription, Timeout, Users,
-    Verdict,
+    Command, Deliver, Reply, SendCommand, SendPartCommand, Slow, Step, Subscription, Timeout,
+    Users, Verdict,
 };
 use crate::now::Now;
 use crate::protocol::stomp::encode::{self, Connected, ErrorFrame, MessageHead, Token};
@@ -543,7 +543,12 @@ impl Session {
                 shard,
                 subscription,
             } => self.end_browsing(*shard, *subscription, out),
+            Reply::Slow(slow) if slow.is_sent_away => {
+                self.say_slow(slow, out);
+                return false;
+            }
             Reply::Departs(_)
+            | Reply::Slow(_)
             | Reply::Answered { .. }
             | Reply::Reported { .. }
             | Reply::Quota(_)
@@ -552,6 +557,25 @@ impl Session {
             | Reply::Resume => {}
         }
         true
+    }
+
+    /// What the client calls a subscription; none if that is over, or has no name.
+    pub fn subscription_id(&self, subscription: Subscription) -> Option<&str> {
+        let known = subscribed(&self.subscriptions, &self.parts, subscription);
+        let (_, subscribed, _) = known?;
+        subscribed.id.as_deref()
+    }
+
+    /// Tells the client why it is sent away.
+    fn say_slow(&mut self, slow: &Slow<&[u8]>, out: &mut Vec<u8>) {
+        let id = self.subscription_id(slow.subscription).unwrap_or_default();
+        let details = format!(
+            "Subscription {id:?} settled {} while messages waited for it: less than \
+             slow_consumer_threshold, and slow_consumer_policy is to disconnect then; address: {}",
+            slow.pace,
+            String::from_utf8_lossy(slow.address)
+        );
+        self.say_error("slow consumer", &details, None, out);
     }
 
     fn deliver(&mut self, deliver: &Deliver<&[u8]>, out: &mut Vec<u8>) {

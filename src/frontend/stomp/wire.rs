@@ -5,7 +5,7 @@
 
 use super::session::Session;
 use super::websocket::WebSocket;
-use crate::frontend::{Reply, Step, Timeout};
+use crate::frontend::{Reply, Step, Subscription, Timeout};
 use crate::now::Now;
 use crate::protocol::websocket::Handshake;
 
@@ -79,6 +79,11 @@ impl Wire {
             Some(false) => Carrier::Tcp,
             Some(true) => Carrier::WebSocket(Box::new(WebSocket::new(&self.session))),
         }
+    }
+
+    /// What the client calls a subscription.
+    pub fn subscription_id(&self, subscription: Subscription) -> Option<&str> {
+        self.session.subscription_id(subscription)
     }
 
     /// Whether a body is under way to the client.

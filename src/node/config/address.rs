@@ -418,7 +418,7 @@ pub(super) const SETTINGS: &[Key] = &[
          waits; \"fail\": it is refused with an ERROR; \"drop\": it is dropped unsaid.",
     ),
     key(
-        false,
+        true,
         "address.slow_consumer_threshold",
         optional(
             1,
@@ -430,10 +430,11 @@ pub(super) const SETTINGS: &[Key] = &[
             },
         ),
         "-1",
-        "Messages per second below which a consumer is slow while messages wait for it.",
+        "Messages per second. A consumer that settles fewer in a whole `slow_consumer_check_period_s` \
+         is slow, if messages wait that it cannot have because it has not settled others.",
     ),
     key(
-        false,
+        true,
         "address.slow_consumer_policy",
         Setting::Word {
             words: &["warn", "disconnect"],
@@ -447,10 +448,10 @@ pub(super) const SETTINGS: &[Key] = &[
         },
         "\"warn\"",
         "What happens to a slow consumer: \"warn\" names it in the log, \"disconnect\" closes its \
-         connection.",
+         connection too, with an ERROR; what it holds goes back to the queue.",
     ),
     key(
-        false,
+        true,
         "address.slow_consumer_check_period_s",
         number(
             1,

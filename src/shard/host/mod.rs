@@ -23,6 +23,7 @@ mod operate;
 mod produce;
 mod recall;
 mod room;
+mod slow;
 mod space;
 mod transact;
 mod trim;
@@ -239,6 +240,8 @@ pub struct HostStats {
     pub expired: u64,
     /// Messages that a full address dropped on arrival.
     pub dropped: u64,
+    /// Consumers found slow, each once in a period.
+    pub slow_consumers: u64,
 }
 
 pub(super) struct Host {
@@ -272,6 +275,7 @@ pub(super) struct Host {
     has_more_to_trim: bool,
     /// Who waits for room, and what was done about it.
     asking: room::Asking,
+    slow_looks: slow::SlowLooks,
     window_bytes: u64,
     message_size_max: u64,
     decision: Decision,
@@ -358,6 +362,7 @@ impl Host {
             has_more_due: false,
             has_more_to_trim: false,
             asking: room::Asking::default(),
+            slow_looks: slow::SlowLooks::default(),
             window_bytes: limits.window_bytes,
             message_size_max: limits.message_size_max,
             decision: Decision::new(),
@@ -786,6 +791,7 @@ impl Host {
             self.wake_due(now);
             self.depart();
             self.operate();
+            self.look_at_consumers(now, replies);
             // What is one too many is not handed out.
             if self.trim() {
                 self.examine();
