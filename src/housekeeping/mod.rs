@@ -19,6 +19,7 @@ mod inbox;
 pub mod lock;
 mod pace;
 mod prepare;
+pub mod quarantine;
 mod scan;
 
 pub use direct_io::{NoDirectIo, check as check_direct_io};

@@ -26,10 +26,14 @@ pub const SHARD: ShardId = ShardId(3);
 const SECTOR: u64 = 4096;
 
 pub fn path(epoch: Epoch, segment: SegmentId) -> String {
+    path_of(SHARD, epoch, segment)
+}
+
+pub fn path_of(shard: ShardId, epoch: Epoch, segment: SegmentId) -> String {
     format!(
         "{}/{}",
         epoch_folder_name(epoch),
-        segment_file_name(SHARD, segment)
+        segment_file_name(shard, segment)
     )
 }
 
@@ -69,6 +73,16 @@ pub struct Opened {
 
 /// Runs recovery on a disk as it is.
 pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) -> Opened {
+    open_shard(disk, SHARD, evidence, read_size_bytes)
+}
+
+/// Likewise, for a shard of one's own choice: all files of the disk are its.
+fn open_shard(
+    disk: &MemoryDisk,
+    shard: ShardId,
+    evidence: Evidence,
+    read_size_bytes: u32,
+) -> Opened {
     let mut ids = BTreeMap::new();
     let mut segments = Vec::new();
     for (id, name, size) in disk.files() {
@@ -94,7 +108,7 @@ pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) ->
     }
     let input = RecoveryInput {
         journal: JOURNAL,
-        shard: SHARD,
+        shard,
         segments,
         evidence,
         read_size_bytes,
@@ -222,6 +236,7 @@ pub struct RigOf<W> {
     pub model: Model,
     pub writer: W,
     pub epoch: Epoch,
+    pub shard: ShardId,
     files: BTreeMap<SegmentId, (FileId, u64)>,
     /// Files that nothing needs.
     freed: Vec<(FileId, u64)>,
@@ -235,9 +250,14 @@ pub struct RigOf<W> {
 
 impl<W: BlockSource> RigOf<W> {
     pub fn new(seed: u64, segment_sectors: u64) -> Self {
+        Self::of_shard(SHARD, seed, segment_sectors)
+    }
+
+    pub fn of_shard(shard: ShardId, seed: u64, segment_sectors: u64) -> Self {
         let disk = MemoryDisk::new(seed);
         let nothing = Model::default();
         Self::start(
+            shard,
             disk,
             Random::new(seed ^ 0x5EED),
             nothing,
@@ -247,6 +267,7 @@ impl<W: BlockSource> RigOf<W> {
     }
 
     fn start(
+        shard: ShardId,
         mut disk: MemoryDisk,
         random: Random,
         model: Model,
@@ -278,6 +299,7 @@ impl<W: BlockSource> RigOf<W> {
             model,
             writer: W::new(epoch, seal, oldest),
             epoch,
+            shard,
             files,
             freed,
             tickets: BTreeMap::new(),
@@ -291,7 +313,7 @@ impl<W: BlockSource> RigOf<W> {
 
     /// The next start, on a disk as a crash left it.
     pub fn restart(self, disk: MemoryDisk) -> Self {
-        let opened = open(&disk);
+        let opened = open_shard(&disk, self.shard, Evidence::default(), 1 << 20);
         let mut model = self.model;
         model
             .check(&opened)
@@ -301,6 +323,7 @@ impl<W: BlockSource> RigOf<W> {
         // What was found is in front of the users now.
         model.acked_upto = model.acked_upto.max(recovered.next_lsn.get() - 1);
         Self::start(
+            self.shard,
             disk,
             self.random,
             model,
@@ -317,7 +340,7 @@ impl<W: BlockSource> RigOf<W> {
     pub fn prepare(&mut self, at_step: &mut dyn FnMut(&Self)) {
         let segment = self.next_segment;
         self.next_segment = segment.next();
-        let name = path(self.epoch, segment);
+        let name = path_of(self.shard, self.epoch, segment);
         let aside = format!("{name}.new");
         let (file, generation) = match self.freed.pop() {
             Some((file, generation)) => {
@@ -336,6 +359,7 @@ impl<W: BlockSource> RigOf<W> {
         let head = head(self.epoch, segment, generation, self.segment_size);
         let head = SegmentHead {
             first_segment,
+            shard: self.shard,
             ..head
         };
         self.disk.put(file, 0, &head.encode()).expect("fits");

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use forebay_journal::format::{SECTOR_SIZE, SegmentHead};
 use forebay_journal::recovery::file_name::{
-    SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name,
-    segment_file_name,
+    QUARANTINE_FOLDER_NAME, QuarantineName, SUPERBLOCK_FILE_NAME, epoch_folder_name,
+    parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
 };
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Epoch, SegmentId, ShardId};
@@ -47,6 +47,8 @@ pub(crate) struct Listing {
     pub(crate) epochs: Vec<Epoch>,
     /// In order of shard, epoch and segment.
     pub(crate) segments: Vec<SegmentName>,
+    /// What starts cut, with its size, in order of name.
+    pub(crate) quarantined: Vec<(QuarantineName, u64)>,
     /// Names that are none of ours, unfinished preparations among them.
     pub(crate) others: Vec<PathBuf>,
 }
@@ -162,6 +164,7 @@ fn list(journal: &Path) -> anyhow::Result<Listing> {
         match parse_epoch_folder_name(&name) {
             Some(epoch) => listing.epochs.push(epoch),
             None if name == SUPERBLOCK_FILE_NAME => {}
+            None if name == QUARANTINE_FOLDER_NAME => list_quarantine(&path, &mut listing)?,
             None => listing.others.push(path),
         }
     }
@@ -184,6 +187,22 @@ fn list(journal: &Path) -> anyhow::Result<Listing> {
     listing.segments.sort();
     listing.others.sort();
     Ok(listing)
+}
+
+fn list_quarantine(folder: &Path, listing: &mut Listing) -> anyhow::Result<()> {
+    for (path, name) in entries(folder)?.unwrap_or_default() {
+        match QuarantineName::parse(&name) {
+            Some(name) => {
+                let size = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                listing.quarantined.push((name, size));
+            }
+            None => listing.others.push(path),
+        }
+    }
+    listing
+        .quarantined
+        .sort_by_key(|(name, _)| name.to_string());
+    Ok(())
 }
 
 /// Paths and names in a folder; `None` if it is not there.

@@ -294,3 +294,21 @@ fn a_newer_format_cannot_be_looked_at() {
     let said = with_bytes(path, 0, &head, || verify(data.path()));
     assert_eq!(said.code, 2, "{said:?}");
 }
+
+/// What earlier starts cut is told, each file with where it was, and is no damage.
+#[test]
+fn what_lies_in_the_quarantine_is_named() {
+    let data = folder();
+    two_epochs(data.path(), true);
+    let quarantine = data.path().join("journal/quarantine");
+    fs::create_dir(&quarantine).expect("made");
+    let name = "shard-000-epoch-00000000000000000001-lsn-00000000000000000009-segment-\
+                00000000000000000001-byte-00000000000000008192-copy-001";
+    fs::write(quarantine.join(name), [0; 4096]).expect("written");
+    let said = inspect(&["verify"], data.path());
+    assert_eq!(said.code, 0, "{said:?}");
+    let expected = "note: quarantine: shard 0, records from 9 on: 4 KiB cut at byte 8192 of \
+                    segment 1 of epoch 1: shard-000-epoch-";
+    assert!(said.out.contains(expected), "{said:?}");
+    assert!(!said.out.contains("not a part of the journal"), "{said:?}");
+}
