@@ -9,7 +9,7 @@
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
 //! acknowledged is never cut. Source: `docs/format.md` 7, 8 and 9.
 
-use crate::format::Checksum;
+use crate::format::{Checksum, Identifier};
 use crate::reader::{READ_SIZE_BYTES, ReadError, ReadRequest};
 use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
@@ -54,9 +54,19 @@ pub struct Evidence {
     pub peers_acked_upto: Option<Lsn>,
     /// From the identifier ring of strict mode.
     pub ring_acked_upto: Option<Lsn>,
+    /// The block that the ring names last, and its identity.
+    pub ring_block: Option<(BlockNumber, Checksum)>,
 }
 
 impl Evidence {
+    /// Takes in an identifier of this shard; that which reaches furthest counts.
+    pub fn add_identifier(&mut self, identifier: &Identifier) {
+        if self.ring_acked_upto < Some(identifier.lsn) {
+            self.ring_acked_upto = Some(identifier.lsn);
+            self.ring_block = Some((identifier.block, identifier.identity));
+        }
+    }
+
     fn acked_upto(&self) -> Option<Lsn> {
         self.lease_acked_upto
             .max(self.peers_acked_upto)

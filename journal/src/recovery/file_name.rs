@@ -30,6 +30,17 @@ pub fn parse_segment_file_name(name: &str) -> Option<(ShardId, SegmentId)> {
     Some((ShardId(shard), SegmentId::from_raw(digits(segment, 20)?)))
 }
 
+/// Name of the identifier file of a shard in its epoch's folder: `shard-`, 3 digits, `-identifiers`.
+pub fn identifier_file_name(shard: ShardId) -> String {
+    format!("shard-{:03}-identifiers", shard.0)
+}
+
+/// Reads the name of an identifier file; `None` if it is not one.
+pub fn parse_identifier_file_name(name: &str) -> Option<ShardId> {
+    let shard = name.strip_prefix("shard-")?.strip_suffix("-identifiers")?;
+    Some(ShardId(u16::try_from(digits(shard, 3)?).ok()?))
+}
+
 /// Name of the folder in `journal` that cut bytes are copied to.
 pub const QUARANTINE_FOLDER_NAME: &str = "quarantine";
 
@@ -141,6 +152,9 @@ mod tests {
         let folder = epoch_folder_name(Epoch::from_raw(12));
         assert_eq!(folder, "epoch-00000000000000000012");
         assert_eq!(parse_epoch_folder_name(&folder), Some(Epoch::from_raw(12)));
+        assert_eq!(identifier_file_name(shard), "shard-007-identifiers");
+        let parsed = parse_identifier_file_name("shard-007-identifiers");
+        assert_eq!(parsed, Some(shard));
         for wrong in [
             "epoch-12",
             "epoch-+0000000000000000012",

@@ -5,9 +5,11 @@
 
 use super::error::{Problem, RecoveryError};
 use super::{POSITION_MAX, RecoveryInput, Seal, SegmentFile, SpareFile};
-use crate::format::{Block, BlockHeader, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::format::{
+    Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+};
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
-use crate::{Epoch, JournalId, Lsn, SegmentId, ShardId};
+use crate::{BlockNumber, Epoch, JournalId, Lsn, SegmentId, ShardId};
 
 /// Largest segment a [`crate::Location`] can point into, in bytes.
 const SEGMENT_SIZE_MAX: u64 = 1 << 44;
@@ -87,6 +89,8 @@ pub(super) struct Survey {
     pub(super) journal: JournalId,
     pub(super) shard: ShardId,
     pub(super) read_size: u32,
+    /// The block that the identifier ring names last.
+    named: Option<(BlockNumber, Checksum)>,
     /// Sorted by epoch, then segment.
     pub(super) files: Vec<Surveyed>,
     next: usize,
@@ -104,9 +108,17 @@ impl Survey {
             journal: input.journal,
             shard: input.shard,
             read_size: input.read_size_bytes,
+            named: input.evidence.ring_block,
             files,
             next: 0,
             stream: None,
+        })
+    }
+
+    /// Whether a block is not the one that the identifier ring names under its number.
+    pub(super) fn is_misnamed(&self, header: &BlockHeader) -> bool {
+        self.named.is_some_and(|(number, identity)| {
+            number == header.number && identity != header.identity
         })
     }
 

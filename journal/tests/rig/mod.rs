@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use forebay_journal::format::{
-    Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
+    IDENTIFIER_FILE_SIZE, Identifier, Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    encode_record, encoded_size,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
-    epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+    epoch_folder_name, identifier_file_name, parse_epoch_folder_name, parse_identifier_file_name,
+    parse_segment_file_name, segment_file_name,
 };
 use forebay_journal::recovery::{
     Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, Seal, SegmentFile,
 };
+use forebay_journal::storage::IDENTIFIERS;
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
@@ -35,6 +38,38 @@ pub fn path_of(shard: ShardId, epoch: Epoch, segment: SegmentId) -> String {
         epoch_folder_name(epoch),
         segment_file_name(shard, segment)
     )
+}
+
+pub fn identifier_path(shard: ShardId, epoch: Epoch) -> String {
+    format!(
+        "{}/{}",
+        epoch_folder_name(epoch),
+        identifier_file_name(shard)
+    )
+}
+
+pub fn parse_identifier_path(path: &str) -> Option<Epoch> {
+    let (folder, file) = path.split_once('/')?;
+    parse_identifier_file_name(file)?;
+    parse_epoch_folder_name(folder)
+}
+
+/// What the identifier files of a shard say.
+fn add_identifiers(disk: &MemoryDisk, shard: ShardId, evidence: &mut Evidence) {
+    for (id, name, size) in disk.files() {
+        let Some((folder, file)) = name.split_once('/') else {
+            continue;
+        };
+        let epoch = parse_epoch_folder_name(folder);
+        if let Some(epoch) = epoch.filter(|_| parse_identifier_file_name(file) == Some(shard)) {
+            let mut bytes = vec![0; size as usize];
+            disk.peek(id, 0, &mut bytes).expect("sound");
+            let newest = Identifier::newest(&bytes, JOURNAL, shard, epoch);
+            newest
+                .iter()
+                .for_each(|newest| evidence.add_identifier(newest));
+        }
+    }
 }
 
 pub fn parse_path(path: &str) -> Option<(Epoch, SegmentId)> {
@@ -80,9 +115,10 @@ pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) ->
 fn open_shard(
     disk: &MemoryDisk,
     shard: ShardId,
-    evidence: Evidence,
+    mut evidence: Evidence,
     read_size_bytes: u32,
 ) -> Opened {
+    add_identifiers(disk, shard, &mut evidence);
     let mut ids = BTreeMap::new();
     let mut segments = Vec::new();
     for (id, name, size) in disk.files() {
@@ -293,11 +329,18 @@ impl<W: BlockSource> RigOf<W> {
         for spare in recovered.map(|r| r.spares.as_slice()).unwrap_or_default() {
             freed.push((ids[&spare.file], spare.generation.unwrap_or(0)));
         }
+        let mut writer = W::new(epoch, seal, oldest);
+        if W::IS_STRICT {
+            writer.name_blocks(shard);
+            let size = IDENTIFIER_FILE_SIZE as u64;
+            disk.create(&identifier_path(shard, epoch), size)
+                .expect("no limit");
+        }
         Self {
             disk,
             random,
             model,
-            writer: W::new(epoch, seal, oldest),
+            writer,
             epoch,
             shard,
             files,
@@ -420,6 +463,10 @@ impl<W: BlockSource> RigOf<W> {
     }
 
     fn submit(&mut self, write: &Write) {
+        if write.segment == IDENTIFIERS {
+            let file = self.disk.find(&identifier_path(self.shard, self.epoch));
+            return self.start_write(file.expect("made"), write);
+        }
         let block = forebay_journal::format::Block::decode(&write.bytes).expect("just sealed");
         if write.offset == SEGMENT_HEAD_SIZE as u64 {
             self.model
@@ -431,6 +478,10 @@ impl<W: BlockSource> RigOf<W> {
             self.model.enter(lsn, &record);
         }
         let (file, _) = self.files[&write.segment];
+        self.start_write(file, write);
+    }
+
+    fn start_write(&mut self, file: FileId, write: &Write) {
         let ticket = self
             .disk
             .submit(file, write.offset, &write.bytes)

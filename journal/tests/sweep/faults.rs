@@ -178,6 +178,18 @@ pub(crate) fn of_file(store: &Store, file: usize, random: &mut Random, each: &mu
     let whole = 0..size;
     let spots: Vec<usize> = (0..80).chain((80..SECTOR).step_by(61)).collect();
     stretch(store, file, 0..SECTOR, &spots, random, each);
+    if matches!(sound.name, Name::Identifiers { .. }) {
+        for from in (SECTOR..size).step_by(SECTOR) {
+            stretch(
+                store,
+                file,
+                from..from + SECTOR,
+                &[0, 8, 52, 60, 4090],
+                random,
+                each,
+            );
+        }
+    }
     let mut with = |what: &str, damaged: &[(usize, Range<usize>)], change: &dyn Fn(&mut Image)| {
         let mut image = store.image.clone();
         change(&mut image);

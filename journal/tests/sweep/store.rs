@@ -5,15 +5,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use forebay_journal::format::{
-    Block, BlockHeader, Kind, Record, SEGMENT_HEAD_SIZE, SUPERBLOCK_FILE_SIZE, Superblock,
+    Block, BlockHeader, Identifier, Kind, Record, SEGMENT_HEAD_SIZE, SUPERBLOCK_FILE_SIZE,
+    Superblock,
 };
 use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::{Evidence, Recovery, RecoveryInput, SegmentFile};
 use forebay_journal::storage::memory::MemoryDisk;
 use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
 
-use crate::rig::real::RealWriter;
-use crate::rig::{BlockSource as _, JOURNAL, Model, Opened, RigOf, encoded, parse_path};
+use crate::rig::{
+    BlockSource, JOURNAL, Model, Opened, RigOf, encoded, parse_identifier_path, parse_path,
+};
 
 /// Shards of a store.
 pub(crate) const SHARDS: u16 = 2;
@@ -30,6 +32,22 @@ pub(crate) enum Name {
         epoch: Epoch,
         segment: SegmentId,
     },
+    Identifiers {
+        shard: ShardId,
+        epoch: Epoch,
+    },
+}
+
+impl Name {
+    /// Whether the file is looked at to open this shard.
+    pub(crate) fn concerns(self, shard: ShardId) -> bool {
+        match self {
+            Self::Segment { shard: owner, .. } | Self::Identifiers { shard: owner, .. } => {
+                owner == shard
+            }
+            Self::Superblock => true,
+        }
+    }
 }
 
 /// A file. Clones share the bytes.
@@ -92,6 +110,7 @@ pub(crate) struct Known {
 /// A folder without faults.
 pub(crate) struct Store {
     pub(crate) name: &'static str,
+    pub(crate) is_strict: bool,
     pub(crate) image: Image,
     pub(crate) shards: Vec<Known>,
     /// The folder as it was at moments before.
@@ -110,14 +129,19 @@ pub(crate) enum End {
 }
 
 impl Store {
-    pub(crate) fn new(name: &'static str, seed: u64, end: End, has_recycled: bool) -> Self {
+    pub(crate) fn new<W: BlockSource>(
+        name: &'static str,
+        seed: u64,
+        end: End,
+        has_recycled: bool,
+    ) -> Self {
         let mut older = Vec::new();
         let mut image = vec![superblock()];
         let mut ledgers = Vec::new();
         for shard in (0..SHARDS).map(ShardId) {
             let mut moments = Vec::new();
             let seed = seed * 16 + u64::from(shard.0);
-            let (disk, ledger) = history(shard, seed, end, has_recycled, &mut moments);
+            let (disk, ledger) = history::<W>(shard, seed, end, has_recycled, &mut moments);
             image.extend(files_of(shard, &disk));
             for (index, disk) in moments.iter().enumerate() {
                 if older.len() <= index {
@@ -133,6 +157,7 @@ impl Store {
             .collect();
         Self {
             name,
+            is_strict: W::IS_STRICT,
             image,
             shards,
             older,
@@ -177,11 +202,16 @@ fn superblock() -> FileImage {
 
 fn files_of(shard: ShardId, disk: &MemoryDisk) -> Image {
     let files = disk.files().filter_map(|(id, path, _)| {
-        let (epoch, segment) = parse_path(path)?;
-        let name = Name::Segment {
-            shard,
-            epoch,
-            segment,
+        let name = match parse_path(path) {
+            Some((epoch, segment)) => Name::Segment {
+                shard,
+                epoch,
+                segment,
+            },
+            None => Name::Identifiers {
+                shard,
+                epoch: parse_identifier_path(path)?,
+            },
         };
         let bytes = disk.live(id).expect("listed").to_vec();
         Some(FileImage::new(name, bytes))
@@ -218,7 +248,7 @@ pub(crate) fn open(
     image: &Image,
     journal: JournalId,
     shard: ShardId,
-    evidence: Evidence,
+    mut evidence: Evidence,
 ) -> Opened {
     let mut segments = Vec::new();
     let mut heads = Vec::new();
@@ -242,6 +272,21 @@ pub(crate) fn open(
                 head: head.as_ref().map(|head| &head[..]).map_err(|error| *error),
             });
         }
+        if let Name::Identifiers {
+            shard: owner,
+            epoch,
+        } = file.name
+            && owner == shard
+        {
+            let mut bytes = vec![0; file.bytes.len()];
+            // What cannot be read says nothing.
+            if file.read(0, &mut bytes).is_ok() {
+                let newest = Identifier::newest(&bytes, journal, shard, epoch);
+                newest
+                    .iter()
+                    .for_each(|newest| evidence.add_identifier(newest));
+            }
+        }
     }
     let mut input = RecoveryInput::new(journal, shard, segments);
     input.evidence = evidence;
@@ -260,17 +305,15 @@ pub(crate) fn open(
     Opened { result, records }
 }
 
-type ShardRig = RigOf<RealWriter>;
-
 /// Three epochs of one shard; the last ends as asked for.
-fn history(
+fn history<W: BlockSource>(
     shard: ShardId,
     seed: u64,
     end: End,
     has_recycled: bool,
     moments: &mut Vec<MemoryDisk>,
 ) -> (MemoryDisk, Model) {
-    let mut rig = ShardRig::of_shard(shard, seed, SEGMENT_SECTORS);
+    let mut rig = RigOf::<W>::of_shard(shard, seed, SEGMENT_SECTORS);
     write(&mut rig, 12, has_recycled);
     let mut disk = rig.disk.clone();
     disk.crash_by_seed();
@@ -302,7 +345,7 @@ fn history(
 }
 
 /// Writes that many blocks of a few records of any kind.
-fn write(rig: &mut ShardRig, count: usize, has_recycled: bool) {
+fn write<W: BlockSource>(rig: &mut RigOf<W>, count: usize, has_recycled: bool) {
     for _ in 0..count {
         rig.prepare_all(&mut |_| {});
         for _ in 0..=rig.random.below(4) {
