@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use forebay_journal::format::{FormatError, Superblock};
 use forebay_journal::recovery::file_name::{
     QUARANTINE_FOLDER_NAME, SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name,
-    parse_segment_file_name, segment_file_name,
+    parse_identifier_file_name, parse_segment_file_name, segment_file_name,
 };
 use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 
@@ -312,7 +312,14 @@ impl Folder {
     pub fn remove_empty_epochs(&self, current: Epoch) -> Result<(), FolderError> {
         for epoch in self.epochs()?.into_iter().filter(|&epoch| epoch < current) {
             let folder = self.epoch(epoch);
-            if is_empty(&folder) {
+            let files = self.files(epoch)?;
+            let is_identifiers =
+                |path: &PathBuf| parse_identifier_file_name(name_of(path)).is_some();
+            // They speak of segments of which none is left.
+            if files.iter().all(is_identifiers) {
+                for path in files {
+                    fs::remove_file(&path).map_err(io("remove", &path))?;
+                }
                 fs::remove_dir(&folder).map_err(io("remove", &folder))?;
             }
         }
@@ -355,6 +362,10 @@ mod tests {
         ));
         assert_eq!(folder.claim_epoch().expect("claims").get(), 1);
         assert_eq!(folder.claim_epoch().expect("claims").get(), 2);
+        let identifiers = folder
+            .epoch(Epoch::ZERO.next())
+            .join("shard-000-identifiers");
+        fs::write(identifiers, "of no segment").expect("writes");
         folder
             .remove_empty_epochs(Epoch::ZERO.plus(2))
             .expect("removes");

@@ -15,6 +15,7 @@
 mod direct_io;
 mod executor;
 pub mod folder;
+pub mod identifiers;
 mod inbox;
 pub mod lock;
 mod pace;

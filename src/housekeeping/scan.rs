@@ -12,7 +12,7 @@ use glommio::io::{DmaFile, OpenOptions};
 
 use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
-use super::quarantine;
+use super::{identifiers, quarantine};
 use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed};
 
 /// What a shard's journal holds.
@@ -130,7 +130,8 @@ async fn scan_files(
         size: *size,
         head: head.as_ref().map(|bytes| &**bytes).map_err(|error| *error),
     });
-    let input = RecoveryInput::new(journal, shard, segments.collect());
+    let mut input = RecoveryInput::new(journal, shard, segments.collect());
+    input.evidence = identifiers::evidence(folder, journal, shard).map_err(ScanError::Folder)?;
     let mut recovery = Recovery::new(&input);
     let mut effects = Vec::new();
     let mut sink = |_: Lsn, location: Location, record: &forebay_journal::format::Record<'_>| {

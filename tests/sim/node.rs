@@ -13,7 +13,7 @@ use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
 use forebay_journal::recovery::SpareFile;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::storage::memory::{BlockProgress, BlockWrites, FileId, Ticket};
-use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
+use forebay_journal::storage::{BlockWrite, IDENTIFIERS, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
 use crate::keeper::{Keeper, Told};
@@ -156,7 +156,15 @@ impl World {
             message_floor: machine.message_floor(),
             queue_floor: machine.queue_floor(),
         };
-        let writer = Writer::new(options.cache_size, epoch, recovered.seal, retained);
+        let mut writer = Writer::new(options.cache_size, epoch, recovered.seal, retained);
+        let mut files: BTreeMap<_, _> = segments
+            .iter()
+            .map(|segment| (segment.segment, named(segment.file)))
+            .collect();
+        if options.is_strict {
+            writer.name_blocks(JOURNAL, id);
+            files.insert(IDENTIFIERS, self.store.make_identifiers(epoch, id));
+        }
         let config = ShardConfig {
             shard: id,
             shard_count: options.shards,
@@ -179,10 +187,7 @@ impl World {
             writes: BlockWrites::default(),
             keeper,
             is_keeping: false,
-            files: segments
-                .iter()
-                .map(|segment| (segment.segment, named(segment.file)))
-                .collect(),
+            files,
             turn_us: None,
         }
     }
@@ -342,7 +347,9 @@ impl World {
                 }
                 Action::Free(oldest) => {
                     let bound = self.bound(index);
-                    bound.files = bound.files.split_off(&oldest);
+                    let is_kept =
+                        |segment: &SegmentId| *segment >= oldest || *segment == IDENTIFIERS;
+                    bound.files.retain(|segment, _| is_kept(segment));
                     bound.keeper.ask_free(oldest);
                     self.note("free", index as u64, oldest.get());
                     self.begin_keeping(index);
@@ -380,7 +387,9 @@ impl World {
         assert!(!has_failed, "a block is written behind a failed write");
         let file = bound.files[&write.segment];
         let (told, size) = (write.ticket, write.block.len() as u64);
-        bound.witness.enter(file, write.offset, &write.block);
+        if write.segment != IDENTIFIERS {
+            bound.witness.enter(file, write.offset, &write.block);
+        }
         let submitted = bound.writes.submit(&mut self.store.disk, file, write);
         let ticket = submitted.expect("blocks lie in their segment");
         self.report.blocks += 1;

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use forebay_journal::format::{SECTOR_SIZE, SegmentHead};
+use forebay_journal::format::{Identifier, SECTOR_SIZE, SegmentHead};
+use forebay_journal::recovery::Evidence;
 use forebay_journal::recovery::file_name::{
     QUARANTINE_FOLDER_NAME, QuarantineName, SUPERBLOCK_FILE_NAME, epoch_folder_name,
-    parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+    parse_epoch_folder_name, parse_identifier_file_name, parse_segment_file_name,
+    segment_file_name,
 };
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{Epoch, SegmentId, ShardId};
+use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
@@ -47,6 +49,8 @@ pub(crate) struct Listing {
     pub(crate) epochs: Vec<Epoch>,
     /// In order of shard, epoch and segment.
     pub(crate) segments: Vec<SegmentName>,
+    /// Identifier files of strict mode.
+    pub(crate) identifiers: Vec<(ShardId, Epoch, PathBuf)>,
     /// What starts cut, with its size, in order of name.
     pub(crate) quarantined: Vec<(QuarantineName, u64)>,
     /// Names that are none of ours, unfinished preparations among them.
@@ -124,6 +128,9 @@ impl Place {
         listing
             .segments
             .retain(|name| shard.is_none_or(|shard| name.shard.0 == shard));
+        listing
+            .identifiers
+            .retain(|(of, ..)| shard.is_none_or(|shard| of.0 == shard));
         Ok(listing)
     }
 
@@ -145,6 +152,21 @@ impl Place {
             }
         }
         Ok(Some(files))
+    }
+
+    /// What the identifiers of a shard say to be acknowledged; what cannot be read says nothing.
+    ///
+    /// Errors: the folder cannot be listed.
+    pub(crate) fn evidence(&self, journal: JournalId, shard: ShardId) -> anyhow::Result<Evidence> {
+        let mut evidence = Evidence::default();
+        for (_, epoch, path) in self.list(Some(shard.0))?.identifiers {
+            let newest = fs::read(path).ok();
+            let newest = newest.and_then(|bytes| Identifier::newest(&bytes, journal, shard, epoch));
+            newest
+                .iter()
+                .for_each(|newest| evidence.add_identifier(newest));
+        }
+        Ok(evidence)
     }
 
     /// Where the file of a segment is or should be.
@@ -180,7 +202,10 @@ fn list(journal: &Path) -> anyhow::Result<Listing> {
                     segment,
                     path,
                 }),
-                None => listing.others.push(path),
+                None => match parse_identifier_file_name(&name) {
+                    Some(shard) => listing.identifiers.push((shard, epoch, path)),
+                    None => listing.others.push(path),
+                },
             }
         }
     }
