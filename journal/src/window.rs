@@ -5,10 +5,18 @@
 
 use std::collections::VecDeque;
 
-use crate::Lsn;
-use crate::format::INFLIGHT_BLOCKS_MAX;
+use crate::format::{Checksum, INFLIGHT_BLOCKS_MAX};
 use crate::storage::WriteTicket;
-use crate::writer::DurableBlock;
+use crate::{BlockNumber, Lsn};
+
+/// The last block that is durable with all before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurableBlock {
+    pub(crate) number: BlockNumber,
+    pub(crate) identity: Checksum,
+    /// LSN behind its last record.
+    pub(crate) next_lsn: Lsn,
+}
 
 struct InFlight {
     ticket: WriteTicket,
@@ -91,9 +99,8 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use super::Window;
+    use super::{DurableBlock, Window};
     use crate::format::Checksum;
-    use crate::writer::DurableBlock;
     use crate::{BlockNumber, Lsn};
 
     fn upto(lsn: u64) -> DurableBlock {

@@ -22,7 +22,7 @@ use crate::format::{
 use crate::recovery::Seal;
 use crate::storage::buffer::{Arena, ArenaMemory, OpenBlock, SealedBlock};
 use crate::storage::{BlockWrite, IDENTIFIERS, IoFailure, WriteDone};
-use crate::window::Window;
+use crate::window::{DurableBlock, Window};
 use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 mod identifiers;
@@ -30,7 +30,6 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use identifiers::DurableBlock;
 use identifiers::Identifiers;
 use open::Open;
 

@@ -10,7 +10,7 @@ use forebay::shard::{
     Action, Failure, HostLimits, Parcel, ParcelLane, Shard, ShardConfig, Verdict, verdicts,
 };
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
-use forebay_journal::recovery::SpareFile;
+use forebay_journal::recovery::{Recovered, SpareFile};
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::storage::memory::{BlockProgress, BlockWrites, FileId, Ticket};
 use forebay_journal::storage::{BlockWrite, IDENTIFIERS, IoFailure, WriteDone, WriteTicket};
@@ -147,8 +147,10 @@ impl World {
             .iter()
             .map(|spare| (named(spare.file), spare.generation.unwrap_or(0)));
         let head = self.first_head(id, epoch, recovered.segment_max.next());
-        let is_hasty = self.mutant == Mutant::EarlyReuse;
-        let spare_max = options.segments_ready + 1;
+        let (is_hasty, spare_max) = (
+            self.mutant == Mutant::EarlyReuse,
+            options.segments_ready + 1,
+        );
         let keeper = Keeper::new(head, held.collect(), spare.collect(), spare_max, is_hasty);
         let oldest_segment = recovered.oldest_segment.max(SegmentId::ZERO.next());
         let retained = Retained {
@@ -165,7 +167,27 @@ impl World {
             writer.name_blocks(JOURNAL, id);
             files.insert(IDENTIFIERS, self.store.make_identifiers(epoch, id));
         }
-        let config = ShardConfig {
+        let config = self.shard_config(id, verdicts, oldest_segment, &recovered);
+        Bound {
+            shard: Shard::new(config, machine, writer),
+            witness,
+            writes: BlockWrites::default(),
+            keeper,
+            is_keeping: false,
+            files,
+            turn_us: None,
+        }
+    }
+
+    fn shard_config(
+        &self,
+        id: ShardId,
+        verdicts: Vec<Verdict>,
+        oldest_segment: SegmentId,
+        recovered: &Recovered,
+    ) -> ShardConfig {
+        let options = &self.options;
+        ShardConfig {
             shard: id,
             shard_count: options.shards,
             limits: HostLimits {
@@ -180,15 +202,6 @@ impl World {
             verdicts,
             oldest_segment,
             next_segment: recovered.segment_max.next(),
-        };
-        Bound {
-            shard: Shard::new(config, machine, writer),
-            witness,
-            writes: BlockWrites::default(),
-            keeper,
-            is_keeping: false,
-            files,
-            turn_us: None,
         }
     }
 

@@ -30,7 +30,8 @@ pub fn parse_segment_file_name(name: &str) -> Option<(ShardId, SegmentId)> {
     Some((ShardId(shard), SegmentId::from_raw(digits(segment, 20)?)))
 }
 
-/// Name of the identifier file of a shard in its epoch's folder: `shard-`, 3 digits, `-identifiers`.
+/// Name of the identifier file of a shard, in its epoch's folder: `shard-`, 3 digits,
+/// `-identifiers`.
 pub fn identifier_file_name(shard: ShardId) -> String {
     format!("shard-{:03}-identifiers", shard.0)
 }

@@ -4,21 +4,13 @@
 //! Invariants: one identifier is on its way at a time; it names a block that is durable with all
 //! before it, so that none is ever found whose block a power cut could have torn.
 
-use crate::format::{Checksum, Identifier};
+use crate::format::Identifier;
 use crate::storage::WriteTicket;
-use crate::{BlockNumber, Epoch, JournalId, Lsn, ShardId};
+use crate::window::DurableBlock;
+use crate::{Epoch, JournalId, Lsn, ShardId};
 
 /// Tickets of identifiers have this bit; those of blocks never reach it.
 const IDENTIFIER: u64 = 1 << 63;
-
-/// The last block that is durable with all before it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DurableBlock {
-    pub(crate) number: BlockNumber,
-    pub(crate) identity: Checksum,
-    /// LSN behind its last record.
-    pub(crate) next_lsn: Lsn,
-}
 
 pub(super) struct Identifiers {
     journal: JournalId,

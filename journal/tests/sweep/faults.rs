@@ -175,7 +175,6 @@ fn former(store: &Store, place: &Place, sound: &[u8]) -> Vec<u8> {
 pub(crate) fn of_file(store: &Store, file: usize, random: &mut Random, each: &mut Try<'_>) {
     let sound = &store.image[file];
     let size = sound.bytes.len();
-    let whole = 0..size;
     let spots: Vec<usize> = (0..80).chain((80..SECTOR).step_by(61)).collect();
     stretch(store, file, 0..SECTOR, &spots, random, each);
     if matches!(sound.name, Name::Identifiers { .. }) {
@@ -199,7 +198,17 @@ pub(crate) fn of_file(store: &Store, file: usize, random: &mut Random, each: &mu
             damaged,
         });
     };
-    let own = [(file, whole.clone())];
+    contents(store, file, random, &mut with);
+    others(store, file, &mut with);
+}
+
+/// Takes what, what was damaged, and how.
+type With<'a> = dyn FnMut(&str, &[(usize, Range<usize>)], &dyn Fn(&mut Image)) + 'a;
+
+/// The file is missing, or has other content or another size.
+fn contents(store: &Store, file: usize, random: &mut Random, with: &mut With<'_>) {
+    let size = store.image[file].bytes.len();
+    let own = [(file, 0..size)];
     with("missing", &own, &|image| drop(image.remove(file)));
     with("EIO of all", &own, &|image| {
         image[file].unreadable = 0..size as u64;
@@ -232,6 +241,13 @@ pub(crate) fn of_file(store: &Store, file: usize, random: &mut Random, each: &mu
             },
         );
     }
+}
+
+/// In its place is an older copy of it, or another file.
+fn others(store: &Store, file: usize, with: &mut With<'_>) {
+    let sound = &store.image[file];
+    let size = sound.bytes.len();
+    let own = [(file, 0..size)];
     for (moment, older) in store.older.iter().enumerate() {
         let then = older.iter().find(|other| other.name == sound.name);
         if let Some(then) = then.filter(|then| then.bytes != sound.bytes) {
@@ -245,7 +261,7 @@ pub(crate) fn of_file(store: &Store, file: usize, random: &mut Random, each: &mu
     }
     for (other, swapped) in store.image.iter().enumerate().filter(|(at, _)| *at != file) {
         let what = format!("swapped with {:?}", swapped.name);
-        let both = [(file, whole.clone()), (other, 0..swapped.bytes.len())];
+        let both = [(file, 0..size), (other, 0..swapped.bytes.len())];
         with(&what, &both, &|image| swap(image, file, other));
         let what = format!("a copy of {:?}", swapped.name);
         with(&what, &own, &|image| {
