@@ -55,7 +55,8 @@ sim-long seeds="20000":
 
 # Fuzzes one decoder, such as `just fuzz stomp 600`. Nightly and cargo-fuzz.
 fuzz target seconds="60":
-    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    mkdir -p fuzz/corpus/{{target}} fuzz/seeds/{{target}}
+    cd fuzz && cargo +nightly fuzz run {{target}} corpus/{{target}} seeds/{{target}} -- -max_total_time={{seconds}}
 
 # Undefined behaviour in buffers and cores. Nightly and miri.
 miri *filter:

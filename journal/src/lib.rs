@@ -11,6 +11,7 @@
 
 mod cache;
 pub mod format;
+pub mod fuzz;
 mod ids;
 pub mod reader;
 pub mod recovery;

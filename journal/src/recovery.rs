@@ -9,7 +9,7 @@
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
 //! acknowledged is never cut. Source: `docs/format.md` 7, 8 and 9.
 
-use crate::format::Checksum;
+use crate::format::{Checksum, Identifier};
 use crate::reader::{READ_SIZE_BYTES, ReadError, ReadRequest};
 use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
@@ -54,9 +54,19 @@ pub struct Evidence {
     pub peers_acked_upto: Option<Lsn>,
     /// From the identifier ring of strict mode.
     pub ring_acked_upto: Option<Lsn>,
+    /// The block that the ring names last, and its identity.
+    pub ring_block: Option<(BlockNumber, Checksum)>,
 }
 
 impl Evidence {
+    /// Takes in an identifier of this shard; that which reaches furthest counts.
+    pub fn add_identifier(&mut self, identifier: &Identifier) {
+        if self.ring_acked_upto < Some(identifier.lsn) {
+            self.ring_acked_upto = Some(identifier.lsn);
+            self.ring_block = Some((identifier.block, identifier.identity));
+        }
+    }
+
     fn acked_upto(&self) -> Option<Lsn> {
         self.lease_acked_upto
             .max(self.peers_acked_upto)
@@ -264,7 +274,29 @@ enum Phase {
         walk: Box<Walk>,
         tail: Box<Tail>,
     },
+    /// Recovery failed at a segment's beginning: walks up to it, to name the records.
+    Locate {
+        walk: Box<Walk>,
+        error: Box<RecoveryError>,
+    },
     Done(Result<Box<Recovered>, RecoveryError>),
+}
+
+impl Phase {
+    fn failed(survey: &Survey, error: RecoveryError) -> Self {
+        let (error, start) = survey.locate(survey.explain(error));
+        let walk = start.and_then(|first| {
+            let leg = survey::Leg { first, seal: None };
+            Walk::new(survey, vec![leg]).ok()
+        });
+        match walk {
+            Some(walk) => Self::Locate {
+                walk: Box::new(walk),
+                error: Box::new(error),
+            },
+            None => Self::Done(Err(error)),
+        }
+    }
 }
 
 /// Recovery of one shard's journal, sans-IO.
@@ -300,7 +332,9 @@ impl Recovery {
             let survey = self.survey.as_mut()?;
             let request = match &mut self.phase {
                 Phase::Survey => survey.request(),
-                Phase::Rehearse(walk) | Phase::Walk { walk, .. } => walk.request(),
+                Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
+                    walk.request()
+                }
                 Phase::Ahead { ahead, .. } => ahead.request(survey),
                 Phase::Done(_) => return None,
             };
@@ -320,7 +354,7 @@ impl Recovery {
         };
         let taken = match &mut self.phase {
             Phase::Survey => survey.accept(result),
-            Phase::Rehearse(walk) | Phase::Walk { walk, .. } => {
+            Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
                 walk.accept(result);
                 Ok(())
             }
@@ -329,7 +363,7 @@ impl Recovery {
         };
         match taken {
             Ok(()) => self.step(sink),
-            Err(error) => self.phase = Phase::Done(Err(error)),
+            Err(error) => self.phase = Phase::failed(survey, error),
         }
     }
 }
@@ -391,7 +425,7 @@ impl Recovery {
             // A walk ends where its bytes end, so it never comes here.
             phase => Ok(phase),
         };
-        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
+        self.phase = next.unwrap_or_else(|error| Phase::failed(survey, error));
     }
 
     /// Walks over what has been read.
@@ -415,9 +449,19 @@ impl Recovery {
                 }
                 Step::Broken(broken) => look_ahead(survey, walk, broken, false),
             }),
+            Phase::Locate { mut walk, error } => {
+                let mut nobody = |_: Lsn, _: Location, _: &crate::format::Record<'_>| {};
+                match walk.step(survey, &mut nobody) {
+                    Ok(Step::NeedMore) => Ok(Phase::Locate { walk, error }),
+                    Ok(Step::Broken(_)) | Err(_) => Ok(Phase::Done(Err(RecoveryError {
+                        lsn_from: walk.expected.lsn,
+                        ..*error
+                    }))),
+                }
+            }
             phase => Ok(phase),
         };
-        self.phase = next.unwrap_or_else(|error| Phase::Done(Err(survey.explain(error))));
+        self.phase = next.unwrap_or_else(|error| Phase::failed(survey, error));
     }
 }
 

@@ -5,13 +5,22 @@
 
 use std::collections::VecDeque;
 
-use crate::Lsn;
-use crate::format::INFLIGHT_BLOCKS_MAX;
+use crate::format::{Checksum, INFLIGHT_BLOCKS_MAX};
 use crate::storage::WriteTicket;
+use crate::{BlockNumber, Lsn};
+
+/// The last block that is durable with all before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DurableBlock {
+    pub(crate) number: BlockNumber,
+    pub(crate) identity: Checksum,
+    /// LSN behind its last record.
+    pub(crate) next_lsn: Lsn,
+}
 
 struct InFlight {
     ticket: WriteTicket,
-    next_lsn: Lsn,
+    block: DurableBlock,
     is_done: bool,
 }
 
@@ -19,16 +28,16 @@ struct InFlight {
 pub(crate) struct Window {
     writes: VecDeque<InFlight>,
     next_ticket: u64,
-    /// First LSN that is not durable.
-    durable_end: Lsn,
+    /// The last block that is durable; that behind which all begins if none is.
+    durable: DurableBlock,
 }
 
 impl Window {
-    pub(crate) fn new(durable_end: Lsn) -> Self {
+    pub(crate) fn new(durable: DurableBlock) -> Self {
         Self {
             writes: VecDeque::with_capacity(INFLIGHT_BLOCKS_MAX as usize),
             next_ticket: 0,
-            durable_end,
+            durable,
         }
     }
 
@@ -42,11 +51,16 @@ impl Window {
 
     /// First LSN that is not durable.
     pub(crate) fn durable_end(&self) -> Lsn {
-        self.durable_end
+        self.durable.next_lsn
     }
 
-    /// Enters a block whose records end before `next_lsn`.
-    pub(crate) fn submit(&mut self, next_lsn: Lsn) -> WriteTicket {
+    /// The last block that is durable with all before it.
+    pub(crate) fn durable(&self) -> DurableBlock {
+        self.durable
+    }
+
+    /// Enters a block.
+    pub(crate) fn submit(&mut self, block: DurableBlock) -> WriteTicket {
         assert!(
             !self.is_full(),
             "more than {INFLIGHT_BLOCKS_MAX} writes in flight"
@@ -55,7 +69,7 @@ impl Window {
         self.next_ticket += 1;
         self.writes.push_back(InFlight {
             ticket,
-            next_lsn,
+            block,
             is_done: false,
         });
         ticket
@@ -72,10 +86,10 @@ impl Window {
             && write.is_done
         {
             assert!(
-                write.next_lsn >= self.durable_end,
+                write.block.next_lsn >= self.durable.next_lsn,
                 "durable position goes back"
             );
-            self.durable_end = write.next_lsn;
+            self.durable = write.block;
             self.writes.pop_front();
             durable_count += 1;
         }
@@ -85,15 +99,24 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use super::Window;
-    use crate::Lsn;
+    use super::{DurableBlock, Window};
+    use crate::format::Checksum;
+    use crate::{BlockNumber, Lsn};
+
+    fn upto(lsn: u64) -> DurableBlock {
+        DurableBlock {
+            number: BlockNumber::ZERO,
+            identity: Checksum::NONE,
+            next_lsn: Lsn::ZERO.plus(lsn),
+        }
+    }
 
     /// J02: any order of completions releases in LSN order.
     #[test]
     fn durable_in_order() {
-        let mut window = Window::new(Lsn::ZERO.next());
-        let first = window.submit(Lsn::ZERO.plus(5));
-        let second = window.submit(Lsn::ZERO.plus(9));
+        let mut window = Window::new(upto(1));
+        let first = window.submit(upto(5));
+        let second = window.submit(upto(9));
         assert!(window.is_full());
         assert_eq!(window.complete(second), 0);
         assert_eq!(window.durable_end(), Lsn::ZERO.next());

@@ -21,14 +21,16 @@ use crate::format::{
 };
 use crate::recovery::Seal;
 use crate::storage::buffer::{Arena, ArenaMemory, OpenBlock, SealedBlock};
-use crate::storage::{BlockWrite, IoFailure, WriteDone};
-use crate::window::Window;
-use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
+use crate::storage::{BlockWrite, IDENTIFIERS, IoFailure, WriteDone};
+use crate::window::{DurableBlock, Window};
+use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
+mod identifiers;
 mod open;
 #[cfg(test)]
 mod tests;
 
+use identifiers::Identifiers;
 use open::Open;
 
 /// Most blocks that wait sealed for a place in the window.
@@ -89,7 +91,7 @@ pub struct Retained {
 struct Sealed {
     segment: SegmentId,
     offset: u64,
-    next_lsn: Lsn,
+    names: DurableBlock,
     block: SealedBlock,
 }
 
@@ -119,6 +121,9 @@ pub struct Writer {
     open: Option<Open>,
     sealed: VecDeque<Sealed>,
     window: Window,
+    /// Strict mode.
+    identifiers: Option<Identifiers>,
+    epoch: Epoch,
     segment: Option<Segment>,
     ready: VecDeque<SegmentHead>,
     next_lsn: Lsn,
@@ -148,7 +153,13 @@ impl Writer {
             cache: BlockCache::new(cache_size / crate::format::SECTOR_SIZE),
             open: None,
             sealed: VecDeque::with_capacity(SEALED_BLOCKS_MAX),
-            window: Window::new(next_lsn),
+            window: Window::new(DurableBlock {
+                number: seal.block,
+                identity: seal.checksum,
+                next_lsn,
+            }),
+            identifiers: None,
+            epoch,
             segment: None,
             ready: VecDeque::new(),
             next_lsn,
@@ -166,6 +177,16 @@ impl Writer {
     /// The memory blocks live in, for registration with a ring.
     pub fn memory(&self) -> ArenaMemory {
         self.arena.memory()
+    }
+
+    /// Strict mode: from the first block on, nothing is durable before an identifier says so, in a
+    /// file of this epoch that is prepared ([`IDENTIFIERS`]).
+    ///
+    /// Panics: behind the first block.
+    pub fn name_blocks(&mut self, journal: JournalId, shard: ShardId) {
+        assert_eq!(self.stats.blocks, 0, "strict from the first block on");
+        let end = self.window.durable_end();
+        self.identifiers = Some(Identifiers::new(journal, shard, self.epoch, end));
     }
 
     /// Takes a segment that is zero-filled or recycled, headed and synced.
@@ -208,9 +229,12 @@ impl Writer {
         self.retained = retained;
     }
 
-    /// First LSN that is not durable: everything below it is.
+    /// First LSN that is not durable: everything below it is. In strict mode it is named as well.
     pub fn durable_end(&self) -> Lsn {
-        self.window.durable_end()
+        match &self.identifiers {
+            Some(identifiers) => identifiers.durable_end(),
+            None => self.window.durable_end(),
+        }
     }
 
     /// LSN the next record gets.
@@ -444,7 +468,11 @@ impl Writer {
         self.sealed.push_back(Sealed {
             segment: open.segment,
             offset: open.offset,
-            next_lsn: open.first_lsn.plus(record_count.into()),
+            names: DurableBlock {
+                number: seal.number,
+                identity,
+                next_lsn: open.first_lsn.plus(record_count.into()),
+            },
             block,
         });
     }
@@ -455,7 +483,13 @@ impl Writer {
     /// block, and what gathers while two writes are in flight becomes the next.
     /// `unix_ms` goes into the block's header, for people.
     pub fn poll_write(&mut self, unix_ms: u64) -> Option<BlockWrite> {
-        if self.window.is_full() || self.failure.is_some() {
+        if self.failure.is_some() {
+            return None;
+        }
+        if let Some(write) = self.poll_identifier() {
+            return Some(write);
+        }
+        if self.window.is_full() {
             return None;
         }
         if self.sealed.is_empty() {
@@ -465,13 +499,27 @@ impl Writer {
         let Sealed {
             segment,
             offset,
-            next_lsn,
+            names,
             block,
         } = self.sealed.pop_front()?;
         Some(BlockWrite {
-            ticket: self.window.submit(next_lsn),
+            ticket: self.window.submit(names),
             segment,
             offset,
+            block,
+        })
+    }
+
+    /// In strict mode what follows a block: not before it is durable, for else a power cut could
+    /// leave the name of a block that it tore.
+    fn poll_identifier(&mut self) -> Option<BlockWrite> {
+        let last = self.window.durable();
+        let (ticket, identifier) = self.identifiers.as_mut()?.next(last)?;
+        let block = self.arena.sector(&identifier.encode());
+        Some(BlockWrite {
+            ticket,
+            segment: IDENTIFIERS,
+            offset: identifier.offset(),
             block,
         })
     }
@@ -487,8 +535,15 @@ impl Writer {
             self.failure = Some(failure);
             return Err(failure);
         }
-        let durable_count = self.window.complete(done.ticket);
-        self.cache.mark_durable(durable_count);
+        match &mut self.identifiers {
+            Some(identifiers) if Identifiers::is_named(done.ticket) => {
+                identifiers.complete(done.ticket);
+            }
+            _ => {
+                let durable_count = self.window.complete(done.ticket);
+                self.cache.mark_durable(durable_count);
+            }
+        }
         self.last_completion_us = now_us;
         Ok(())
     }

@@ -278,11 +278,8 @@ fn check_named(error: &RecoveryError, place: &Place, name: &str) {
     let is_named = error.segment == place.segment && error.offset == place.header.offset
         || error.segment == place.segment.next() && error.offset == 4096;
     assert!(is_named, "{name}: {error}");
-    let lsn = error.lsn_from;
-    assert!(
-        lsn == Lsn::ZERO || lsn == place.header.first_lsn,
-        "{name}: {error}"
-    );
+    // Counted from an earlier block where segments that are not needed are gone.
+    assert!(error.lsn_from <= place.header.first_lsn, "{name}: {error}");
     let text = error.to_string();
     assert!(
         text.contains("Nothing was changed.") && text.ends_with('.'),

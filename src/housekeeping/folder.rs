@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use forebay_journal::format::{FormatError, Superblock};
 use forebay_journal::recovery::file_name::{
-    SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name,
-    segment_file_name,
+    QUARANTINE_FOLDER_NAME, SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name,
+    parse_identifier_file_name, parse_segment_file_name, segment_file_name,
 };
 use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 
@@ -100,7 +100,7 @@ impl fmt::Display for FolderError {
 
 impl std::error::Error for FolderError {}
 
-fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_owned();
     move |error| FolderError::Io {
         action,
@@ -156,7 +156,7 @@ impl Folder {
 
     /// The folder cut data is copied to.
     pub fn quarantine(&self) -> PathBuf {
-        self.journal().join("quarantine")
+        self.journal().join(QUARANTINE_FOLDER_NAME)
     }
 
     fn superblock(&self) -> PathBuf {
@@ -312,24 +312,18 @@ impl Folder {
     pub fn remove_empty_epochs(&self, current: Epoch) -> Result<(), FolderError> {
         for epoch in self.epochs()?.into_iter().filter(|&epoch| epoch < current) {
             let folder = self.epoch(epoch);
-            if is_empty(&folder) {
+            let files = self.files(epoch)?;
+            let is_identifiers =
+                |path: &PathBuf| parse_identifier_file_name(name_of(path)).is_some();
+            // They speak of segments of which none is left.
+            if files.iter().all(is_identifiers) {
+                for path in files {
+                    fs::remove_file(&path).map_err(io("remove", &path))?;
+                }
                 fs::remove_dir(&folder).map_err(io("remove", &folder))?;
             }
         }
         Ok(())
-    }
-
-    /// Copies bytes that recovery cut to the quarantine, durably.
-    pub fn quarantine_bytes(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, FolderError> {
-        let folder = self.quarantine();
-        fs::create_dir_all(&folder).map_err(io("create", &folder))?;
-        let path = folder.join(name);
-        let mut file = File::create(&path).map_err(io("create", &path))?;
-        file.write_all(bytes).map_err(io("write", &path))?;
-        file.sync_all().map_err(io("sync", &path))?;
-        sync_folder(&folder)?;
-        sync_folder(&self.journal())?;
-        Ok(path)
     }
 }
 
@@ -368,6 +362,10 @@ mod tests {
         ));
         assert_eq!(folder.claim_epoch().expect("claims").get(), 1);
         assert_eq!(folder.claim_epoch().expect("claims").get(), 2);
+        let identifiers = folder
+            .epoch(Epoch::ZERO.next())
+            .join("shard-000-identifiers");
+        fs::write(identifiers, "of no segment").expect("writes");
         folder
             .remove_empty_epochs(Epoch::ZERO.plus(2))
             .expect("removes");

@@ -15,10 +15,12 @@
 mod direct_io;
 mod executor;
 pub mod folder;
+pub mod identifiers;
 mod inbox;
 pub mod lock;
 mod pace;
 mod prepare;
+pub mod quarantine;
 mod scan;
 
 pub use direct_io::{NoDirectIo, check as check_direct_io};

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use forebay_journal::format::SECTOR_SIZE;
 use forebay_journal::reader::{ReadError, ReadRequest};
+use forebay_journal::recovery::file_name::QuarantineName;
 use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile};
 use forebay_journal::{JournalId, Location, Lsn, ShardId};
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
+use super::{identifiers, quarantine};
 use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed};
 
 /// What a shard's journal holds.
@@ -128,7 +130,8 @@ async fn scan_files(
         size: *size,
         head: head.as_ref().map(|bytes| &**bytes).map_err(|error| *error),
     });
-    let input = RecoveryInput::new(journal, shard, segments.collect());
+    let mut input = RecoveryInput::new(journal, shard, segments.collect());
+    input.evidence = identifiers::evidence(folder, journal, shard).map_err(ScanError::Folder)?;
     let mut recovery = Recovery::new(&input);
     let mut effects = Vec::new();
     let mut sink = |_: Lsn, location: Location, record: &forebay_journal::format::Record<'_>| {
@@ -153,7 +156,7 @@ async fn scan_files(
     let replayed = machine
         .finish_replay()
         .map_err(|damaged| ScanError::Inconsistent { shard, damaged })?;
-    let quarantined = quarantine(folder, shard, &recovered, &files).await?;
+    let quarantined = quarantine(folder, shard, &recovered, &names, &files).await?;
     for (file, _) in files {
         // Read-only from here; a failed close loses nothing.
         let _ = file.close().await;
@@ -225,36 +228,39 @@ async fn quarantine(
     folder: &Folder,
     shard: ShardId,
     recovered: &Recovered,
+    names: &[SegmentName],
     files: &[(DmaFile, u64)],
 ) -> Result<Vec<PathBuf>, ScanError> {
-    let Some(cut) = &recovered.cut else {
-        return Ok(Vec::new());
-    };
     let mut paths = Vec::new();
-    for range in &cut.ranges {
-        let name = format!(
-            "shard-{:03}-epoch-{:020}-lsn-{:020}-segment-{:020}-byte-{}",
-            shard.0,
-            range.epoch.get(),
-            cut.lsn_from.get(),
-            range.segment.get(),
-            range.offset
-        );
+    for (cut, range) in recovered
+        .cut
+        .iter()
+        .flat_map(|cut| cut.ranges.iter().map(move |range| (cut, range)))
+    {
         let (file, _) = &files[range.file as usize];
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < range.bytes {
             let left = (range.bytes - bytes.len() as u64).min(1 << 20) as usize;
             let len = left.next_multiple_of(SECTOR_SIZE);
-            let Ok(piece) = read(file, range.offset + bytes.len() as u64, len).await else {
-                break;
-            };
+            let piece = read(file, range.offset + bytes.len() as u64, len).await;
+            // Read a moment ago; without a whole copy nothing is cut.
+            let piece = piece.map_err(|error| unread(&names[range.file as usize], error))?;
             bytes.extend_from_slice(&piece[..left]);
         }
-        paths.push(
-            folder
-                .quarantine_bytes(&name, &bytes)
-                .map_err(ScanError::Folder)?,
-        );
+        let name = QuarantineName::new(shard, cut.lsn_from, range);
+        paths.push(quarantine::keep(folder, name, &bytes).map_err(ScanError::Folder)?);
     }
     Ok(paths)
+}
+
+fn unread(name: &SegmentName, error: ReadError) -> ScanError {
+    let code = match error {
+        ReadError::Io { code } => code,
+        _ => libc::EIO,
+    };
+    ScanError::Folder(FolderError::Io {
+        action: "copy to the quarantine from",
+        path: name.path.clone(),
+        error: io::Error::from_raw_os_error(code),
+    })
 }

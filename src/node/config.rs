@@ -85,6 +85,8 @@ pub struct Journal {
     pub segments_ready: u32,
     /// Bytes per second of zero-filling while a prepared segment is still there.
     pub prepare_rate: u64,
+    /// Whether identifiers are written behind the blocks.
+    pub is_strict: bool,
 }
 
 /// `[limits]`.
@@ -205,6 +207,7 @@ impl Config {
                 segment_size: 0,
                 segments_ready: 0,
                 prepare_rate: 0,
+                is_strict: false,
             },
             limits: Budgets {
                 message_size_max: 0,

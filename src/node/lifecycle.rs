@@ -14,7 +14,7 @@ use super::running::Started;
 use super::starting::Starting;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::lock::FolderLock;
-use crate::housekeeping::{Scanned, check_direct_io, scan};
+use crate::housekeeping::{Scanned, check_direct_io, quarantine, scan};
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::listener::listen;
@@ -46,9 +46,11 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let superblock = open_folder(&folder, config)?;
     let scans = scan_all(config, &folder, &superblock)?;
     check_all_selectors(&scans)?;
+    let quarantine = quarantine::used(&folder).map_err(NodeError::Folder)?;
     report::recovered(
-        folder.root(),
+        &folder,
         &scans,
+        quarantine,
         Duration::from_micros(clock::monotonic_us() - started_us),
     );
     // Opened before the epoch is claimed: a start that cannot listen uses up none.
@@ -69,6 +71,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let identity = Identity {
         node: config.node.name.clone(),
         epoch: epoch.get(),
+        quarantine,
     };
     let admin = AdminServer::start(admin_socket, desk, identity).map_err(NodeError::Admin)?;
     match started {

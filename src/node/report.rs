@@ -9,11 +9,18 @@ use forebay_journal::ShardId;
 
 use super::config::Config;
 use crate::housekeeping::Scanned;
+use crate::housekeeping::folder::Folder;
+use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::placement::{Device, Placed};
 use crate::runtime::reactor::ArenaUse;
 
 /// What recovery found.
-pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
+pub(super) fn recovered(
+    folder: &Folder,
+    scans: &[Scanned],
+    quarantine: QuarantineUse,
+    elapsed: Duration,
+) {
     let total = |count: fn(&Scanned) -> u64| scans.iter().map(count).sum::<u64>();
     let clean = scans
         .iter()
@@ -27,7 +34,7 @@ pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
     eprintln!(
         "data folder {}: {state}; {} segments, {} blocks, {} records read in {:.3} s; \
          {} queues, {} messages",
-        folder.display(),
+        folder.root().display(),
         total(|scanned| scanned.recovered.totals.segments),
         total(|scanned| scanned.recovered.totals.blocks),
         total(|scanned| scanned.recovered.totals.records),
@@ -51,6 +58,14 @@ pub(super) fn recovered(folder: &Path, scans: &[Scanned], elapsed: Duration) {
                 .map(|p| p.display().to_string())
                 .collect::<Vec<_>>()
                 .join(", ")
+        );
+    }
+    if quarantine.files > 0 {
+        eprintln!(
+            "quarantine {}: {} files, {} bytes that this start or one before cut",
+            folder.quarantine().display(),
+            quarantine.files,
+            quarantine.bytes,
         );
     }
 }

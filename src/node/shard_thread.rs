@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
+use forebay_journal::storage::IDENTIFIERS;
+use forebay_journal::{Epoch, JournalId, Retained, SegmentId, ShardId, Writer};
 
 use super::error::NodeError;
 use super::running::Event;
@@ -27,6 +28,9 @@ pub(super) struct ShardStart {
     pub(super) config: ShardConfig,
     pub(super) scanned: Scanned,
     pub(super) epoch: Epoch,
+    pub(super) journal: JournalId,
+    /// Strict mode: the file for identifiers.
+    pub(super) identifiers: Option<OwnedFd>,
     pub(super) cache_size: usize,
     pub(super) files: BTreeMap<SegmentId, OwnedFd>,
     pub(super) port: ShardPort,
@@ -76,11 +80,15 @@ pub(super) fn run_shard(
         message_floor: machine.message_floor(),
         queue_floor: machine.queue_floor(),
     };
-    let writer = Writer::new(start.cache_size, start.epoch, recovered.seal, retained);
-    let shard = Shard::new(start.config, machine, writer);
-    let arena_use = ring.register_arena(shard.memory());
     let machine_lacks =
         |error: std::io::Error| NodeError::Machine(format!("shard {id} cannot start: {error}"));
+    let mut writer = Writer::new(start.cache_size, start.epoch, recovered.seal, retained);
+    if let Some(file) = start.identifiers {
+        writer.name_blocks(start.journal, id);
+        ring.add_segment(IDENTIFIERS, file).map_err(machine_lacks)?;
+    }
+    let shard = Shard::new(start.config, machine, writer);
+    let arena_use = ring.register_arena(shard.memory());
     let placed = Placed {
         core,
         slice,

@@ -18,7 +18,7 @@ use super::running::{Event, Running};
 use super::shard_thread::{ShardStart, run_shard};
 use crate::frontend::{Users, stomp};
 use crate::housekeeping::folder::{Folder, FolderError};
-use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, open_segment};
+use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, identifiers, open_segment};
 use crate::limits;
 use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
@@ -74,6 +74,8 @@ impl Starting<'_> {
                 files: self.open_files(&scanned)?,
                 scanned,
                 epoch: self.epoch,
+                journal: self.superblock.journal,
+                identifiers: self.make_identifiers(shard)?,
                 cache_size: self.config.limits.block_cache_size as usize,
                 port,
                 listener,
@@ -179,6 +181,15 @@ impl Starting<'_> {
             spare_max,
             rate: self.config.journal.prepare_rate,
         }
+    }
+
+    /// Strict mode.
+    fn make_identifiers(&self, shard: ShardId) -> Result<Option<OwnedFd>, NodeError> {
+        if !self.config.journal.is_strict {
+            return Ok(None);
+        }
+        let file = identifiers::make(self.folder, self.epoch, shard);
+        file.map(Some).map_err(NodeError::Folder)
     }
 
     fn open_files(&self, scanned: &Scanned) -> Result<BTreeMap<SegmentId, OwnedFd>, NodeError> {

@@ -103,6 +103,7 @@ fn health_tells_of_every_shard() {
         let health: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &health["serving"]), (200, &Value::Bool(true)));
         assert_eq!(health["epoch"], 1);
+        assert_eq!(health["quarantined_files"], 0);
         let shards = health["shards"].as_array().unwrap();
         assert!(shards.iter().all(|shard| shard["answers"] == true));
         let connections = shards

@@ -1,5 +1,7 @@
 //! Journals that were changed behind the broker's back, and tails that a crash left.
 
+#![allow(clippy::disallowed_methods, reason = "a test damages files")]
+
 use std::time::Duration;
 
 use forebay::housekeeping::lock::FolderLock;
@@ -95,6 +97,7 @@ fn a_torn_tail_is_cut_and_told() {
     }
     let quarantined = disk::snapshot(&setup.data.join("journal/quarantine"));
     assert_eq!(quarantined.len(), 1, "{:?}", quarantined.keys());
+    assert!(said.contains("1 files, 4096 bytes that this start or one before cut"));
     let messages = drain(running.address(), "/queue/d");
     let bodies: Vec<_> = messages
         .iter()
@@ -102,4 +105,56 @@ fn a_torn_tail_is_cut_and_told() {
         .collect();
     let expected: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
     assert_eq!(bodies, expected);
+}
+
+/// What cannot be kept is not cut: no epoch is claimed, and the next start finds the same tail.
+#[test]
+fn without_a_copy_in_the_quarantine_nothing_is_cut() {
+    let mut setup = killed("uncopied");
+    let segments = disk::segments(&setup.data);
+    let segment = segments.last().unwrap();
+    disk::flip(&segment.path, segment.blocks.last().unwrap().offset + 100);
+    let quarantine = setup.data.join("journal/quarantine");
+    std::fs::write(&quarantine, "in the way").unwrap();
+    let before = disk::snapshot(&setup.data);
+    setup.refused().expect(3, &["journal/quarantine"]);
+    assert!(disk::snapshot(&setup.data) == before, "something was cut");
+
+    std::fs::remove_file(&quarantine).unwrap();
+    let running = setup.start();
+    assert!(running.said().contains("shard 0: cut "));
+    assert_eq!(drain(running.address(), "/queue/d").len(), MESSAGES);
+}
+
+/// A start that ended before its cut took effect cuts again. What is there stays as it is.
+#[test]
+fn what_lies_in_the_quarantine_is_never_overwritten() {
+    let mut setup = killed("kept");
+    let segments = disk::segments(&setup.data);
+    let segment = segments.last().unwrap();
+    let block = segment.blocks.last().unwrap();
+    disk::flip(&segment.path, block.offset + 100);
+    let quarantine = setup.data.join("journal/quarantine");
+    std::fs::create_dir(&quarantine).unwrap();
+    let name = |copy: &str| {
+        format!(
+            "shard-000-epoch-{:020}-lsn-{:020}-segment-{:020}-byte-{:020}-copy-{copy}",
+            1,
+            block.first_lsn.get(),
+            1,
+            block.offset
+        )
+    };
+    std::fs::write(quarantine.join(name("001")), "other bytes").unwrap();
+    let running = setup.start();
+    let kept = std::fs::read(quarantine.join(name("001"))).unwrap();
+    assert_eq!(kept, b"other bytes");
+    let copied = std::fs::read(quarantine.join(name("002"))).unwrap();
+    assert_eq!(copied.len(), 4096);
+    assert!(
+        running
+            .said()
+            .contains("2 files, 4107 bytes that this start")
+    );
+    drop(running);
 }

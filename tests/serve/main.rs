@@ -14,6 +14,7 @@ mod folders;
 mod life;
 mod machine;
 mod ports;
+mod strict;
 mod users;
 
 use std::io;

@@ -10,10 +10,10 @@ use forebay::shard::{
     Action, Failure, HostLimits, Parcel, ParcelLane, Quotas, Shard, ShardConfig, Verdict, verdicts,
 };
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead};
-use forebay_journal::recovery::SpareFile;
+use forebay_journal::recovery::{Recovered, SpareFile};
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::storage::memory::{BlockProgress, BlockWrites, FileId, Ticket};
-use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone, WriteTicket};
+use forebay_journal::storage::{BlockWrite, IDENTIFIERS, IoFailure, WriteDone, WriteTicket};
 use forebay_journal::{Epoch, Retained, SegmentId, ShardId, Writer};
 
 use crate::keeper::{Keeper, Told};
@@ -158,8 +158,10 @@ impl World {
             .iter()
             .map(|spare| (named(spare.file), spare.generation.unwrap_or(0)));
         let head = self.first_head(id, epoch, recovered.segment_max.next());
-        let is_hasty = self.mutant == Mutant::EarlyReuse;
-        let spare_max = options.segments_ready + 1;
+        let (is_hasty, spare_max) = (
+            self.mutant == Mutant::EarlyReuse,
+            options.segments_ready + 1,
+        );
         let keeper = Keeper::new(head, held.collect(), spare.collect(), spare_max, is_hasty);
         let oldest_segment = recovered.oldest_segment.max(SegmentId::ZERO.next());
         let retained = Retained {
@@ -167,8 +169,36 @@ impl World {
             message_floor: machine.message_floor(),
             queue_floor: machine.queue_floor(),
         };
-        let writer = Writer::new(options.cache_size, epoch, recovered.seal, retained);
-        let config = ShardConfig {
+        let mut writer = Writer::new(options.cache_size, epoch, recovered.seal, retained);
+        let mut files: BTreeMap<_, _> = segments
+            .iter()
+            .map(|segment| (segment.segment, named(segment.file)))
+            .collect();
+        if options.is_strict {
+            writer.name_blocks(JOURNAL, id);
+            files.insert(IDENTIFIERS, self.store.make_identifiers(epoch, id));
+        }
+        let config = self.shard_config(id, verdicts, oldest_segment, &recovered);
+        Bound {
+            shard: Shard::new(config, machine, writer),
+            witness,
+            writes: BlockWrites::default(),
+            keeper,
+            is_keeping: false,
+            files,
+            turn_us: None,
+        }
+    }
+
+    fn shard_config(
+        &self,
+        id: ShardId,
+        verdicts: Vec<Verdict>,
+        oldest_segment: SegmentId,
+        recovered: &Recovered,
+    ) -> ShardConfig {
+        let options = &self.options;
+        ShardConfig {
             shard: id,
             shard_count: options.shards,
             limits: host_limits(options),
@@ -179,18 +209,6 @@ impl World {
             quotas: Quotas::default(),
             oldest_segment,
             next_segment: recovered.segment_max.next(),
-        };
-        Bound {
-            shard: Shard::new(config, machine, writer),
-            witness,
-            writes: BlockWrites::default(),
-            keeper,
-            is_keeping: false,
-            files: segments
-                .iter()
-                .map(|segment| (segment.segment, named(segment.file)))
-                .collect(),
-            turn_us: None,
         }
     }
 
@@ -356,7 +374,9 @@ impl World {
                 }
                 Action::Free(oldest) => {
                     let bound = self.bound(index);
-                    bound.files = bound.files.split_off(&oldest);
+                    let is_kept =
+                        |segment: &SegmentId| *segment >= oldest || *segment == IDENTIFIERS;
+                    bound.files.retain(|segment, _| is_kept(segment));
                     bound.keeper.ask_free(oldest);
                     self.note("free", index as u64, oldest.get());
                     self.begin_keeping(index);
@@ -395,7 +415,9 @@ impl World {
         assert!(!has_failed, "a block is written behind a failed write");
         let file = bound.files[&write.segment];
         let (told, size) = (write.ticket, write.block.len() as u64);
-        bound.witness.enter(file, write.offset, &write.block);
+        if write.segment != IDENTIFIERS {
+            bound.witness.enter(file, write.offset, &write.block);
+        }
         let submitted = bound.writes.submit(&mut self.store.disk, file, write);
         let ticket = submitted.expect("blocks lie in their segment");
         self.report.blocks += 1;

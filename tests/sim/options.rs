@@ -33,6 +33,8 @@ pub(crate) struct Options {
     /// How often a client breaks off, resets, says goodbye at one of its steps.
     pub(crate) unrest_permille: u16,
     pub(crate) slow_reader_permille: u16,
+    /// Whether identifiers are written behind the blocks.
+    pub(crate) is_strict: bool,
 }
 
 impl Options {
@@ -40,7 +42,7 @@ impl Options {
         fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
             from[random.below(from.len() as u64) as usize]
         }
-        Self {
+        let mut options = Self {
             shards: pick(random, &[1, 1, 2, 3]),
             segment_size: pick(random, &[640 << 10, 1 << 20, 1 << 20, 2 << 20]),
             segments_ready: pick(random, &[2, 2, 3]),
@@ -62,7 +64,13 @@ impl Options {
             persistent_permille: pick(random, &[500, 900, 1000]),
             unrest_permille: pick(random, &[0, 5, 20]),
             slow_reader_permille: pick(random, &[0, 200, 500]),
-        }
+            is_strict: false,
+        };
+        // Drawn aside, so that each seed stays what it was before there was a strict mode.
+        options.is_strict = random.clone().below(3) == 1;
+        // A start on a full disk has no place for the identifiers: it is refused.
+        options.is_strict &= !options.has_full_disk;
+        options
     }
 }
 

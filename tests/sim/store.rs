@@ -2,12 +2,15 @@
 //! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
 
 use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place};
-use forebay_journal::format::{Parts, Record, SECTOR_SIZE};
+use forebay_journal::format::{IDENTIFIER_FILE_SIZE, Identifier, Parts, Record, SECTOR_SIZE};
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
-    epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+    epoch_folder_name, identifier_file_name, parse_epoch_folder_name, parse_segment_file_name,
+    segment_file_name,
 };
-use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile};
+use forebay_journal::recovery::{
+    Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile,
+};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::memory::{DiskError, FileId, MemoryDisk};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
@@ -92,6 +95,35 @@ impl Store {
         found
     }
 
+    fn identifiers(epoch: Epoch, shard: ShardId) -> String {
+        let folder = epoch_folder_name(epoch);
+        format!("{folder}/{}", identifier_file_name(shard))
+    }
+
+    /// Makes the file of strict mode, whose place on the disk was kept.
+    pub(crate) fn make_identifiers(&mut self, epoch: Epoch, shard: ShardId) -> FileId {
+        let path = Self::identifiers(epoch, shard);
+        let made = self.disk.create(&path, IDENTIFIER_FILE_SIZE as u64);
+        made.expect("place for it was kept")
+    }
+
+    /// What the identifiers say to be acknowledged.
+    fn evidence(&self, shard: ShardId) -> Evidence {
+        let mut evidence = Evidence::default();
+        for epoch in (1..=self.epochs_claimed).map(|epoch| Epoch::ZERO.plus(epoch)) {
+            let Some(file) = self.disk.find(&Self::identifiers(epoch, shard)) else {
+                continue;
+            };
+            let mut bytes = vec![0; IDENTIFIER_FILE_SIZE];
+            if self.disk.peek(file, 0, &mut bytes).is_ok()
+                && let Some(newest) = Identifier::newest(&bytes, JOURNAL, shard, epoch)
+            {
+                evidence.add_identifier(&newest);
+            }
+        }
+        evidence
+    }
+
     /// Reads a shard's journal and replays it.
     ///
     /// Errors: it does not open; only a disk that does not give back its bytes allows that.
@@ -116,7 +148,8 @@ impl Store {
             size: named.size,
             head: head.as_deref().map_err(|error| *error),
         });
-        let input = RecoveryInput::new(JOURNAL, shard, segments.collect());
+        let mut input = RecoveryInput::new(JOURNAL, shard, segments.collect());
+        input.evidence = self.evidence(shard);
         let mut machine = Machine::new(limits, kinds::policies(mutant));
         let mut witness = Witness::default();
         let mut effects = Vec::new();

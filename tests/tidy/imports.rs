@@ -91,6 +91,12 @@ const JOURNAL: &[(&str, &[&str])] = &[
     ("storage", &["format", "ids", "lsn", "error"]),
     ("cache", &["format", "ids", "lsn", "storage"]),
     ("window", &["format", "ids", "lsn", "error", "storage"]),
+    (
+        "fuzz",
+        &[
+            "format", "ids", "lsn", "error", "storage", "reader", "recovery", "writer",
+        ],
+    ),
     ("segment", &["format", "ids", "lsn", "error"]),
     (
         "writer",

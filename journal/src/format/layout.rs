@@ -33,6 +33,7 @@ pub const LAYOUT: &[&StructLayout] = &[
     &super::superblock::LAYOUT,
     &super::segment::LAYOUT,
     &super::block::LAYOUT,
+    &super::identifier::LAYOUT,
     &super::record::layouts::RECORD_HEAD,
     &super::record::layouts::EPOCH_START,
     &super::record::layouts::RETAINED,

@@ -7,6 +7,7 @@
 
 mod block;
 mod checksum;
+mod identifier;
 pub mod layout;
 mod record;
 mod segment;
@@ -14,6 +15,7 @@ mod superblock;
 
 pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, seal_block};
 pub use checksum::{Checksum, checksum, group_number};
+pub use identifier::{IDENTIFIER_FILE_SIZE, IDENTIFIERS_MAX, Identifier};
 pub use record::{
     Annotations, Departure, IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT,
     PRIORITY_MAX, Parts, QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState,

@@ -357,6 +357,12 @@ impl Ahead {
         let proof = self
             .proof
             .filter(|&region| is_possible(&self.regions[region]));
+        // A block of a newer epoch says that the chain went on there, in that epoch's first file.
+        let proven = self.proof.map(|region| self.regions[region].file);
+        let goes_on = |region: &Region| {
+            let epoch = |file: usize| survey.files[file].epoch;
+            proven.is_some_and(|file| epoch(file) == epoch(region.file))
+        };
         // Of equals, the last in this order is taken: the earliest place.
         let worst = self
             .regions
@@ -365,7 +371,7 @@ impl Ahead {
             .filter(|region| is_possible(region));
         let at = match proof {
             Some(region) => Some(&self.regions[region]),
-            None => worst.max_by_key(|region| region.place),
+            None => worst.max_by_key(|region| (goes_on(region), region.place)),
         };
         let behind = self.later_lsn.map(|lsn| Lsn::from_raw(lsn.get() - 1));
         let error = match (at, broken.file) {

@@ -140,6 +140,10 @@ impl fmt::Display for RecoveryError {
                 write!(f, "; records {lsn_from} to {upto} are lost, perhaps more")?;
             }
             _ if lsn_from.get() != 0 => write!(f, "; records from {lsn_from} on may be lost")?,
+            Some(upto) => write!(
+                f,
+                "; records up to {upto} are lost, from which on is not known"
+            )?,
             _ => {}
         }
         write!(f, ". Nothing was changed. {}", self.problem.remedy())

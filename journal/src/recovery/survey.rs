@@ -5,9 +5,11 @@
 
 use super::error::{Problem, RecoveryError};
 use super::{POSITION_MAX, RecoveryInput, Seal, SegmentFile, SpareFile};
-use crate::format::{Block, BlockHeader, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::format::{
+    Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+};
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
-use crate::{Epoch, JournalId, Lsn, SegmentId, ShardId};
+use crate::{BlockNumber, Epoch, JournalId, Lsn, SegmentId, ShardId};
 
 /// Largest segment a [`crate::Location`] can point into, in bytes.
 const SEGMENT_SIZE_MAX: u64 = 1 << 44;
@@ -87,6 +89,8 @@ pub(super) struct Survey {
     pub(super) journal: JournalId,
     pub(super) shard: ShardId,
     pub(super) read_size: u32,
+    /// The block that the identifier ring names last.
+    named: Option<(BlockNumber, Checksum)>,
     /// Sorted by epoch, then segment.
     pub(super) files: Vec<Surveyed>,
     next: usize,
@@ -104,9 +108,17 @@ impl Survey {
             journal: input.journal,
             shard: input.shard,
             read_size: input.read_size_bytes,
+            named: input.evidence.ring_block,
             files,
             next: 0,
             stream: None,
+        })
+    }
+
+    /// Whether a block is not the one that the identifier ring names under its number.
+    pub(super) fn is_misnamed(&self, header: &BlockHeader) -> bool {
+        self.named.is_some_and(|(number, identity)| {
+            number == header.number && identity != header.identity
         })
     }
 
@@ -315,8 +327,24 @@ impl Survey {
         };
         match self.files_of(epoch).find(is_hidden) {
             Some(index) => self.fail(index, self.head_problem(index)),
-            None => self.missing(epoch, start, Lsn::ZERO),
+            None => self.missing(epoch, self.lost_before(used, start), Lsn::ZERO),
         }
+    }
+
+    /// The first segment at or above `start` that the epoch of file `used` had and that is not
+    /// there.
+    fn lost_before(&self, used: usize, start: SegmentId) -> SegmentId {
+        let Some(file) = self.files.get(used) else {
+            return start;
+        };
+        let Head::Sound(head) = file.head else {
+            return start;
+        };
+        let mut segment = head.first_segment.max(start);
+        while segment < file.segment && self.find(file.epoch, segment).is_some() {
+            segment = segment.next();
+        }
+        segment
     }
 
     fn epoch_missing(&self, seal: Seal, start: SegmentId) -> RecoveryError {
@@ -400,6 +428,26 @@ impl Survey {
             Some(index) => self.fail(index, self.head_problem(index)),
             None => error,
         }
+    }
+
+    /// Adds to an error at a segment's beginning up to which record its blocks reached, and gives
+    /// the file from where on to walk to find out which was the first.
+    pub(super) fn locate(&self, mut error: RecoveryError) -> (RecoveryError, Option<usize>) {
+        if error.lsn_from != Lsn::ZERO || matches!(error.problem, Problem::Version { .. }) {
+            return (error, None);
+        }
+        let place = (error.epoch, error.segment);
+        let opened = |file: &Surveyed| file.first.map(|(header, _)| header.first_lsn);
+        let is_behind = |file: &&Surveyed| (file.epoch, file.segment) > place;
+        let behind = self.files.iter().filter(is_behind).find_map(opened);
+        error.lsn_upto = error.lsn_upto.max(behind.map(Lsn::before));
+        let is_before =
+            |file: &Surveyed| (file.epoch, file.segment) < place && file.first.is_some();
+        let start = self.files.iter().rposition(is_before);
+        if start.is_none() && error.segment == SegmentId::ZERO.next() {
+            error.lsn_from = Lsn::ZERO.next();
+        }
+        (error, start)
     }
 
     /// What is wrong with a segment whose first block is needed and not sound.

@@ -180,6 +180,10 @@ impl Walk {
         if let Some(field) = self.expected.differs(&header) {
             return Err(self.fail(survey, Problem::Chain { field }));
         }
+        if survey.is_misnamed(&header) {
+            let field = "the identity that the identifier ring names";
+            return Err(self.fail(survey, Problem::Chain { field }));
+        }
         for (field, value) in [
             ("number", header.number.get()),
             ("next_lsn", header.next_lsn().get()),

@@ -85,9 +85,14 @@ struct Region {
     slot: u32,
 }
 
+/// Sectors of an arena apart from its blocks; one is on its way, one is being let go.
+const SECTORS: usize = 2;
+
 /// Ring of memory for blocks.
 pub struct Arena {
     memory: ArenaMemory,
+    /// Bytes for blocks; behind them lie the sectors.
+    size: usize,
     /// Position behind the newest sealed block.
     head: u64,
     regions: VecDeque<Region>,
@@ -108,9 +113,10 @@ impl Arena {
         let slots = size / SECTOR_SIZE;
         Self {
             memory: ArenaMemory(Rc::new(Shared {
-                aligned: Aligned::new(size),
-                pins: (0..slots).map(|_| Cell::new(0)).collect(),
+                aligned: Aligned::new(size + SECTORS * SECTOR_SIZE),
+                pins: (0..slots + SECTORS).map(|_| Cell::new(0)).collect(),
             })),
+            size,
             head: 0,
             regions: VecDeque::with_capacity(slots),
             free_slots: (0..slots as u32).rev().collect(),
@@ -130,7 +136,7 @@ impl Arena {
     /// Panics: if a block is open already.
     pub fn open(&mut self) -> Option<OpenBlock> {
         assert!(!self.is_open, "one block is open at a time");
-        let size = self.memory.size() as u64;
+        let size = self.size as u64;
         let start = self.head % size;
         let at = if start + BLOCK_SIZE_MAX as u64 > size {
             self.head + (size - start)
@@ -182,6 +188,31 @@ impl Arena {
             start: open.start,
             size: size as u32,
             slot,
+        }
+    }
+
+    /// A copy of one sector, beside the blocks.
+    ///
+    /// Panics: if earlier ones are all still held.
+    pub fn sector(&mut self, bytes: &[u8; SECTOR_SIZE]) -> SealedBlock {
+        let first_slot = self.size / SECTOR_SIZE;
+        let pins = &self.memory.0.pins[first_slot..];
+        let free = pins.iter().position(|pin| pin.get() == 0);
+        let index = free.expect("one sector is on its way at a time");
+        let start = self.size + index * SECTOR_SIZE;
+        // SAFETY: the allocation has SECTORS sectors behind `size`, and `index` is below that.
+        let first = unsafe { self.memory.0.aligned.start.add(start) };
+        // SAFETY: the range is initialised (zeroed at allocation). No other reference to it exists:
+        // blocks lie below `size`, a sector without handles is read by nobody, and `&mut self`
+        // makes this borrow unique.
+        let sector = unsafe { slice::from_raw_parts_mut(first.as_ptr(), SECTOR_SIZE) };
+        sector.copy_from_slice(bytes);
+        pins[index].set(1);
+        SealedBlock {
+            memory: self.memory.clone(),
+            start,
+            size: SECTOR_SIZE as u32,
+            slot: (first_slot + index) as u32,
         }
     }
 

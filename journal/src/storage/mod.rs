@@ -22,7 +22,11 @@ pub use write::{UnfinishedWrite, WriteStep};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriteTicket(pub u64);
 
-/// A block to be made durable.
+/// The identifier file of an epoch, as the segment that [`BlockWrite`]s to it name. No segment has
+/// this number.
+pub const IDENTIFIERS: SegmentId = SegmentId::ZERO;
+
+/// A block to be made durable, or in strict mode a sector of the identifier file.
 ///
 /// Shape: `offset` and the block's length are multiples of 4 KiB; the space lies within a segment
 /// that was prepared before. The block goes to the disk unchanged.

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use forebay_journal::format::{
-    Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
+    IDENTIFIER_FILE_SIZE, Identifier, Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    encode_record, encoded_size,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
-    epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name, segment_file_name,
+    epoch_folder_name, identifier_file_name, parse_epoch_folder_name, parse_identifier_file_name,
+    parse_segment_file_name, segment_file_name,
 };
 use forebay_journal::recovery::{
     Evidence, Recovered, Recovery, RecoveryError, RecoveryInput, Seal, SegmentFile,
 };
+use forebay_journal::storage::IDENTIFIERS;
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random, Ticket};
 use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
@@ -26,11 +29,47 @@ pub const SHARD: ShardId = ShardId(3);
 const SECTOR: u64 = 4096;
 
 pub fn path(epoch: Epoch, segment: SegmentId) -> String {
+    path_of(SHARD, epoch, segment)
+}
+
+pub fn path_of(shard: ShardId, epoch: Epoch, segment: SegmentId) -> String {
     format!(
         "{}/{}",
         epoch_folder_name(epoch),
-        segment_file_name(SHARD, segment)
+        segment_file_name(shard, segment)
     )
+}
+
+pub fn identifier_path(shard: ShardId, epoch: Epoch) -> String {
+    format!(
+        "{}/{}",
+        epoch_folder_name(epoch),
+        identifier_file_name(shard)
+    )
+}
+
+pub fn parse_identifier_path(path: &str) -> Option<Epoch> {
+    let (folder, file) = path.split_once('/')?;
+    parse_identifier_file_name(file)?;
+    parse_epoch_folder_name(folder)
+}
+
+/// What the identifier files of a shard say.
+fn add_identifiers(disk: &MemoryDisk, shard: ShardId, evidence: &mut Evidence) {
+    for (id, name, size) in disk.files() {
+        let Some((folder, file)) = name.split_once('/') else {
+            continue;
+        };
+        let epoch = parse_epoch_folder_name(folder);
+        if let Some(epoch) = epoch.filter(|_| parse_identifier_file_name(file) == Some(shard)) {
+            let mut bytes = vec![0; size as usize];
+            disk.peek(id, 0, &mut bytes).expect("sound");
+            let newest = Identifier::newest(&bytes, JOURNAL, shard, epoch);
+            newest
+                .iter()
+                .for_each(|newest| evidence.add_identifier(newest));
+        }
+    }
 }
 
 pub fn parse_path(path: &str) -> Option<(Epoch, SegmentId)> {
@@ -69,6 +108,17 @@ pub struct Opened {
 
 /// Runs recovery on a disk as it is.
 pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) -> Opened {
+    open_shard(disk, SHARD, evidence, read_size_bytes)
+}
+
+/// Likewise, for a shard of one's own choice: all files of the disk are its.
+fn open_shard(
+    disk: &MemoryDisk,
+    shard: ShardId,
+    mut evidence: Evidence,
+    read_size_bytes: u32,
+) -> Opened {
+    add_identifiers(disk, shard, &mut evidence);
     let mut ids = BTreeMap::new();
     let mut segments = Vec::new();
     for (id, name, size) in disk.files() {
@@ -94,7 +144,7 @@ pub fn open_with(disk: &MemoryDisk, evidence: Evidence, read_size_bytes: u32) ->
     }
     let input = RecoveryInput {
         journal: JOURNAL,
-        shard: SHARD,
+        shard,
         segments,
         evidence,
         read_size_bytes,
@@ -222,6 +272,7 @@ pub struct RigOf<W> {
     pub model: Model,
     pub writer: W,
     pub epoch: Epoch,
+    pub shard: ShardId,
     files: BTreeMap<SegmentId, (FileId, u64)>,
     /// Files that nothing needs.
     freed: Vec<(FileId, u64)>,
@@ -235,9 +286,14 @@ pub struct RigOf<W> {
 
 impl<W: BlockSource> RigOf<W> {
     pub fn new(seed: u64, segment_sectors: u64) -> Self {
+        Self::of_shard(SHARD, seed, segment_sectors)
+    }
+
+    pub fn of_shard(shard: ShardId, seed: u64, segment_sectors: u64) -> Self {
         let disk = MemoryDisk::new(seed);
         let nothing = Model::default();
         Self::start(
+            shard,
             disk,
             Random::new(seed ^ 0x5EED),
             nothing,
@@ -247,6 +303,7 @@ impl<W: BlockSource> RigOf<W> {
     }
 
     fn start(
+        shard: ShardId,
         mut disk: MemoryDisk,
         random: Random,
         model: Model,
@@ -272,12 +329,20 @@ impl<W: BlockSource> RigOf<W> {
         for spare in recovered.map(|r| r.spares.as_slice()).unwrap_or_default() {
             freed.push((ids[&spare.file], spare.generation.unwrap_or(0)));
         }
+        let mut writer = W::new(epoch, seal, oldest);
+        if W::IS_STRICT {
+            writer.name_blocks(shard);
+            let size = IDENTIFIER_FILE_SIZE as u64;
+            disk.create(&identifier_path(shard, epoch), size)
+                .expect("no limit");
+        }
         Self {
             disk,
             random,
             model,
-            writer: W::new(epoch, seal, oldest),
+            writer,
             epoch,
+            shard,
             files,
             freed,
             tickets: BTreeMap::new(),
@@ -291,7 +356,7 @@ impl<W: BlockSource> RigOf<W> {
 
     /// The next start, on a disk as a crash left it.
     pub fn restart(self, disk: MemoryDisk) -> Self {
-        let opened = open(&disk);
+        let opened = open_shard(&disk, self.shard, Evidence::default(), 1 << 20);
         let mut model = self.model;
         model
             .check(&opened)
@@ -301,6 +366,7 @@ impl<W: BlockSource> RigOf<W> {
         // What was found is in front of the users now.
         model.acked_upto = model.acked_upto.max(recovered.next_lsn.get() - 1);
         Self::start(
+            self.shard,
             disk,
             self.random,
             model,
@@ -317,7 +383,7 @@ impl<W: BlockSource> RigOf<W> {
     pub fn prepare(&mut self, at_step: &mut dyn FnMut(&Self)) {
         let segment = self.next_segment;
         self.next_segment = segment.next();
-        let name = path(self.epoch, segment);
+        let name = path_of(self.shard, self.epoch, segment);
         let aside = format!("{name}.new");
         let (file, generation) = match self.freed.pop() {
             Some((file, generation)) => {
@@ -336,6 +402,7 @@ impl<W: BlockSource> RigOf<W> {
         let head = head(self.epoch, segment, generation, self.segment_size);
         let head = SegmentHead {
             first_segment,
+            shard: self.shard,
             ..head
         };
         self.disk.put(file, 0, &head.encode()).expect("fits");
@@ -396,6 +463,10 @@ impl<W: BlockSource> RigOf<W> {
     }
 
     fn submit(&mut self, write: &Write) {
+        if write.segment == IDENTIFIERS {
+            let file = self.disk.find(&identifier_path(self.shard, self.epoch));
+            return self.start_write(file.expect("made"), write);
+        }
         let block = forebay_journal::format::Block::decode(&write.bytes).expect("just sealed");
         if write.offset == SEGMENT_HEAD_SIZE as u64 {
             self.model
@@ -407,6 +478,10 @@ impl<W: BlockSource> RigOf<W> {
             self.model.enter(lsn, &record);
         }
         let (file, _) = self.files[&write.segment];
+        self.start_write(file, write);
+    }
+
+    fn start_write(&mut self, file: FileId, write: &Write) {
         let ticket = self
             .disk
             .submit(file, write.offset, &write.bytes)

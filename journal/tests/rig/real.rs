@@ -3,16 +3,28 @@
 use forebay_journal::format::{Record, SegmentHead};
 use forebay_journal::recovery::Seal;
 use forebay_journal::storage::{WriteDone, WriteTicket};
-use forebay_journal::{Budget, Epoch, Lsn, Retained, SegmentId, Writer};
+use forebay_journal::{Budget, Epoch, Lsn, Retained, SegmentId, ShardId, Writer};
 
-use super::{BlockSource, Write};
+use super::{BlockSource, JOURNAL, Write};
 
-pub struct RealWriter {
+pub type RealWriter = RealWriterOf<false>;
+/// Likewise, with identifiers behind the blocks.
+pub type StrictWriter = RealWriterOf<true>;
+
+pub struct RealWriterOf<const IS_STRICT: bool> {
     writer: Writer,
     oldest_segment: SegmentId,
 }
 
-impl BlockSource for RealWriter {
+impl<const IS_STRICT: bool> BlockSource for RealWriterOf<IS_STRICT> {
+    const IS_STRICT: bool = IS_STRICT;
+
+    fn name_blocks(&mut self, shard: ShardId) {
+        if IS_STRICT {
+            self.writer.name_blocks(JOURNAL, shard);
+        }
+    }
+
     fn new(epoch: Epoch, seal: Seal, oldest_segment: SegmentId) -> Self {
         let retained = Retained {
             oldest_segment,

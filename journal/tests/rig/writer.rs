@@ -9,7 +9,7 @@ use forebay_journal::format::{
     encode_record, encoded_size, round_up_to_sector, seal_block,
 };
 use forebay_journal::recovery::Seal;
-use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
+use forebay_journal::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId, ShardId};
 
 /// A block to write.
 pub struct Write {
@@ -21,6 +21,10 @@ pub struct Write {
 
 /// What a [`super::RigOf`] needs of a writer.
 pub trait BlockSource {
+    /// Whether identifiers are written behind blocks.
+    const IS_STRICT: bool = false;
+    /// Writes identifiers for this shard from now on, if it is strict.
+    fn name_blocks(&mut self, _shard: ShardId) {}
     /// Goes on behind `seal`; `oldest_segment` is what the first record says.
     fn new(epoch: Epoch, seal: Seal, oldest_segment: SegmentId) -> Self;
     /// Takes a prepared segment.

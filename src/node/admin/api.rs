@@ -100,6 +100,8 @@ async fn health(State(api): State<Api>) -> Response {
         node: api.identity.node,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         epoch: api.identity.epoch,
+        quarantined_files: api.identity.quarantine.files,
+        quarantined_bytes: api.identity.quarantine.bytes,
         shards,
     };
     (status, Json(report)).into_response()

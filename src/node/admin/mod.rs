@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::admin::AdminDesk;
 use desk::Desk;
 use socket::AdminSocket;
@@ -26,6 +27,8 @@ pub(super) struct Identity {
     pub(super) node: String,
     /// The epoch of this run.
     pub(super) epoch: u64,
+    /// What lies in the quarantine since its start.
+    pub(super) quarantine: QuarantineUse,
 }
 
 /// The admin side's thread.

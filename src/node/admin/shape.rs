@@ -75,6 +75,10 @@ pub(in crate::node) struct HealthReport {
     pub(in crate::node) version: String,
     /// The number of this run.
     pub(in crate::node) epoch: u64,
+    /// Files with bytes that this start or one before cut.
+    pub(in crate::node) quarantined_files: u64,
+    /// Bytes in them.
+    pub(in crate::node) quarantined_bytes: u64,
     pub(in crate::node) shards: Vec<ShardReport>,
 }
 

@@ -285,6 +285,16 @@ pub const KEYS: &[Key] = &[
                  disturb the journal. Without any prepared segment left it goes at full speed.",
     },
     Key {
+        path: "journal.strict",
+        kind: Kind::Flag {
+            slot: |c| &mut c.journal.is_strict,
+        },
+        default: Some("false"),
+        effect: "Writes behind each block where the journal ends to a file apart, and acknowledges \
+                 when both are on the disk: so damage to the last blocks is told from a write that \
+                 a power cut tore. One more write before each receipt.",
+    },
+    Key {
         path: "limits.message_size_max",
         kind: Kind::Size {
             least: MESSAGE_SIZE_MAX_FLOOR_BYTES,

@@ -7,7 +7,7 @@ use std::ptr;
 
 use forebay_journal::SegmentId;
 use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
-use forebay_journal::storage::{BlockWrite, IoFailure, UnfinishedWrite, WriteStep};
+use forebay_journal::storage::{BlockWrite, IDENTIFIERS, IoFailure, UnfinishedWrite, WriteStep};
 use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
@@ -209,7 +209,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Lets go of the files of segments below `segment` that no write is under way to.
+    /// Lets go of the files of segments below `segment` that no write is under way to. That of the
+    /// identifiers stays.
     ///
     /// Errors: the kernel refused.
     pub fn drop_segments_before(&mut self, segment: SegmentId) -> io::Result<()> {
@@ -221,7 +222,10 @@ impl Ring {
                 Operation::Write(write) => write.segment() == *held,
                 _ => false,
             };
-            if *held < segment && !self.operations.iter().flatten().any(is_writing) {
+            if *held != IDENTIFIERS
+                && *held < segment
+                && !self.operations.iter().flatten().any(is_writing)
+            {
                 self.ring
                     .submitter()
                     .register_files_update(slot as u32, &[-1])?;

@@ -5,13 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use forebay_journal::format::{SECTOR_SIZE, SegmentHead};
+use forebay_journal::format::{Identifier, SECTOR_SIZE, SegmentHead};
+use forebay_journal::recovery::Evidence;
 use forebay_journal::recovery::file_name::{
-    SUPERBLOCK_FILE_NAME, epoch_folder_name, parse_epoch_folder_name, parse_segment_file_name,
+    QUARANTINE_FOLDER_NAME, QuarantineName, SUPERBLOCK_FILE_NAME, epoch_folder_name,
+    parse_epoch_folder_name, parse_identifier_file_name, parse_segment_file_name,
     segment_file_name,
 };
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{Epoch, SegmentId, ShardId};
+use forebay_journal::{Epoch, JournalId, SegmentId, ShardId};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
@@ -47,6 +49,10 @@ pub(crate) struct Listing {
     pub(crate) epochs: Vec<Epoch>,
     /// In order of shard, epoch and segment.
     pub(crate) segments: Vec<SegmentName>,
+    /// Identifier files of strict mode.
+    pub(crate) identifiers: Vec<(ShardId, Epoch, PathBuf)>,
+    /// What starts cut, with its size, in order of name.
+    pub(crate) quarantined: Vec<(QuarantineName, u64)>,
     /// Names that are none of ours, unfinished preparations among them.
     pub(crate) others: Vec<PathBuf>,
 }
@@ -122,6 +128,9 @@ impl Place {
         listing
             .segments
             .retain(|name| shard.is_none_or(|shard| name.shard.0 == shard));
+        listing
+            .identifiers
+            .retain(|(of, ..)| shard.is_none_or(|shard| of.0 == shard));
         Ok(listing)
     }
 
@@ -145,6 +154,21 @@ impl Place {
         Ok(Some(files))
     }
 
+    /// What the identifiers of a shard say to be acknowledged; what cannot be read says nothing.
+    ///
+    /// Errors: the folder cannot be listed.
+    pub(crate) fn evidence(&self, journal: JournalId, shard: ShardId) -> anyhow::Result<Evidence> {
+        let mut evidence = Evidence::default();
+        for (_, epoch, path) in self.list(Some(shard.0))?.identifiers {
+            let newest = fs::read(path).ok();
+            let newest = newest.and_then(|bytes| Identifier::newest(&bytes, journal, shard, epoch));
+            newest
+                .iter()
+                .for_each(|newest| evidence.add_identifier(newest));
+        }
+        Ok(evidence)
+    }
+
     /// Where the file of a segment is or should be.
     pub(crate) fn path_of(&self, shard: ShardId, epoch: Epoch, segment: SegmentId) -> PathBuf {
         match self {
@@ -162,6 +186,7 @@ fn list(journal: &Path) -> anyhow::Result<Listing> {
         match parse_epoch_folder_name(&name) {
             Some(epoch) => listing.epochs.push(epoch),
             None if name == SUPERBLOCK_FILE_NAME => {}
+            None if name == QUARANTINE_FOLDER_NAME => list_quarantine(&path, &mut listing)?,
             None => listing.others.push(path),
         }
     }
@@ -177,13 +202,32 @@ fn list(journal: &Path) -> anyhow::Result<Listing> {
                     segment,
                     path,
                 }),
-                None => listing.others.push(path),
+                None => match parse_identifier_file_name(&name) {
+                    Some(shard) => listing.identifiers.push((shard, epoch, path)),
+                    None => listing.others.push(path),
+                },
             }
         }
     }
     listing.segments.sort();
     listing.others.sort();
     Ok(listing)
+}
+
+fn list_quarantine(folder: &Path, listing: &mut Listing) -> anyhow::Result<()> {
+    for (path, name) in entries(folder)?.unwrap_or_default() {
+        match QuarantineName::parse(&name) {
+            Some(name) => {
+                let size = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+                listing.quarantined.push((name, size));
+            }
+            None => listing.others.push(path),
+        }
+    }
+    listing
+        .quarantined
+        .sort_by_key(|(name, _)| name.to_string());
+    Ok(())
 }
 
 /// Paths and names in a folder; `None` if it is not there.

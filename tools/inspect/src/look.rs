@@ -8,7 +8,7 @@ use anyhow::bail;
 use forebay_journal::format::{FORMAT_VERSION, SECTOR_SIZE, checksum};
 use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::{
-    Problem, Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile,
+    Evidence, Problem, Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile,
 };
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Epoch, JournalId, Lsn, SegmentId, ShardId};
@@ -30,6 +30,8 @@ pub(crate) struct Looked {
     pub(crate) surveyed: Vec<Surveyed>,
     /// What the records said, up to the end or to the damage.
     pub(crate) ledger: Ledger,
+    /// What is acknowledged by what the identifiers say.
+    evidence: Evidence,
     pub(crate) outcome: Outcome,
 }
 
@@ -81,6 +83,8 @@ pub(crate) fn look(
 ) -> anyhow::Result<Looked> {
     let mut former = None;
     for _ in 0..LOOKS_MAX {
+        // Before the blocks: what it says was written by then.
+        let evidence = place.evidence(journal, shard)?;
         let Some(files) = place.open(shard, buffer)? else {
             former = None;
             continue;
@@ -91,6 +95,7 @@ pub(crate) fn look(
             files,
             surveyed,
             ledger: Ledger::default(),
+            evidence,
             outcome: Outcome::Damaged(NOT_LOOKED),
         };
         let mut result = looked.run(journal, None, buffer);
@@ -158,7 +163,10 @@ impl Looked {
             size: file.size,
             head: file.head.as_deref().map_err(|error| *error),
         });
-        let input = RecoveryInput::new(journal, self.shard, segments.collect());
+        let mut input = RecoveryInput::new(journal, self.shard, segments.collect());
+        if horizon.is_none() {
+            input.evidence = self.evidence;
+        }
         let mut recovery = Recovery::new(&input);
         while let Some(request) = recovery.poll_read() {
             let result = self.read(request, horizon, buffer);

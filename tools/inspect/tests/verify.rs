@@ -6,7 +6,11 @@ mod rig;
 use std::fs;
 use std::path::Path;
 
-use forebay_journal::format::{SECTOR_SIZE, SEGMENT_HEAD_SIZE};
+use forebay_journal::format::{
+    IDENTIFIER_FILE_SIZE, Identifier, SECTOR_SIZE, SEGMENT_HEAD_SIZE, checksum,
+};
+use forebay_journal::recovery::file_name::identifier_file_name;
+use forebay_journal::{BlockNumber, Lsn};
 use rig::{
     Block, Journal, Said, blocks, files, inspect, sectors, stored_checksum, two_epochs, with_bytes,
     with_flip,
@@ -293,4 +297,52 @@ fn a_newer_format_cannot_be_looked_at() {
     head[SECTOR_SIZE - 16..].copy_from_slice(&checksum);
     let said = with_bytes(path, 0, &head, || verify(data.path()));
     assert_eq!(said.code, 2, "{said:?}");
+}
+
+/// What earlier starts cut is told, each file with where it was, and is no damage.
+#[test]
+fn what_lies_in_the_quarantine_is_named() {
+    let data = folder();
+    two_epochs(data.path(), true);
+    let quarantine = data.path().join("journal/quarantine");
+    fs::create_dir(&quarantine).expect("made");
+    let name = "shard-000-epoch-00000000000000000001-lsn-00000000000000000009-segment-\
+                00000000000000000001-byte-00000000000000008192-copy-001";
+    fs::write(quarantine.join(name), [0; 4096]).expect("written");
+    let said = inspect(&["verify"], data.path());
+    assert_eq!(said.code, 0, "{said:?}");
+    let expected = "note: quarantine: shard 0, records from 9 on: 4 KiB cut at byte 8192 of \
+                    segment 1 of epoch 1: shard-000-epoch-";
+    assert!(said.out.contains(expected), "{said:?}");
+    assert!(!said.out.contains("not a part of the journal"), "{said:?}");
+}
+
+/// Identifier files of strict mode are a part of the journal, and what one names is missed.
+#[test]
+fn what_an_identifier_names_is_missed() {
+    let data = folder();
+    two_epochs(data.path(), false);
+    let last = blocks(data.path()).pop().expect("some");
+    let (epoch, _, path) = files(data.path()).pop().expect("some");
+    let file = path.with_file_name(identifier_file_name(rig::SHARD));
+    let mut bytes = vec![0; IDENTIFIER_FILE_SIZE];
+    fs::write(&file, &bytes).expect("written");
+    let said = inspect(&["verify"], data.path());
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!said.out.contains("not a part of the journal"), "{said:?}");
+
+    let identifier = Identifier {
+        journal: rig::JOURNAL,
+        shard: rig::SHARD,
+        epoch,
+        sequence: 1,
+        block: BlockNumber::ZERO.plus(last.number + 1),
+        lsn: Lsn::ZERO.plus(last.first_lsn + last.records),
+        identity: checksum(b"a block that is gone"),
+    };
+    bytes[identifier.offset() as usize..][..SECTOR_SIZE].copy_from_slice(&identifier.encode());
+    fs::write(&file, &bytes).expect("written");
+    let damage = damage(data.path());
+    assert_eq!(damage["kind"], "table_row_3", "{damage:#}");
+    assert_eq!(damage["lsn_from"], last.first_lsn + last.records);
 }

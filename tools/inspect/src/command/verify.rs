@@ -289,6 +289,17 @@ fn notes(listing: &Listing, identity: &Identity) -> Vec<String> {
         .iter()
         .map(|path| format!("not a part of the journal: {}", show(path)))
         .collect();
+    notes.extend(listing.quarantined.iter().map(|(name, bytes)| {
+        format!(
+            "quarantine: shard {}, records from {} on: {} cut at byte {} of segment {} of epoch {}: {name}",
+            name.shard,
+            name.lsn_from,
+            size(*bytes),
+            name.offset,
+            name.segment,
+            name.epoch
+        )
+    }));
     if identity.faults.len() == 2 {
         notes.push("identity and shards are those that the segment files name".to_owned());
     }
