@@ -80,12 +80,11 @@ pub(super) fn run_shard(
         message_floor: machine.message_floor(),
         queue_floor: machine.queue_floor(),
     };
-    let machine_lacks =
-        |error: std::io::Error| NodeError::Machine(format!("shard {id} cannot start: {error}"));
     let mut writer = Writer::new(start.cache_size, start.epoch, recovered.seal, retained);
     if let Some(file) = start.identifiers {
         writer.name_blocks(start.journal, id);
-        ring.add_segment(IDENTIFIERS, file).map_err(machine_lacks)?;
+        ring.add_segment(IDENTIFIERS, file)
+            .map_err(|error| machine_lacks(id, &error))?;
     }
     let shard = Shard::new(start.config, machine, writer);
     let arena_use = ring.register_arena(shard.memory());
@@ -109,10 +108,14 @@ pub(super) fn run_shard(
         busy_poll: slice.map_or(Duration::ZERO, |_| start.busy_poll),
         connections_max: start.connections_max,
     })
-    .map_err(machine_lacks)?;
+    .map_err(|error| machine_lacks(id, &error))?;
     let failed = |failure| NodeError::Failed(id, failure);
     driver.prepare().map_err(failed)?;
     // The main thread is there as long as it waits for this.
     let _ = events.send(Event::Ready(id, placed));
     driver.run().map_err(failed)
+}
+
+fn machine_lacks(id: ShardId, error: &std::io::Error) -> NodeError {
+    NodeError::Machine(format!("shard {id} cannot start: {error}"))
 }
