@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use forebay_journal::format::Kind;
+
+use crate::filter;
+use crate::text::parse_time;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -40,9 +44,23 @@ pub(crate) enum Command {
     /// One line for each record. With --json one object a line.
     #[command(after_help = EXIT_STATUS)]
     Records(RecordsArgs),
+    /// One message: properties, head, body, and each record that names it.
+    ///
+    /// Names are unique within a shard; without --shard each shard is searched. Settled messages
+    /// are found too, as long as they are on the disk. With --json one object a message.
+    #[command(after_help = EXIT_STATUS)]
+    Message(MessageArgs),
+    /// The last records, as `records` shows them, and with --follow those that come.
+    ///
+    /// All filters of `records` hold. What is shown is complete on the disk and in order; a broker
+    /// may still be waiting for it. Reads the last segments only.
+    #[command(after_help = EXIT_STATUS)]
+    Tail(TailArgs),
     /// Reads all that counts and says whether a broker could start on it without losing anything.
     ///
-    /// Prints every damage with file, byte offset, records and kind.
+    /// Prints every damage with file, byte offset, records and kind. Superblock, heads, chain of
+    /// blocks, checksums and records are read; what looks bad is read again before it is called so.
+    /// Memory does not grow with the journal; --rate spares the disk.
     #[command(after_help = EXIT_STATUS)]
     Verify(ViewArgs),
 }
@@ -54,6 +72,19 @@ impl Command {
                 &args.target
             }
             Self::Records(args) => &args.target,
+            Self::Message(args) => &args.target,
+            Self::Tail(args) => &args.records.target,
+        }
+    }
+
+    pub(crate) fn view(&self) -> &View {
+        match self {
+            Self::Stat(args) | Self::Segments(args) | Self::Blocks(args) | Self::Verify(args) => {
+                &args.view
+            }
+            Self::Records(args) => &args.view,
+            Self::Message(args) => &args.view,
+            Self::Tail(args) => &args.records.view,
         }
     }
 }
@@ -83,6 +114,25 @@ pub(crate) struct View {
     /// JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Read at most so many bytes a second, as 50MiB: the disk of a running broker has other
+    /// things to do.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) rate: Option<u64>,
+}
+
+/// A number of bytes above zero, with or without a unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => return Err(format!("{other} is no unit: B, KiB, MiB or GiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("{text} is no size"))?;
+    let bytes = number.checked_mul(unit).filter(|&bytes| bytes > 0);
+    bytes.ok_or_else(|| format!("{text} is out of range"))
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +141,61 @@ pub(crate) struct ViewArgs {
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) view: View,
+}
+
+/// Which records: all that is said has to hold.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Wanted {
+    /// Only this kind, such as message or settle; may be given several times.
+    #[arg(long = "kind", value_name = "KIND", value_parser = filter::kind)]
+    pub(crate) kinds: Vec<Kind>,
+    /// Only what concerns the message of this name: its record, fragments, transaction, and each
+    /// record that names it.
+    #[arg(long, value_name = "ID")]
+    pub(crate) message: Option<u64>,
+    /// Only records from this LSN on.
+    #[arg(long, value_name = "LSN", default_value_t = 0)]
+    pub(crate) from: u64,
+    /// Only records up to this LSN.
+    #[arg(long, value_name = "LSN")]
+    pub(crate) upto: Option<u64>,
+    /// Only records in the segment of this number.
+    #[arg(long, value_name = "N")]
+    pub(crate) segment: Option<u64>,
+    /// Only records in blocks sealed at this time or later: 2026-11-27 20:15:00 (UTC), or
+    /// milliseconds since 1970.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) since: Option<u64>,
+    /// Only records in blocks sealed at this time or earlier.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub(crate) until: Option<u64>,
+}
+
+/// How a body is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BodyForm {
+    /// As text if it begins as such, or else as bytes.
+    Auto,
+    /// As text; what is not printable is escaped.
+    Text,
+    /// As a hexadecimal dump.
+    Hex,
+    /// Not at all.
+    None,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MessageArgs {
+    /// Its name: the number that `records` shows.
+    #[arg(value_name = "ID")]
+    pub(crate) message: u64,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) view: View,
+    /// How the body is shown; with --json it is base64.
+    #[arg(long, value_enum, default_value_t = BodyForm::Auto)]
+    pub(crate) body: BodyForm,
 }
 
 #[derive(Debug, Args)]
@@ -102,13 +207,24 @@ pub(crate) struct RecordsArgs {
     /// Only what concerns this queue: its name or address, `/queue/x` and `/topic/x` too.
     #[arg(long, value_name = "Q")]
     pub(crate) queue: Option<String>,
-    /// Only records from this LSN on.
-    #[arg(long, value_name = "LSN", default_value_t = 0)]
-    pub(crate) from: u64,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
     /// Stop after so many records.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u64>,
     /// Whole heads and bodies, not only their beginnings: escaped, with --json base64.
     #[arg(long)]
     pub(crate) bodies: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    pub(crate) records: RecordsArgs,
+    /// Wait for more, until --limit records were shown or for ever.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// How many of the records that are there to begin with, in each shard.
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
+    pub(crate) lines: u64,
 }

@@ -5,109 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay_journal::format::{
-    IdList, Kind, MessageFields, QueueFlags, Record, Routing, TransactionState,
-};
+use forebay_journal::format::{Kind, MessageFields, Record, TransactionState};
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn};
 
-/// A queue's definition.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueName {
-    pub(crate) address: Vec<u8>,
-    pub(crate) name: Vec<u8>,
-    pub(crate) routing: Routing,
-    pub(crate) is_auto_created: bool,
-    pub(crate) is_subscription: bool,
-}
-
-impl QueueName {
-    fn new(routing: Routing, flags: QueueFlags, address: &[u8], name: &[u8]) -> Self {
-        Self {
-            address: address.to_vec(),
-            name: name.to_vec(),
-            routing,
-            is_auto_created: flags.is_auto_created,
-            is_subscription: flags.is_subscription,
-        }
-    }
-}
-
-/// What counts of a message in a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    bytes: u64,
-    priority: u8,
-}
-
-/// One queue: messages by name.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    pub(crate) defined: Option<QueueName>,
-    pub(crate) ready: BTreeMap<u64, Held>,
-    /// Delivered and neither settled nor released.
-    pub(crate) unsettled: BTreeMap<u64, Held>,
-    /// Not delivered before their time.
-    pub(crate) delayed: BTreeMap<u64, Held>,
-    /// On their way to another address.
-    pub(crate) leaving: BTreeMap<u64, Held>,
-}
-
-impl Queue {
-    pub(crate) fn bytes(&self) -> u64 {
-        let all = self.sides().into_iter().flat_map(BTreeMap::values);
-        all.map(|held| held.bytes).sum()
-    }
-
-    fn sides(&self) -> [&BTreeMap<u64, Held>; 4] {
-        [&self.ready, &self.unsettled, &self.delayed, &self.leaving]
-    }
-
-    fn holds(&self, message: u64) -> bool {
-        self.sides().iter().any(|side| side.contains_key(&message))
-    }
-
-    fn take(&mut self, message: u64) -> Option<Held> {
-        let sides = [
-            &mut self.ready,
-            &mut self.unsettled,
-            &mut self.delayed,
-            &mut self.leaving,
-        ];
-        sides.into_iter().find_map(|side| side.remove(&message))
-    }
-
-    fn hand_out(&mut self, messages: IdList<'_>) {
-        let named = messages.messages().map(|message| message.0);
-        let named = named.filter_map(|one| self.ready.remove_entry(&one));
-        self.unsettled.extend(named);
-    }
-
-    fn depart(&mut self, messages: IdList<'_>) {
-        for message in messages.messages().map(|message| message.0) {
-            let held = self.take(message);
-            self.leaving.extend(held.map(|held| (message, held)));
-        }
-    }
-
-    fn release(&mut self, is_delayed: bool, messages: IdList<'_>) {
-        for message in messages.messages().map(|message| message.0) {
-            let held = self.unsettled.remove(&message);
-            let held = held.or_else(|| self.delayed.remove(&message));
-            let side = if is_delayed {
-                &mut self.delayed
-            } else {
-                &mut self.ready
-            };
-            side.extend(held.map(|held| (message, held)));
-        }
-    }
-}
+use crate::queue::{Definition, Queue};
 
 enum Step {
     Enter {
         message: u64,
-        held: Held,
+        priority: u8,
         is_delayed: bool,
         queues: Vec<u64>,
     },
@@ -207,22 +114,28 @@ impl Ledger {
                 flags,
                 address,
                 name,
-                ..
+                filter,
             } => {
-                let defined = QueueName::new(routing, flags, address, name);
-                self.queues.entry(queue.0).or_default().defined = Some(defined);
+                let defined = Definition {
+                    address: address.to_vec(),
+                    name: name.to_vec(),
+                    filter: filter.to_vec(),
+                    routing,
+                    flags,
+                };
+                self.queues.entry(queue.0).or_default().define(defined);
             }
             Record::QueueDelete { queue } => drop(self.queues.remove(&queue.0)),
             Record::Message {
                 fields,
                 annotations,
                 queues,
-                head,
                 body,
+                ..
             } => {
                 let queues = queues.queues().map(|queue| queue.0).collect();
                 let is_delayed = annotations.deliver_unix_ms != 0;
-                self.enter(&fields, is_delayed, [head.size(), body.size()], queues);
+                self.enter(&fields, is_delayed, body.size(), queues);
             }
             Record::Fragment { upload, body, .. } => {
                 *self.uploads.entry(upload).or_default() += body.size() as u64;
@@ -233,7 +146,11 @@ impl Ledger {
                 priority,
                 first,
                 last,
-            } => self.deliver(queue.0, priority, first.0, last.0),
+            } => {
+                if let Some(queue) = self.queues.get_mut(&queue.0) {
+                    queue.deliver(priority, first.0, last.0);
+                }
+            }
             Record::Settle {
                 queue,
                 transaction,
@@ -261,7 +178,7 @@ impl Ledger {
                 messages,
             } => {
                 if let Some(queue) = self.queues.get_mut(&queue.0) {
-                    queue.release(ready_unix_ms != 0, messages);
+                    queue.release(ready_unix_ms, messages);
                 }
             }
             Record::Handout { queue, messages } => {
@@ -270,23 +187,19 @@ impl Ledger {
                 }
             }
             Record::Depart {
-                queue, messages, ..
+                queue,
+                reason,
+                messages,
             } => {
                 if let Some(queue) = self.queues.get_mut(&queue.0) {
-                    queue.depart(messages);
+                    queue.depart(reason, messages);
                 }
             }
             _ => unreachable!("the caller picks the kinds"),
         }
     }
 
-    fn enter(
-        &mut self,
-        fields: &MessageFields,
-        is_delayed: bool,
-        [head, body]: [usize; 2],
-        queues: Vec<u64>,
-    ) {
+    fn enter(&mut self, fields: &MessageFields, is_delayed: bool, body: usize, queues: Vec<u64>) {
         let message = fields.message.0;
         let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
         if uploaded + body as u64 != fields.body_size && !queues.is_empty() {
@@ -296,15 +209,11 @@ impl Ledger {
         for queue in &queues {
             self.queues.entry(*queue).or_default();
         }
-        let held = Held {
-            bytes: (head as u64).saturating_add(fields.body_size),
-            priority: fields.priority,
-        };
         self.stage(
             fields.transaction,
             Step::Enter {
                 message,
-                held,
+                priority: fields.priority,
                 is_delayed,
                 queues,
             },
@@ -328,43 +237,23 @@ impl Ledger {
         match step {
             Step::Enter {
                 message,
-                held,
+                priority,
                 is_delayed,
                 queues,
             } => {
                 for queue in queues {
                     if let Some(queue) = self.queues.get_mut(&queue) {
-                        let side = if is_delayed {
-                            &mut queue.delayed
-                        } else {
-                            &mut queue.ready
-                        };
-                        side.insert(message, held);
+                        queue.enter(message, priority, is_delayed);
                     }
                 }
             }
             Step::Settle { queue, messages } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
                     for message in messages {
-                        queue.take(message);
+                        queue.settle(message);
                     }
                 }
             }
-        }
-    }
-
-    fn deliver(&mut self, queue: u64, priority: u8, first: u64, last: u64) {
-        let Some(queue) = self.queues.get_mut(&queue) else {
-            return;
-        };
-        if first > last {
-            return;
-        }
-        let range = queue.ready.range(first..=last);
-        let named = range.filter(|(_, held)| held.priority == priority);
-        let named = named.map(|(message, _)| *message);
-        for message in named.collect::<Vec<_>>() {
-            queue.unsettled.extend(queue.ready.remove_entry(&message));
         }
     }
 
@@ -402,15 +291,7 @@ impl Ledger {
             }
         }
         for (id, queue) in &mut self.queues {
-            let unsettled = std::mem::take(&mut queue.unsettled);
-            for (message, bytes) in unsettled {
-                let side = if locked.contains(&(*id, message)) {
-                    &mut queue.unsettled
-                } else {
-                    &mut queue.ready
-                };
-                side.insert(message, bytes);
-            }
+            queue.restart(|message| locked.contains(&(*id, message)));
         }
     }
 }

@@ -7,15 +7,20 @@
 
 #![allow(clippy::disallowed_methods, reason = "a tool: files are its business")]
 
+mod chain;
 mod cli;
 mod command;
 mod describe;
+mod dump;
 mod file;
+mod filter;
 mod folder;
 mod horizon;
 mod identity;
 mod ledger;
 mod look;
+mod meter;
+mod queue;
 mod survey;
 mod table;
 mod text;
@@ -33,10 +38,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     file::raise_open_files();
     let mut out = BufWriter::new(io::stdout().lock());
+    meter::begin(cli.command.view().rate);
     let result = run(&cli.command, &mut out).and_then(|code| {
         out.flush()?;
         Ok(code)
     });
+    meter::end();
     match result {
         Ok(code) => ExitCode::from(code),
         // Whoever read the output has seen enough.
@@ -55,6 +62,8 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Segments(args) => command::segments::run(&place, &args.view, out).map(|()| 0),
         Command::Blocks(args) => command::blocks::run(&place, &args.view, out).map(|()| 0),
         Command::Records(args) => command::records::run(&place, args, out).map(|()| 0),
+        Command::Message(args) => command::message::run(&place, args, out).map(|()| 0),
+        Command::Tail(args) => command::tail::run(&place, args, out).map(|()| 0),
         Command::Verify(args) => command::verify::run(&place, &args.view, out),
     }
 }

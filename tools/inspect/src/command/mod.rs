@@ -1,9 +1,11 @@
 //! The commands, one file each, and what they say alike.
 
 pub(crate) mod blocks;
+pub(crate) mod message;
 pub(crate) mod records;
 pub(crate) mod segments;
 pub(crate) mod stat;
+pub(crate) mod tail;
 pub(crate) mod verify;
 
 use std::path::Path;
@@ -33,7 +35,7 @@ fn open(place: &Place, shard: Option<u16>) -> anyhow::Result<(Listing, Identity,
 }
 
 /// A shard's files for walking them.
-fn open_files(
+pub(crate) fn open_files(
     place: &Place,
     identity: &Identity,
     shard: ShardId,
