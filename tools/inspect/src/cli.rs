@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use forebay_journal::format::Kind;
+use forebay_journal::format::{Kind, Outcome};
 
+use crate::command::undelete;
 use crate::filter;
 use crate::text::parse_time;
 
@@ -56,6 +57,46 @@ pub(crate) enum Command {
     /// may still be waiting for it. Reads the last segments only.
     #[command(after_help = EXIT_STATUS)]
     Tail(TailArgs),
+    /// All that a broker would find: queues, messages and their properties, as JSON lines.
+    ///
+    /// Bytes that are no text are base64, bodies of any size come in parts, transactions have
+    /// come to their end. What is delivered and not settled is ready again, as after a restart.
+    /// Of a running broker: what was durable when it began. A damaged store is refused with exit
+    /// status 1: see `repair`.
+    #[command(after_help = EXIT_STATUS)]
+    Export(ExportArgs),
+    /// Makes a new store from an export: a broker starts on it with the same queues and messages.
+    ///
+    /// Names of messages and queues stay; positions and the journal's identity are new.
+    #[command(after_help = EXIT_STATUS)]
+    Import(ImportArgs),
+    /// A new store with the settled messages that are still on the disk, each in the queue that it
+    /// left.
+    ///
+    /// As long as a segment was not reused, what was acknowledged, refused, expired, dropped or
+    /// deleted with its queue is still there. Attempts are forgotten, and times of expiry and
+    /// delivery: all of it is ready at once.
+    #[command(after_help = EXIT_STATUS)]
+    Undelete(UndeleteArgs),
+    /// Which of two stores of one journal is newer, by epoch and LSN, and where they part.
+    ///
+    /// Exit status 1 when they part, or are two different journals. Reads little more than a
+    /// segment of each; whether each is sound by itself says `verify`.
+    #[command(after_help = EXIT_STATUS)]
+    Compare(CompareArgs),
+    /// A new store of all that can be proved of a damaged one; the rest goes to its quarantine.
+    ///
+    /// The damaged store is not changed. Ends with status 1 when damage was found and a new store
+    /// made, with 0 when the store is sound and there is nothing to do. What was settled in
+    /// records that are lost comes again.
+    #[command(after_help = EXIT_STATUS)]
+    Repair(RepairArgs),
+    /// All numbers, names and layouts of the format.
+    Constants {
+        /// JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
     /// Reads all that counts and says whether a broker could start on it without losing anything.
     ///
     /// Prints every damage with file, byte offset, records and kind. Superblock, heads, chain of
@@ -73,17 +114,42 @@ impl Command {
             }
             Self::Records(args) => &args.target,
             Self::Message(args) => &args.target,
+            Self::Export(args) => &args.target,
+            Self::Repair(args) => &args.target,
+            Self::Undelete(args) => &args.target,
+            Self::Import(_) | Self::Compare(_) | Self::Constants { .. } => {
+                panic!("has not one store")
+            }
             Self::Tail(args) => &args.records.target,
         }
     }
 
-    pub(crate) fn view(&self) -> &View {
+    /// Bytes a second to read at most.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        match self {
+            Self::Export(args) => args.rate,
+            Self::Undelete(args) => args.rate,
+            Self::Repair(args) => args.rate,
+            Self::Import(_) | Self::Constants { .. } => None,
+            _ => self.view().rate,
+        }
+    }
+
+    fn view(&self) -> &View {
         match self {
             Self::Stat(args) | Self::Segments(args) | Self::Blocks(args) | Self::Verify(args) => {
                 &args.view
             }
             Self::Records(args) => &args.view,
             Self::Message(args) => &args.view,
+            Self::Compare(args) => &args.view,
+            Self::Export(_)
+            | Self::Import(_)
+            | Self::Undelete(_)
+            | Self::Repair(_)
+            | Self::Constants { .. } => {
+                panic!("shows no list")
+            }
             Self::Tail(args) => &args.records.view,
         }
     }
@@ -227,4 +293,83 @@ pub(crate) struct TailArgs {
     /// How many of the records that are there to begin with, in each shard.
     #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
     pub(crate) lines: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Write to this new file, not to the standard output.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: Option<PathBuf>,
+    /// Read at most so many bytes a second, as 50MiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) rate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The export; - for the standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) from: PathBuf,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
+}
+
+/// Of commands that make a new store.
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    /// Data folder to make; it must not be there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: PathBuf,
+    /// Size of its segment files.
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value = "64MiB")]
+    pub(crate) segment_size: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndeleteArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
+    /// Only from the queue of this name or address.
+    #[arg(long, value_name = "Q")]
+    pub(crate) queue: Option<String>,
+    /// Only the message of this name.
+    #[arg(long, value_name = "ID")]
+    pub(crate) message: Option<u64>,
+    /// Only what left so, as accepted or expired; may be given several times. Without it all but
+    /// what went to another address as a message of its own.
+    #[arg(long = "outcome", value_name = "OUTCOME", value_parser = undelete::outcome)]
+    pub(crate) outcomes: Vec<Outcome>,
+    /// Read at most so many bytes a second, as 50MiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) rate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Data folder of the one.
+    #[arg(value_name = "A")]
+    pub(crate) a: PathBuf,
+    /// Data folder of the other.
+    #[arg(value_name = "B")]
+    pub(crate) b: PathBuf,
+    #[command(flatten)]
+    pub(crate) view: View,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) new: NewArgs,
+    /// JSON instead of text; it is in the quarantine, too.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Read at most so many bytes a second, as 50MiB.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) rate: Option<u64>,
 }

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use forebay_journal::format::{Kind, MessageFields, Record, TransactionState};
+use forebay_journal::format::{Kind, MessageFields, Outcome, Record, TransactionState};
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn};
+use roaring::RoaringTreemap;
 
 use crate::queue::{Definition, Queue};
 
@@ -20,6 +21,7 @@ enum Step {
     },
     Settle {
         queue: u64,
+        outcome: Outcome,
         messages: Vec<u64>,
     },
 }
@@ -27,7 +29,27 @@ enum Step {
 #[derive(Default)]
 struct Staged {
     is_prepared: bool,
+    /// Holes in the log before it.
+    holes: u64,
     steps: Vec<Step>,
+}
+
+impl Staged {
+    fn messages(&self) -> impl Iterator<Item = u64> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Enter { message, .. } => Some(*message),
+            Step::Settle { .. } => None,
+        })
+    }
+}
+
+/// How a transaction ends that only another shard can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Committed,
+    RolledBack,
+    /// Nobody knows: records are missing.
+    Unknown,
 }
 
 /// How many records of a kind.
@@ -55,6 +77,34 @@ pub(crate) struct Ledger {
     /// Messages that miss a part of their body.
     incomplete: BTreeSet<u64>,
     transactions: BTreeMap<u64, Staged>,
+    /// Transactions that this shard decided to commit and of which others may not have heard.
+    decided: BTreeSet<u64>,
+    /// Messages of transactions that were rolled back.
+    rolled_back: RoaringTreemap,
+    /// Messages of transactions of which nobody knows the end, because records are missing.
+    doubted: RoaringTreemap,
+    /// Places where records are missing.
+    holes: u64,
+    has_uploads: bool,
+    message_floor: u64,
+    queue_floor: u64,
+    /// Who left which queue and why, if that is kept.
+    pub(crate) settled: Option<Settled>,
+    /// Queues that were deleted, if that is kept.
+    former: BTreeMap<u64, Definition>,
+}
+
+/// Messages that left their queue for good, by queue and outcome.
+#[derive(Debug, Default)]
+pub(crate) struct Settled(BTreeMap<(u64, Outcome), RoaringTreemap>);
+
+impl Settled {
+    /// How the message left the queue, as far as known.
+    pub(crate) fn outcome(&self, queue: u64, message: u64) -> Option<Outcome> {
+        let of_queue = self.0.iter().filter(|((id, _), _)| *id == queue);
+        let mut found = of_queue.filter(|(_, set)| set.contains(message));
+        found.next().map(|((_, outcome), _)| *outcome)
+    }
 }
 
 impl RecordSink for Ledger {
@@ -67,6 +117,31 @@ impl RecordSink for Ledger {
 }
 
 impl Ledger {
+    /// One that keeps how messages left, and what queues there were.
+    pub(crate) fn remembering() -> Self {
+        Self {
+            settled: Some(Settled::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Queues that are defined or, if that is kept, were.
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = (u64, &Definition)> + '_ {
+        let queues = self.queues.iter();
+        let defined = queues.filter_map(|(id, queue)| Some((*id, queue.defined.as_ref()?)));
+        let former = self.former.iter().map(|(id, defined)| (*id, defined));
+        former.chain(defined)
+    }
+
+    /// The definition of a queue that is there or, if that is kept, was.
+    pub(crate) fn definition(&self, queue: u64) -> Option<&Definition> {
+        let defined = self
+            .queues
+            .get(&queue)
+            .and_then(|queue| queue.defined.as_ref());
+        defined.or_else(|| self.former.get(&queue))
+    }
+
     /// Records taken.
     pub(crate) fn records(&self) -> u64 {
         self.kinds.0.values().sum()
@@ -80,6 +155,73 @@ impl Ledger {
             .filter(|staged| staged.is_prepared);
         let prepared = prepared.count() as u64;
         (self.transactions.len() as u64 - prepared, prepared)
+    }
+
+    /// Records are missing here.
+    pub(crate) fn note_hole(&mut self) {
+        self.holes += 1;
+    }
+
+    /// Transactions that wait for the word of another shard.
+    pub(crate) fn prepared(&self) -> Vec<u64> {
+        let staged = self.transactions.iter();
+        let prepared = staged.filter(|(_, staged)| staged.is_prepared);
+        prepared.map(|(number, _)| *number).collect()
+    }
+
+    /// Whether this shard decided to commit it.
+    pub(crate) fn has_decided(&self, transaction: u64) -> bool {
+        self.decided.contains(&transaction)
+    }
+
+    /// Whether records are missing.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.holes > 0
+    }
+
+    /// Ends a transaction as its coordinator says.
+    pub(crate) fn end_transaction(&mut self, transaction: u64, end: End) {
+        match end {
+            End::Committed => self.transact(transaction, TransactionState::Committed),
+            End::RolledBack => self.transact(transaction, TransactionState::RolledBack),
+            End::Unknown => {
+                let staged = self.transactions.remove(&transaction).unwrap_or_default();
+                self.doubted.extend(staged.messages());
+            }
+        }
+    }
+
+    /// Names that were never given out: of messages, of queues.
+    pub(crate) fn floors(&self) -> (u64, u64) {
+        (self.message_floor, self.queue_floor)
+    }
+
+    /// Whether there are bodies in parts.
+    pub(crate) fn has_uploads(&self) -> bool {
+        self.has_uploads
+    }
+
+    /// Messages that are in a queue.
+    pub(crate) fn held(&self) -> u64 {
+        let mut held = RoaringTreemap::new();
+        let queues = self.queues.values();
+        queues.for_each(|queue| queue.add_to(&mut held));
+        held.len()
+    }
+
+    /// Whether it never came, because its transaction was rolled back.
+    pub(crate) fn was_rolled_back(&self, message: u64) -> bool {
+        self.rolled_back.contains(message)
+    }
+
+    /// Whether its transaction may have been committed in a record that is missing.
+    pub(crate) fn is_doubted(&self, message: u64) -> bool {
+        self.doubted.contains(message)
+    }
+
+    /// Whether a part of its body is missing.
+    pub(crate) fn is_incomplete(&self, message: u64) -> bool {
+        self.incomplete.contains(&message)
     }
 
     /// Uploads whose message did not come, and their bytes.
@@ -105,8 +247,19 @@ impl Ledger {
 
     fn apply(&mut self, record: &Record<'_>) {
         match *record {
-            Record::EpochStart { .. } => self.end_epoch(),
-            Record::Retained { .. } => {}
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            } => {
+                self.end_epoch();
+                self.raise_floors(message_floor.0, queue_floor.0);
+            }
+            Record::Retained {
+                message_floor,
+                queue_floor,
+                ..
+            } => self.raise_floors(message_floor.0, queue_floor.0),
             Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
             Record::QueueDefine {
                 queue,
@@ -123,9 +276,18 @@ impl Ledger {
                     routing,
                     flags,
                 };
+                self.raise_floors(0, queue.0 + 1);
                 self.queues.entry(queue.0).or_default().define(defined);
             }
-            Record::QueueDelete { queue } => drop(self.queues.remove(&queue.0)),
+            Record::QueueDelete { queue } => {
+                let former = self
+                    .queues
+                    .remove(&queue.0)
+                    .and_then(|former| former.defined);
+                if let (Some(_), Some(former)) = (&self.settled, former) {
+                    self.former.insert(queue.0, former);
+                }
+            }
             Record::Message {
                 fields,
                 annotations,
@@ -138,6 +300,8 @@ impl Ledger {
                 self.enter(&fields, is_delayed, body.size(), queues);
             }
             Record::Fragment { upload, body, .. } => {
+                self.has_uploads = true;
+                self.raise_floors(upload + 1, 0);
                 *self.uploads.entry(upload).or_default() += body.size() as u64;
             }
             Record::UploadAbandoned { upload } => drop(self.uploads.remove(&upload)),
@@ -154,17 +318,22 @@ impl Ledger {
             Record::Settle {
                 queue,
                 transaction,
+                outcome,
                 messages,
-                ..
             } => {
                 let messages = messages.messages().map(|message| message.0).collect();
                 let queue = queue.0;
-                self.stage(transaction, Step::Settle { queue, messages });
+                let step = Step::Settle {
+                    queue,
+                    outcome,
+                    messages,
+                };
+                self.stage(transaction, step);
             }
             Record::Release { .. } | Record::Handout { .. } | Record::Depart { .. } => {
                 self.move_messages(record);
             }
-            Record::DuplicateId { .. } => {}
+            Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
         }
     }
@@ -201,6 +370,7 @@ impl Ledger {
 
     fn enter(&mut self, fields: &MessageFields, is_delayed: bool, body: usize, queues: Vec<u64>) {
         let message = fields.message.0;
+        self.raise_floors(message + 1, 0);
         let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
         if uploaded + body as u64 != fields.body_size && !queues.is_empty() {
             self.incomplete.insert(message);
@@ -225,11 +395,13 @@ impl Ledger {
         if transaction == 0 {
             self.make_true(step);
         } else {
-            self.transactions
-                .entry(transaction)
-                .or_default()
-                .steps
-                .push(step);
+            let holes = self.holes;
+            let begin = || Staged {
+                holes,
+                ..Staged::default()
+            };
+            let staged = self.transactions.entry(transaction).or_insert_with(begin);
+            staged.steps.push(step);
         }
     }
 
@@ -247,7 +419,15 @@ impl Ledger {
                     }
                 }
             }
-            Step::Settle { queue, messages } => {
+            Step::Settle {
+                queue,
+                outcome,
+                messages,
+            } => {
+                if let Some(Settled(settled)) = &mut self.settled {
+                    let set = settled.entry((queue, outcome)).or_default();
+                    set.extend(messages.iter().copied());
+                }
                 if let Some(queue) = self.queues.get_mut(&queue) {
                     for message in messages {
                         queue.settle(message);
@@ -255,6 +435,11 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    fn raise_floors(&mut self, message: u64, queue: u64) {
+        self.message_floor = self.message_floor.max(message);
+        self.queue_floor = self.queue_floor.max(queue);
     }
 
     fn transact(&mut self, transaction: u64, state: TransactionState) {
@@ -265,8 +450,11 @@ impl Ledger {
                     .or_default()
                     .is_prepared = true;
             }
-            TransactionState::Ended => {}
+            TransactionState::Ended => drop(self.decided.remove(&transaction)),
             TransactionState::Committed | TransactionState::Decided => {
+                if state == TransactionState::Decided {
+                    self.decided.insert(transaction);
+                }
                 let staged = self.transactions.remove(&transaction).unwrap_or_default();
                 staged
                     .steps
@@ -274,19 +462,32 @@ impl Ledger {
                     .for_each(|step| self.make_true(step));
             }
             TransactionState::RolledBack => {
-                self.transactions.remove(&transaction);
+                let staged = self.transactions.remove(&transaction).unwrap_or_default();
+                self.rolled_back.extend(staged.messages());
             }
         }
     }
 
     /// Consumers, uploads and undecided transactions of the epoch before are no more; what was
     /// delivered is ready again, but for what prepared transactions settle.
-    fn end_epoch(&mut self) {
+    pub(crate) fn end_epoch(&mut self) {
         self.uploads.clear();
-        self.transactions.retain(|_, staged| staged.is_prepared);
+        let holes = self.holes;
+        let (doubted, rolled_back) = (&mut self.doubted, &mut self.rolled_back);
+        self.transactions.retain(|_, staged| {
+            if !staged.is_prepared && staged.holes < holes {
+                doubted.extend(staged.messages());
+            } else if !staged.is_prepared {
+                rolled_back.extend(staged.messages());
+            }
+            staged.is_prepared
+        });
         let mut locked = BTreeSet::new();
         for step in self.transactions.values().flat_map(|staged| &staged.steps) {
-            if let Step::Settle { queue, messages } = step {
+            if let Step::Settle {
+                queue, messages, ..
+            } = step
+            {
                 locked.extend(messages.iter().map(|message| (*queue, *message)));
             }
         }

@@ -7,19 +7,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "a tool: files are its business")]
 
+mod build;
 mod chain;
 mod cli;
 mod command;
 mod describe;
 mod dump;
+mod emit;
 mod file;
 mod filter;
 mod folder;
+mod gather;
 mod horizon;
 mod identity;
 mod ledger;
+mod line;
 mod look;
 mod meter;
+mod new_shard;
 mod queue;
 mod survey;
 mod table;
@@ -38,7 +43,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     file::raise_open_files();
     let mut out = BufWriter::new(io::stdout().lock());
-    meter::begin(cli.command.view().rate);
+    meter::begin(cli.command.rate());
     let result = run(&cli.command, &mut out).and_then(|code| {
         out.flush()?;
         Ok(code)
@@ -56,14 +61,26 @@ fn main() -> ExitCode {
 }
 
 fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<u8> {
+    match command {
+        Command::Import(args) => return command::import::run(args, out).map(|()| 0),
+        Command::Compare(args) => return command::compare::run(args, out),
+        Command::Constants { json } => return command::constants::run(*json, out).map(|()| 0),
+        _ => {}
+    }
     let place = Place::find(command.target().path())?;
     match command {
+        Command::Export(args) => command::export::run(&place, args, out),
+        Command::Import(_) | Command::Compare(_) | Command::Constants { .. } => {
+            unreachable!("run above")
+        }
+        Command::Repair(args) => command::repair::run(&place, args, out),
         Command::Stat(args) => command::stat::run(&place, &args.view, out).map(|()| 0),
         Command::Segments(args) => command::segments::run(&place, &args.view, out).map(|()| 0),
         Command::Blocks(args) => command::blocks::run(&place, &args.view, out).map(|()| 0),
         Command::Records(args) => command::records::run(&place, args, out).map(|()| 0),
         Command::Message(args) => command::message::run(&place, args, out).map(|()| 0),
         Command::Tail(args) => command::tail::run(&place, args, out).map(|()| 0),
+        Command::Undelete(args) => command::undelete::run(&place, args, out),
         Command::Verify(args) => command::verify::run(&place, &args.view, out),
     }
 }
