@@ -11,15 +11,18 @@ use crate::text::parse_time;
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0  shown; `verify`: sound
-  1  `verify` only: damaged; file, byte offset, records and kind are named
-  2  could not look: wrong path, not a Forebay folder, another format version, no permission
+  0  shown or made; `verify`, `repair`: sound; `compare`: the same, or one goes on from the other
+  1  damage was found: `verify` names file, byte offset, records and kind; `export` and `undelete`
+     made nothing; `repair` made a new store. `compare`: the two stores part
+  2  could not run: wrong path, not a Forebay folder, another format version, no permission, a
+     new file or folder that is there already, an export that is none
 
 PATH is a data folder, its journal/ folder, or (segments, blocks, records) one segment file.
 A running broker is not disturbed: nothing is locked or written. What lies behind the last
 complete block of a running broker is in flight, not damaged.";
 
-/// Looks into a Forebay journal: what is there, and whether it is sound. Never writes.
+/// Looks into a Forebay journal: what is there, whether it is sound, and what can be got out of it.
+/// Never writes to the journal it reads.
 #[derive(Debug, Parser)]
 #[command(name = "forebay-inspect", version, after_help = EXIT_STATUS)]
 pub(crate) struct Cli {
@@ -91,6 +94,11 @@ pub(crate) enum Command {
     /// records that are lost comes again.
     #[command(after_help = EXIT_STATUS)]
     Repair(RepairArgs),
+    /// The segments as a picture: what is alive in them, dead, left, damaged, never written.
+    ///
+    /// `live` are records of messages that are in a queue. With --json one object a segment.
+    #[command(after_help = EXIT_STATUS)]
+    Map(MapArgs),
     /// All numbers, names and layouts of the format.
     Constants {
         /// JSON instead of text.
@@ -115,6 +123,7 @@ impl Command {
             Self::Records(args) => &args.target,
             Self::Message(args) => &args.target,
             Self::Export(args) => &args.target,
+            Self::Map(args) => &args.target,
             Self::Repair(args) => &args.target,
             Self::Undelete(args) => &args.target,
             Self::Import(_) | Self::Compare(_) | Self::Constants { .. } => {
@@ -143,6 +152,7 @@ impl Command {
             Self::Records(args) => &args.view,
             Self::Message(args) => &args.view,
             Self::Compare(args) => &args.view,
+            Self::Map(args) => &args.view,
             Self::Export(_)
             | Self::Import(_)
             | Self::Undelete(_)
@@ -372,4 +382,15 @@ pub(crate) struct RepairArgs {
     /// Read at most so many bytes a second, as 50MiB.
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) rate: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MapArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) view: View,
+    /// Draw into this new file, too, as SVG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
 }

@@ -6,14 +6,15 @@
 use std::ops::ControlFlow;
 
 use anyhow::{Context as _, bail};
-use forebay_journal::recovery::RecordSink;
+use forebay_journal::format::Block;
+use forebay_journal::recovery::RecordSink as _;
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{Location, ShardId};
+use forebay_journal::{Location, SegmentId, ShardId};
 
 use crate::command::{open, owner_text, path_of};
 use crate::file::{OpenSegment, read_buffer};
 use crate::folder::Place;
-use crate::horizon::Expected;
+use crate::horizon::{Expected, Spot};
 use crate::identity::Identity;
 use crate::ledger::{End, Ledger};
 use crate::line::Source;
@@ -129,23 +130,8 @@ pub(crate) fn gather_leniently(
                 source.epoch = header.place.epoch.get();
                 source.lsn = header.next_lsn().before().get();
                 source.block = header.number.get();
-                for record in block.records() {
-                    let Ok((lsn, offset, record)) = record else {
-                        holes.push(Hole {
-                            file: spot.file,
-                            offset: spot.offset,
-                            size: header.block_size.into(),
-                            lsn_from: Some(header.first_lsn.get()),
-                            lsn_upto: Some(header.next_lsn().before().get()),
-                            what: "a sound block with records that are not sound".to_owned(),
-                        });
-                        ledger.note_hole();
-                        break;
-                    };
-                    let segment = files.files[spot.file].name.segment;
-                    let location = Location::new(segment, spot.offset, offset);
-                    ledger.record(lsn, location, &record);
-                }
+                let segment = files.files[spot.file].name.segment;
+                holes.extend(take_block(&mut ledger, spot, segment, &block));
             }
             Event::Block { .. } => {}
             Event::Gap {
@@ -178,6 +164,31 @@ pub(crate) fn gather_leniently(
         source,
     };
     Ok((gathered, holes))
+}
+
+/// Takes the records of a block; returns where it breaks off, if it does.
+fn take_block(
+    ledger: &mut Ledger,
+    spot: Spot,
+    segment: SegmentId,
+    block: &Block<'_>,
+) -> Option<Hole> {
+    for record in block.records() {
+        let Ok((lsn, offset, record)) = record else {
+            ledger.note_hole();
+            return Some(Hole {
+                file: spot.file,
+                offset: spot.offset,
+                size: block.header.block_size.into(),
+                lsn_from: Some(block.header.first_lsn.get()),
+                lsn_upto: Some(block.header.next_lsn().before().get()),
+                what: "a sound block with records that are not sound".to_owned(),
+            });
+        };
+        let location = Location::new(segment, spot.offset, offset);
+        ledger.record(lsn, location, &record);
+    }
+    None
 }
 
 fn gap(expected: &Expected, lsn_upto: u64) -> Hole {

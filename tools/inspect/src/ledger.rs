@@ -247,47 +247,11 @@ impl Ledger {
 
     fn apply(&mut self, record: &Record<'_>) {
         match *record {
-            Record::EpochStart {
-                message_floor,
-                queue_floor,
-                ..
-            } => {
-                self.end_epoch();
-                self.raise_floors(message_floor.0, queue_floor.0);
-            }
-            Record::Retained {
-                message_floor,
-                queue_floor,
-                ..
-            } => self.raise_floors(message_floor.0, queue_floor.0),
-            Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
-            Record::QueueDefine {
-                queue,
-                routing,
-                flags,
-                address,
-                name,
-                filter,
-            } => {
-                let defined = Definition {
-                    address: address.to_vec(),
-                    name: name.to_vec(),
-                    filter: filter.to_vec(),
-                    routing,
-                    flags,
-                };
-                self.raise_floors(0, queue.0 + 1);
-                self.queues.entry(queue.0).or_default().define(defined);
-            }
-            Record::QueueDelete { queue } => {
-                let former = self
-                    .queues
-                    .remove(&queue.0)
-                    .and_then(|former| former.defined);
-                if let (Some(_), Some(former)) = (&self.settled, former) {
-                    self.former.insert(queue.0, former);
-                }
-            }
+            Record::EpochStart { .. }
+            | Record::Retained { .. }
+            | Record::CleanShutdown { .. }
+            | Record::QueueDefine { .. }
+            | Record::QueueDelete { .. } => self.apply_frame(record),
             Record::Message {
                 fields,
                 annotations,
@@ -335,6 +299,54 @@ impl Ledger {
             }
             Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
+        }
+    }
+
+    /// Of records about the journal itself and about which queues there are.
+    fn apply_frame(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            } => {
+                self.end_epoch();
+                self.raise_floors(message_floor.0, queue_floor.0);
+            }
+            Record::Retained {
+                message_floor,
+                queue_floor,
+                ..
+            } => self.raise_floors(message_floor.0, queue_floor.0),
+            Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name,
+                filter,
+            } => {
+                let defined = Definition {
+                    address: address.to_vec(),
+                    name: name.to_vec(),
+                    filter: filter.to_vec(),
+                    routing,
+                    flags,
+                };
+                self.raise_floors(0, queue.0 + 1);
+                self.queues.entry(queue.0).or_default().define(defined);
+            }
+            Record::QueueDelete { queue } => {
+                let former = self
+                    .queues
+                    .remove(&queue.0)
+                    .and_then(|former| former.defined);
+                if let (Some(_), Some(former)) = (&self.settled, former) {
+                    self.former.insert(queue.0, former);
+                }
+            }
+            _ => unreachable!("the caller picks the kinds"),
         }
     }
 

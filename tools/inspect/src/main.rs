@@ -1,9 +1,10 @@
 //! `forebay-inspect`: looks into a journal and says what is there and whether it is sound.
 //!
-//! It only reads: no lock is taken, nothing is written, and files are read past the page cache so
-//! that a running broker keeps its own. It decodes as much as it can from damaged input, drops no
-//! information, and names damage by file, byte, records and kind.
-//! Exit status: 0 sound or shown, 1 damaged (`verify` alone), 2 could not look.
+//! It only reads a journal: no lock is taken, nothing in it is written, and files are read past the
+//! page cache so that a running broker keeps its own. It decodes as much as it can from damaged
+//! input, drops no information, and names damage by file, byte, records and kind. What it makes is
+//! new files and folders elsewhere.
+//! Exit status: 0 shown, made or sound, 1 damage found, 2 could not run.
 
 #![allow(clippy::disallowed_methods, reason = "a tool: files are its business")]
 
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         // Whoever read the output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("forebay-inspect: could not look: {error:#}");
+            eprintln!("forebay-inspect: could not run: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -81,6 +82,7 @@ fn run(command: &Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Message(args) => command::message::run(&place, args, out).map(|()| 0),
         Command::Tail(args) => command::tail::run(&place, args, out).map(|()| 0),
         Command::Undelete(args) => command::undelete::run(&place, args, out),
+        Command::Map(args) => command::map::run(&place, args, out).map(|()| 0),
         Command::Verify(args) => command::verify::run(&place, &args.view, out),
     }
 }

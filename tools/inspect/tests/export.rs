@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use forebay_journal::format::{
-    Annotations, Departure, IdList, MessageFields, Outcome, QueueFlags, Record, Routing,
+    Annotations, Departure, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
     TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
@@ -199,6 +199,17 @@ impl History {
         }
     }
 
+    /// An upload whose message never comes, and a new epoch.
+    fn restart(&mut self, body: &[u8]) {
+        self.journal.append(&Record::Fragment {
+            upload: u64::MAX >> 3,
+            offset: 0,
+            body: Parts::One(body),
+        });
+        self.journal.idle();
+        self.journal = Journal::reopen(&self.data);
+    }
+
     fn step(&mut self, (kind, pick, body): &(u8, u64, Vec<u8>)) {
         let fields = MessageFields {
             priority: (pick % 10) as u8,
@@ -260,23 +271,17 @@ impl History {
                     id: b"seen",
                 });
             }
-            12 => {
-                // An upload whose message never comes, and a new epoch.
-                self.journal.append(&Record::Fragment {
-                    upload: u64::MAX >> 3,
-                    offset: 0,
-                    body: forebay_journal::format::Parts::One(body),
-                });
-                self.journal.idle();
-                self.journal = Journal::reopen(&self.data);
-            }
+            12 => self.restart(body),
             _ => self.journal.idle(),
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(24)
+    })]
 
     /// Export = what the records say; import and export again = the same.
     #[test]

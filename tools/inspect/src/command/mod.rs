@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod constants;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod map;
 pub(crate) mod message;
 pub(crate) mod records;
 pub(crate) mod repair;

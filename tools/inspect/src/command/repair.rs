@@ -9,7 +9,9 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
+use forebay_journal::ShardId;
 use forebay_journal::format::{IdList, SECTOR_SIZE};
+use forebay_journal::storage::buffer::ReadBuffer;
 use serde_json::{Value, json};
 
 use super::export::JsonLines;
@@ -86,26 +88,7 @@ pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyh
     refuse_running(place, "repair")?;
     let (_, identity, shards) = open(place, None)?;
     let mut buffer = read_buffer();
-    let mut causes: Vec<String> = identity
-        .faults
-        .iter()
-        .map(|fault| {
-            format!(
-                "{}, byte {}: {}",
-                show(&fault.path),
-                fault.offset,
-                fault.what
-            )
-        })
-        .collect();
-    for shard in &shards {
-        let looked = look(place, identity.journal, *shard, &mut buffer)?;
-        match looked.outcome {
-            Outcome::Sound { .. } => {}
-            Outcome::Damaged(error) => causes.push(error.to_string()),
-            Outcome::Contradiction { what, .. } => causes.push(format!("shard {shard}: {what}")),
-        }
-    }
+    let causes = causes(place, &identity, &shards, &mut buffer)?;
     if causes.is_empty() {
         writeln!(
             out,
@@ -127,13 +110,7 @@ pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyh
     let mut new = NewStore::begin(&args.new.into, args.new.segment_size)?;
     let proved = emit(&store, &Proved, &mut new)?;
     let quarantine = new.partial().join("journal").join("quarantine");
-    fs::create_dir(&quarantine)?;
-    let doubtful = quarantine_messages(&store, &quarantine)?;
-    for (one, holes) in store.shards.iter().zip(&holes) {
-        for hole in holes.iter().filter(|hole| hole.size > 0) {
-            copy(one, hole, &quarantine)?;
-        }
-    }
+    let doubtful = fill_quarantine(&store, &holes, &quarantine)?;
     let report = report(
         &store.identity,
         &store,
@@ -160,6 +137,46 @@ pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyh
         )?;
     }
     Ok(1)
+}
+
+/// Copies what is damaged, and writes out the messages that are in doubt.
+fn fill_quarantine(
+    store: &Store,
+    holes: &[Vec<Hole>],
+    quarantine: &Path,
+) -> anyhow::Result<Emitted> {
+    fs::create_dir(quarantine)?;
+    let doubtful = quarantine_messages(store, quarantine)?;
+    for (one, holes) in store.shards.iter().zip(holes) {
+        for hole in holes.iter().filter(|hole| hole.size > 0) {
+            copy(one, hole, quarantine)?;
+        }
+    }
+    Ok(doubtful)
+}
+
+/// Why a broker does not start on the store as it is.
+fn causes(
+    place: &Place,
+    identity: &Identity,
+    shards: &[ShardId],
+    buffer: &mut ReadBuffer,
+) -> anyhow::Result<Vec<String>> {
+    let faults = identity.faults.iter();
+    let faults = faults.map(|fault| {
+        let path = show(&fault.path);
+        format!("{path}, byte {}: {}", fault.offset, fault.what)
+    });
+    let mut causes: Vec<_> = faults.collect();
+    for shard in shards {
+        let looked = look(place, identity.journal, *shard, buffer)?;
+        match looked.outcome {
+            Outcome::Sound { .. } => {}
+            Outcome::Damaged(error) => causes.push(error.to_string()),
+            Outcome::Contradiction { what, .. } => causes.push(format!("shard {shard}: {what}")),
+        }
+    }
+    Ok(causes)
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {

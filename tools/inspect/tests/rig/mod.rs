@@ -374,6 +374,18 @@ impl Journal {
         self.writer.segment_used().map(|(head, _)| head.segment)
     }
 
+    /// Says that all segments before the present one are free, and leaves their files.
+    pub fn free_without_reuse(&mut self) {
+        self.retained.oldest_segment = self.current();
+        self.append(&Record::Retained {
+            oldest_segment: self.retained.oldest_segment,
+            message_floor: self.retained.message_floor,
+            queue_floor: self.retained.queue_floor,
+        });
+        self.writer.set_retained(self.retained);
+        self.commit();
+    }
+
     /// Says that all segments before the present one are free, and gives their files away.
     pub fn free(&mut self) {
         self.retained.oldest_segment = self.current();
