@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forebay_journal::format::{Annotations, MessageFields, Record, SECTOR_SIZE, TransactionState};
+use forebay_journal::format::{
+    Annotations, MessageFields, Record, SECTOR_SIZE, SegmentHead, TransactionState,
+};
+use forebay_journal::recovery::file_name::{epoch_folder_name, segment_file_name};
 use rig::{Block, Journal, Said, blocks, files, inspect, sectors, two_epochs, with_bytes};
 use serde_json::Value;
 
@@ -192,7 +195,7 @@ fn what_rests_on_a_lost_record_goes_to_the_quarantine() {
         decision.offset,
         &[0xa5; 4096],
         || {
-            // A part of the large body is in the first sectors of its block, but so is the whole block.
+            // One sector is enough for the whole block.
             with_bytes(Path::new(&part.file), part.offset, &[0xa5; 4096], || {
                 repair(&data, &into)
             })
@@ -220,4 +223,53 @@ fn what_rests_on_a_lost_record_goes_to_the_quarantine() {
         .flatten()
         .filter(|one| one.path().extension() == Some("bin".as_ref()));
     assert_eq!(copies.count(), 2);
+}
+
+/// Bytes of a fixture of the journal crate: lines of offset and bytes, all else zero.
+fn fixture(name: &str, size: usize) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../journal/tests/fixtures/v1");
+    let text = fs::read_to_string(path.join(name)).expect("is there");
+    let mut bytes = vec![0; size];
+    for line in text.lines() {
+        let (offset, digits) = line.split_once(' ').expect("offset and bytes");
+        let offset = usize::from_str_radix(offset, 16).expect("digits");
+        for at in 0..digits.len() / 2 {
+            let byte = u8::from_str_radix(&digits[2 * at..][..2], 16);
+            bytes[offset + at] = byte.expect("digits");
+        }
+    }
+    bytes
+}
+
+/// One record of each kind, as version 1 wrote them, with each sector damaged in turn: whatever is
+/// left makes a store that a broker takes, or nothing is made because nothing is damaged.
+#[test]
+fn the_fixture_of_each_kind_is_repaired_wherever_it_is_hit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let head = fixture("segment.hex", 1 << 20);
+    let head = SegmentHead::decode(&head).expect("sound");
+    let epoch = data.join("journal").join(epoch_folder_name(head.epoch));
+    fs::create_dir_all(&epoch).expect("makes");
+    let superblock = fixture("superblock.hex", 2 * SECTOR_SIZE);
+    fs::write(data.join("journal/superblock"), superblock).expect("writes");
+    let segment = epoch.join(segment_file_name(head.shard, head.segment));
+    fs::write(&segment, fixture("segment.hex", head.size as usize)).expect("writes");
+    let mut repaired = 0;
+    for sector in 0..head.size / SECTOR_SIZE as u64 {
+        for damage in [vec![0; SECTOR_SIZE], vec![0x5a; 512]] {
+            let into = folder
+                .path()
+                .join(format!("repaired-{sector}-{}", damage.len()));
+            let offset = sector * SECTOR_SIZE as u64;
+            let said = with_bytes(&segment, offset, &damage, || repair(&data, &into));
+            assert!(said.code < 2, "sector {sector}: {said:?}");
+            if said.code == 1 {
+                repaired += 1;
+                let verdict = inspect(&["verify"], &into);
+                assert_eq!(verdict.code, 0, "sector {sector}: {verdict:?}");
+            }
+        }
+    }
+    assert!(repaired >= 4, "only {repaired} were damage");
 }
