@@ -133,6 +133,15 @@ impl Command {
         }
     }
 
+    /// Whether lines come while it reads: a bar would stand in their way.
+    pub(crate) fn prints_while_it_reads(&self) -> bool {
+        match self {
+            Self::Blocks(_) | Self::Records(_) | Self::Message(_) | Self::Tail(_) => true,
+            Self::Export(args) => args.to.is_none(),
+            _ => false,
+        }
+    }
+
     /// Bytes a second to read at most.
     pub(crate) fn rate(&self) -> Option<u64> {
         match self {

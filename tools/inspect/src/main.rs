@@ -32,7 +32,7 @@ mod table;
 mod text;
 mod walk;
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     file::raise_open_files();
     let mut out = BufWriter::new(io::stdout().lock());
-    meter::begin(cli.command.rate());
+    let is_free = !io::stdout().is_terminal() || !cli.command.prints_while_it_reads();
+    meter::begin(cli.command.rate(), is_free);
     let result = run(&cli.command, &mut out).and_then(|code| {
         out.flush()?;
         Ok(code)

@@ -36,9 +36,14 @@ impl Pace {
 }
 
 /// Begins to measure. `bytes_per_second`: read no faster; none: as fast as it goes.
-pub(crate) fn begin(bytes_per_second: Option<u64>) {
+/// `is_shown`: whether a bar may be drawn where nothing else is printed meanwhile.
+pub(crate) fn begin(bytes_per_second: Option<u64>, is_shown: bool) {
     // On standard error, and nowhere unless that is a terminal.
-    let bar = ProgressBar::no_length();
+    let bar = if is_shown {
+        ProgressBar::no_length()
+    } else {
+        ProgressBar::hidden()
+    };
     let style = ProgressStyle::with_template("{spinner} {msg}{bytes} read, {bytes_per_sec}");
     if let Ok(style) = style {
         bar.set_style(style);

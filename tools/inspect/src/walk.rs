@@ -13,6 +13,7 @@ use forebay_journal::storage::buffer::ReadBuffer;
 
 use crate::file::{OpenSegment, read_at, read_buffer};
 use crate::horizon::{Expected, Spot, next_block};
+use crate::meter;
 use crate::survey::{Head, Standing, Surveyed};
 
 /// What lies between blocks.
@@ -99,6 +100,7 @@ pub(crate) fn walk<'v>(
         buffer: read_buffer(),
     };
     let mut buffer = read_buffer();
+    meter::stage("reading", files.iter().map(|file| file.size).sum());
     for file in 0..files.len() {
         if walk.file(file, &mut buffer)?.is_break() {
             return Ok(());

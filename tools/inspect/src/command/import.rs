@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use crate::build::NewStore;
 use crate::cli::ImportArgs;
 use crate::line::{LINE_SIZE_MAX, Line, TakeLine};
+use crate::meter;
 use crate::text::count;
 
 /// Makes the store. Errors: a line is wrong, and which; or the disk refuses.
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &ImportArgs, out: &mut dyn Write) -> anyhow::Result<()> 
         read(&mut io::stdin().lock(), &mut store)?;
     } else {
         let file = File::open(&args.from).with_context(|| args.from.display().to_string())?;
+        meter::stage("importing", file.metadata()?.len());
         read(&mut BufReader::new(file), &mut store)?;
     }
     let totals = store.finish()?;
@@ -40,6 +42,7 @@ fn read(from: &mut dyn BufRead, store: &mut dyn TakeLine) -> anyhow::Result<()> 
         if read == 0 {
             break;
         }
+        meter::note(read as u64);
         if read as u64 == LINE_SIZE_MAX {
             bail!("line {number} is longer than {LINE_SIZE_MAX} B");
         }
