@@ -389,3 +389,23 @@ fn nothing_is_made_of_what_is_no_export() {
     assert_eq!(inspect(&["import", "--into", into], &file).code, 2);
     assert_eq!(inspect(&["verify"], &data).code, 0);
 }
+
+#[test]
+fn nothing_is_written_into_the_journal_that_is_read() {
+    let data = tempfile::tempdir().expect("a folder");
+    two_epochs(data.path(), true);
+    let inside = data.path().join("journal/new");
+    let inside = inside.to_str().expect("a path");
+    for command in [
+        ["export", "--to"],
+        ["undelete", "--into"],
+        ["repair", "--into"],
+        ["map", "--svg"],
+    ] {
+        let said = inspect(&[&command[..], &[inside]].concat(), data.path());
+        assert_eq!(said.code, 2, "{command:?}: {said:?}");
+        assert!(said.err.contains("inside the journal"), "{said:?}");
+    }
+    let listed = std::fs::read_dir(data.path().join("journal")).expect("lists");
+    assert_eq!(listed.count(), 3, "the superblock and two epochs");
+}

@@ -25,6 +25,9 @@ impl TakeLine for JsonLines<'_> {
 /// Writes the export; returns the exit status.
 pub(crate) fn run(place: &Place, args: &ExportArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     place.journal("export")?;
+    if let Some(path) = &args.to {
+        place.refuse_inside(path)?;
+    }
     let store = match gather(place)? {
         Ok(store) => store,
         Err(damage) => {

@@ -72,6 +72,9 @@ const WIDTH: usize = 64;
 /// Draws. Errors: it could not look, or the picture's file is there or cannot be written.
 pub(crate) fn run(place: &Place, args: &MapArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     place.journal("map")?;
+    if let Some(path) = &args.svg {
+        place.refuse_inside(path)?;
+    }
     let (_, identity, shards) = open(place, args.view.shard)?;
     let mut buffer = read_buffer();
     let mut drawn = Vec::new();

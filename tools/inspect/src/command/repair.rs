@@ -85,6 +85,7 @@ impl Choose for Doubtful {
 /// Makes the store; returns the exit status.
 pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     place.journal("repair")?;
+    place.refuse_inside(&args.new.into)?;
     refuse_running(place, "repair")?;
     let (_, identity, shards) = open(place, None)?;
     let mut buffer = read_buffer();

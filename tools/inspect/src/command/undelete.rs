@@ -41,6 +41,7 @@ struct Settled<'a> {
 /// Makes the store; returns the exit status.
 pub(crate) fn run(place: &Place, args: &UndeleteArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
     place.journal("undelete")?;
+    place.refuse_inside(&args.new.into)?;
     let mut store = match gather(place)? {
         Ok(store) => store,
         Err(damage) => {
