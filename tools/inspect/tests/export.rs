@@ -277,10 +277,16 @@ impl History {
     }
 }
 
+/// Each case starts four processes: few, unless more are asked for.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(24)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        ..ProptestConfig::with_cases(24)
+        ..ProptestConfig::with_cases(cases())
     })]
 
     /// Export = what the records say; import and export again = the same.
