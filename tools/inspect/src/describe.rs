@@ -52,7 +52,7 @@ pub(crate) fn routing_name(routing: Routing) -> &'static str {
     }
 }
 
-fn outcome_name(outcome: Outcome) -> &'static str {
+pub(crate) fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Accepted => "accepted",
         Outcome::Rejected => "rejected",
@@ -64,7 +64,7 @@ fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-fn state_name(state: TransactionState) -> &'static str {
+pub(crate) fn state_name(state: TransactionState) -> &'static str {
     match state {
         TransactionState::Prepared => "prepared",
         TransactionState::Committed => "committed",
@@ -86,7 +86,7 @@ impl Describer {
         }
     }
 
-    fn queue(&self, queue: QueueId) -> String {
+    pub(crate) fn queue(&self, queue: QueueId) -> String {
         match self.names.get(&queue.0) {
             Some(known) => format!("{} ({})", queue.0, name(known)),
             None => queue.0.to_string(),
@@ -292,7 +292,7 @@ impl Describer {
         text + &format!(" body {}", quoted(&bytes_of(body), self.is_whole))
     }
 
-    fn annotations(&self, annotations: &Annotations<'_>) -> String {
+    pub(crate) fn annotations(&self, annotations: &Annotations<'_>) -> String {
         let mut text = from_time(annotations.deliver_unix_ms);
         if annotations.group != 0 {
             text += &format!(", group {:016x}", annotations.group);
@@ -573,9 +573,9 @@ fn from_time(unix_ms: u64) -> String {
     format!(", from {}", time(unix_ms))
 }
 
-fn departure_name(reason: Departure) -> &'static str {
+pub(crate) fn departure_name(reason: Departure) -> &'static str {
     match reason {
-        Departure::AttemptsExceeded => "attempts exceeded",
+        Departure::AttemptsExceeded => "attempts_exceeded",
         Departure::Rejected => "rejected",
         Departure::Expired => "expired",
         Departure::Diverted => "diverted",

@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::meter;
+
 /// What a file's place and name say.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SegmentName {
@@ -88,6 +90,7 @@ pub(crate) fn read_buffer() -> ReadBuffer {
 
 /// Fills `bytes` from `offset`; both are multiples of 4 KiB.
 pub(crate) fn read_at(file: &File, offset: u64, bytes: &mut [u8]) -> Result<(), ReadError> {
+    meter::note(bytes.len() as u64);
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read_at(&mut bytes[filled..], offset + filled as u64) {

@@ -103,6 +103,25 @@ impl Place {
         }
     }
 
+    /// Refuses to make something inside the journal that is read. Errors: it is inside.
+    pub(crate) fn refuse_inside(&self, new: &Path) -> anyhow::Result<()> {
+        let Self::Journal { journal, .. } = self else {
+            return Ok(());
+        };
+        let parent = new.parent().filter(|parent| *parent != Path::new(""));
+        let parent = parent.unwrap_or_else(|| Path::new("."));
+        let shown = || parent.display().to_string();
+        let parent = fs::canonicalize(parent).with_context(shown)?;
+        let journal = fs::canonicalize(journal)?;
+        if parent.starts_with(&journal) {
+            bail!(
+                "{} is inside the journal that is read, where nothing is written",
+                new.display()
+            );
+        }
+        Ok(())
+    }
+
     /// Whether a broker runs here. Asks about the lock and never takes it.
     pub(crate) fn owner(&self) -> Owner {
         match self {

@@ -6,108 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    IdList, Kind, MessageFields, QueueFlags, Record, Routing, TransactionState,
+    Departure, IdList, Kind, MessageFields, Outcome, Record, TransactionState,
 };
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn};
+use roaring::RoaringTreemap;
 
-/// A queue's definition.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueName {
-    pub(crate) address: Vec<u8>,
-    pub(crate) name: Vec<u8>,
-    pub(crate) routing: Routing,
-    pub(crate) is_auto_created: bool,
-    pub(crate) is_subscription: bool,
-}
-
-impl QueueName {
-    fn new(routing: Routing, flags: QueueFlags, address: &[u8], name: &[u8]) -> Self {
-        Self {
-            address: address.to_vec(),
-            name: name.to_vec(),
-            routing,
-            is_auto_created: flags.is_auto_created,
-            is_subscription: flags.is_subscription,
-        }
-    }
-}
-
-/// What counts of a message in a queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
-    bytes: u64,
-    priority: u8,
-}
-
-/// One queue: messages by name.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    pub(crate) defined: Option<QueueName>,
-    pub(crate) ready: BTreeMap<u64, Held>,
-    /// Delivered and neither settled nor released.
-    pub(crate) unsettled: BTreeMap<u64, Held>,
-    /// Not delivered before their time.
-    pub(crate) delayed: BTreeMap<u64, Held>,
-    /// On their way to another address.
-    pub(crate) leaving: BTreeMap<u64, Held>,
-}
-
-impl Queue {
-    pub(crate) fn bytes(&self) -> u64 {
-        let all = self.sides().into_iter().flat_map(BTreeMap::values);
-        all.map(|held| held.bytes).sum()
-    }
-
-    fn sides(&self) -> [&BTreeMap<u64, Held>; 4] {
-        [&self.ready, &self.unsettled, &self.delayed, &self.leaving]
-    }
-
-    fn holds(&self, message: u64) -> bool {
-        self.sides().iter().any(|side| side.contains_key(&message))
-    }
-
-    fn take(&mut self, message: u64) -> Option<Held> {
-        let sides = [
-            &mut self.ready,
-            &mut self.unsettled,
-            &mut self.delayed,
-            &mut self.leaving,
-        ];
-        sides.into_iter().find_map(|side| side.remove(&message))
-    }
-
-    fn hand_out(&mut self, messages: IdList<'_>) {
-        let named = messages.messages().map(|message| message.0);
-        let named = named.filter_map(|one| self.ready.remove_entry(&one));
-        self.unsettled.extend(named);
-    }
-
-    fn depart(&mut self, messages: Vec<u64>) {
-        for message in messages {
-            let held = self.take(message);
-            self.leaving.extend(held.map(|held| (message, held)));
-        }
-    }
-
-    fn release(&mut self, is_delayed: bool, messages: Vec<u64>) {
-        for message in messages {
-            let held = self.unsettled.remove(&message);
-            let held = held.or_else(|| self.delayed.remove(&message));
-            let side = if is_delayed {
-                &mut self.delayed
-            } else {
-                &mut self.ready
-            };
-            side.extend(held.map(|held| (message, held)));
-        }
-    }
-}
+use crate::queue::{Definition, Queue};
 
 enum Step {
     Enter {
         message: u64,
-        held: Held,
+        priority: u8,
         is_delayed: bool,
         queues: Vec<u64>,
     },
@@ -121,15 +31,35 @@ enum Step {
 /// How messages leave who holds them.
 #[derive(Clone, Copy)]
 enum Leaving {
-    Settled,
-    Released { is_delayed: bool },
-    SentOn,
+    Settled(Outcome),
+    Released { ready_unix_ms: u64 },
+    SentOn(Departure),
 }
 
 #[derive(Default)]
 struct Staged {
     is_prepared: bool,
+    /// Holes in the log before it.
+    holes: u64,
     steps: Vec<Step>,
+}
+
+impl Staged {
+    fn messages(&self) -> impl Iterator<Item = u64> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Enter { message, .. } => Some(*message),
+            Step::Leave { .. } => None,
+        })
+    }
+}
+
+/// How a transaction ends that only another shard can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Committed,
+    RolledBack,
+    /// Nobody knows: records are missing.
+    Unknown,
 }
 
 /// How many records of a kind.
@@ -157,6 +87,36 @@ pub(crate) struct Ledger {
     /// Messages that miss a part of their body.
     incomplete: BTreeSet<u64>,
     transactions: BTreeMap<u64, Staged>,
+    /// Transactions that this shard decided to commit and of which others may not have heard.
+    decided: BTreeSet<u64>,
+    /// Messages of transactions that were rolled back.
+    rolled_back: RoaringTreemap,
+    /// Messages of transactions of which nobody knows the end, because records are missing.
+    doubted: RoaringTreemap,
+    /// Places where records are missing.
+    holes: u64,
+    has_uploads: bool,
+    /// Queues that took messages of other queues.
+    takers: BTreeSet<u64>,
+    message_floor: u64,
+    queue_floor: u64,
+    /// Who left which queue and why, if that is kept.
+    pub(crate) settled: Option<Settled>,
+    /// Queues that were deleted, if that is kept.
+    former: BTreeMap<u64, Definition>,
+}
+
+/// Messages that left their queue for good, by queue and outcome.
+#[derive(Debug, Default)]
+pub(crate) struct Settled(BTreeMap<(u64, Outcome), RoaringTreemap>);
+
+impl Settled {
+    /// How the message left the queue, as far as known.
+    pub(crate) fn outcome(&self, queue: u64, message: u64) -> Option<Outcome> {
+        let of_queue = self.0.iter().filter(|((id, _), _)| *id == queue);
+        let mut found = of_queue.filter(|(_, set)| set.contains(message));
+        found.next().map(|((_, outcome), _)| *outcome)
+    }
 }
 
 impl RecordSink for Ledger {
@@ -169,6 +129,41 @@ impl RecordSink for Ledger {
 }
 
 impl Ledger {
+    /// One that keeps how messages left, and what queues there were.
+    pub(crate) fn remembering() -> Self {
+        Self {
+            settled: Some(Settled::default()),
+            ..Self::default()
+        }
+    }
+
+    /// Queues that are defined or, if that is kept, were.
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = (u64, &Definition)> + '_ {
+        let queues = self.queues.iter();
+        let defined = queues.filter_map(|(id, queue)| Some((*id, queue.defined.as_ref()?)));
+        let former = self.former.iter().map(|(id, defined)| (*id, defined));
+        former.chain(defined)
+    }
+
+    /// The definition of a queue that is there or, if that is kept, was.
+    pub(crate) fn definition(&self, queue: u64) -> Option<&Definition> {
+        let defined = self
+            .queues
+            .get(&queue)
+            .and_then(|queue| queue.defined.as_ref());
+        defined.or_else(|| self.former.get(&queue))
+    }
+
+    /// Queues that a message may be in: those that its record lists, and those that took some of
+    /// other queues.
+    pub(crate) fn queues_of(&self, listed: IdList<'_>) -> Vec<u64> {
+        let mut queues: Vec<u64> = listed.queues().map(|queue| queue.0).collect();
+        let takers = self.takers.iter().filter(|taker| !queues.contains(*taker));
+        let takers: Vec<u64> = takers.copied().collect();
+        queues.extend(takers);
+        queues
+    }
+
     /// Records taken.
     pub(crate) fn records(&self) -> u64 {
         self.kinds.0.values().sum()
@@ -182,6 +177,73 @@ impl Ledger {
             .filter(|staged| staged.is_prepared);
         let prepared = prepared.count() as u64;
         (self.transactions.len() as u64 - prepared, prepared)
+    }
+
+    /// Records are missing here.
+    pub(crate) fn note_hole(&mut self) {
+        self.holes += 1;
+    }
+
+    /// Transactions that wait for the word of another shard.
+    pub(crate) fn prepared(&self) -> Vec<u64> {
+        let staged = self.transactions.iter();
+        let prepared = staged.filter(|(_, staged)| staged.is_prepared);
+        prepared.map(|(number, _)| *number).collect()
+    }
+
+    /// Whether this shard decided to commit it.
+    pub(crate) fn has_decided(&self, transaction: u64) -> bool {
+        self.decided.contains(&transaction)
+    }
+
+    /// Whether records are missing.
+    pub(crate) fn has_holes(&self) -> bool {
+        self.holes > 0
+    }
+
+    /// Ends a transaction as its coordinator says.
+    pub(crate) fn end_transaction(&mut self, transaction: u64, end: End) {
+        match end {
+            End::Committed => self.transact(transaction, TransactionState::Committed),
+            End::RolledBack => self.transact(transaction, TransactionState::RolledBack),
+            End::Unknown => {
+                let staged = self.transactions.remove(&transaction).unwrap_or_default();
+                self.doubted.extend(staged.messages());
+            }
+        }
+    }
+
+    /// Names that were never given out: of messages, of queues.
+    pub(crate) fn floors(&self) -> (u64, u64) {
+        (self.message_floor, self.queue_floor)
+    }
+
+    /// Whether there are bodies in parts.
+    pub(crate) fn has_uploads(&self) -> bool {
+        self.has_uploads
+    }
+
+    /// Messages that are in a queue.
+    pub(crate) fn held(&self) -> u64 {
+        let mut held = RoaringTreemap::new();
+        let queues = self.queues.values();
+        queues.for_each(|queue| queue.add_to(&mut held));
+        held.len()
+    }
+
+    /// Whether it never came, because its transaction was rolled back.
+    pub(crate) fn was_rolled_back(&self, message: u64) -> bool {
+        self.rolled_back.contains(message)
+    }
+
+    /// Whether its transaction may have been committed in a record that is missing.
+    pub(crate) fn is_doubted(&self, message: u64) -> bool {
+        self.doubted.contains(message)
+    }
+
+    /// Whether a part of its body is missing.
+    pub(crate) fn is_incomplete(&self, message: u64) -> bool {
+        self.incomplete.contains(&message)
     }
 
     /// Uploads whose message did not come, and their bytes.
@@ -207,33 +269,25 @@ impl Ledger {
 
     fn apply(&mut self, record: &Record<'_>) {
         match *record {
-            Record::EpochStart { .. } => self.end_epoch(),
-            Record::Retained { .. } => {}
-            Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
-            Record::QueueDefine {
-                queue,
-                routing,
-                flags,
-                address,
-                name,
-                ..
-            } => {
-                let defined = QueueName::new(routing, flags, address, name);
-                self.queues.entry(queue.0).or_default().defined = Some(defined);
-            }
-            Record::QueueDelete { queue } => drop(self.queues.remove(&queue.0)),
+            Record::EpochStart { .. }
+            | Record::Retained { .. }
+            | Record::CleanShutdown { .. }
+            | Record::QueueDefine { .. }
+            | Record::QueueDelete { .. } => self.apply_frame(record),
             Record::Message {
                 fields,
                 annotations,
                 queues,
-                head,
                 body,
+                ..
             } => {
                 let queues = queues.queues().map(|queue| queue.0).collect();
                 let is_delayed = annotations.deliver_unix_ms != 0;
-                self.enter(&fields, is_delayed, [head.size(), body.size()], queues);
+                self.enter(&fields, is_delayed, body.size(), queues);
             }
             Record::Fragment { upload, body, .. } => {
+                self.has_uploads = true;
+                self.raise_floors(upload + 1, 0);
                 *self.uploads.entry(upload).or_default() += body.size() as u64;
             }
             Record::UploadAbandoned { upload } => drop(self.uploads.remove(&upload)),
@@ -242,7 +296,11 @@ impl Ledger {
                 priority,
                 first,
                 last,
-            } => self.deliver(queue.0, priority, first.0, last.0),
+            } => {
+                if let Some(queue) = self.queues.get_mut(&queue.0) {
+                    queue.deliver(priority, first.0, last.0);
+                }
+            }
             Record::Settle { .. } | Record::Release { .. } | Record::Depart { .. } => {
                 self.leave(record);
             }
@@ -252,20 +310,56 @@ impl Ledger {
                 }
             }
             Record::Share { queue, pairs } => self.share(queue.0, pairs),
-            Record::DuplicateId { .. } => {}
+            Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
         }
     }
 
-    fn share(&mut self, queue: u64, pairs: IdList<'_>) {
-        let ready = pairs.pairs().filter_map(|(source, message)| {
-            let source = self.queues.get(&source.0)?;
-            Some((message.0, *source.ready.get(&message.0)?))
-        });
-        let shared: Vec<_> = ready.collect();
-        if !shared.is_empty() {
-            // Its definition may come further on, as that of a message's queue.
-            self.queues.entry(queue).or_default().ready.extend(shared);
+    /// Of records about the journal itself and about which queues there are.
+    fn apply_frame(&mut self, record: &Record<'_>) {
+        match *record {
+            Record::EpochStart {
+                message_floor,
+                queue_floor,
+                ..
+            } => {
+                self.end_epoch();
+                self.raise_floors(message_floor.0, queue_floor.0);
+            }
+            Record::Retained {
+                message_floor,
+                queue_floor,
+                ..
+            } => self.raise_floors(message_floor.0, queue_floor.0),
+            Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
+            Record::QueueDefine {
+                queue,
+                routing,
+                flags,
+                address,
+                name,
+                filter,
+            } => {
+                let defined = Definition {
+                    address: address.to_vec(),
+                    name: name.to_vec(),
+                    filter: filter.to_vec(),
+                    routing,
+                    flags,
+                };
+                self.raise_floors(0, queue.0 + 1);
+                self.queues.entry(queue.0).or_default().define(defined);
+            }
+            Record::QueueDelete { queue } => {
+                let former = self
+                    .queues
+                    .remove(&queue.0)
+                    .and_then(|former| former.defined);
+                if let (Some(_), Some(former)) = (&self.settled, former) {
+                    self.former.insert(queue.0, former);
+                }
+            }
+            _ => unreachable!("the caller picks the kinds"),
         }
     }
 
@@ -275,51 +369,58 @@ impl Ledger {
             Record::Settle {
                 queue,
                 transaction,
+                outcome,
                 messages,
-                ..
-            } => (queue, transaction, messages, Leaving::Settled),
+            } => (queue, transaction, messages, Leaving::Settled(outcome)),
             Record::Release {
                 queue,
                 transaction,
                 ready_unix_ms,
                 messages,
             } => {
-                let is_delayed = ready_unix_ms != 0;
-                (
-                    queue,
-                    transaction,
-                    messages,
-                    Leaving::Released { is_delayed },
-                )
+                let how = Leaving::Released { ready_unix_ms };
+                (queue, transaction, messages, how)
             }
             Record::Depart {
                 queue,
                 transaction,
+                reason,
                 messages,
-                ..
-            } => (queue, transaction, messages, Leaving::SentOn),
+            } => (queue, transaction, messages, Leaving::SentOn(reason)),
             _ => unreachable!("the caller picks the kinds"),
         };
         let messages = messages.messages().map(|message| message.0).collect();
         let queue = queue.0;
-        self.stage(
-            transaction,
-            Step::Leave {
-                queue,
-                how,
-                messages,
-            },
-        );
+        let step = Step::Leave {
+            queue,
+            how,
+            messages,
+        };
+        self.stage(transaction, step);
     }
 
-    fn enter(
-        &mut self,
-        fields: &MessageFields,
-        is_delayed: bool,
-        [head, body]: [usize; 2],
-        queues: Vec<u64>,
-    ) {
+    /// Messages that another queue has ready are in this one, too.
+    fn share(&mut self, queue: u64, pairs: IdList<'_>) {
+        let ready = pairs.pairs().filter_map(|(source, message)| {
+            let source = self.queues.get(&source.0)?;
+            let priority = source.ready_priority(message.0)?;
+            Some((message.0, priority))
+        });
+        let shared: Vec<_> = ready.collect();
+        if shared.is_empty() {
+            return;
+        }
+        // Its definition may come further on, as that of a message's queue.
+        let taker = self.queues.entry(queue).or_default();
+        self.takers.insert(queue);
+        for (message, priority) in shared {
+            taker.share(message, priority);
+        }
+    }
+
+    fn enter(&mut self, fields: &MessageFields, is_delayed: bool, body: usize, queues: Vec<u64>) {
         let message = fields.message.0;
+        self.raise_floors(message + 1, 0);
         let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
         if uploaded + body as u64 != fields.body_size && !queues.is_empty() {
             self.incomplete.insert(message);
@@ -328,15 +429,11 @@ impl Ledger {
         for queue in &queues {
             self.queues.entry(*queue).or_default();
         }
-        let held = Held {
-            bytes: (head as u64).saturating_add(fields.body_size),
-            priority: fields.priority,
-        };
         self.stage(
             fields.transaction,
             Step::Enter {
                 message,
-                held,
+                priority: fields.priority,
                 is_delayed,
                 queues,
             },
@@ -348,11 +445,13 @@ impl Ledger {
         if transaction == 0 {
             self.make_true(step);
         } else {
-            self.transactions
-                .entry(transaction)
-                .or_default()
-                .steps
-                .push(step);
+            let holes = self.holes;
+            let begin = || Staged {
+                holes,
+                ..Staged::default()
+            };
+            let staged = self.transactions.entry(transaction).or_insert_with(begin);
+            staged.steps.push(step);
         }
     }
 
@@ -360,18 +459,13 @@ impl Ledger {
         match step {
             Step::Enter {
                 message,
-                held,
+                priority,
                 is_delayed,
                 queues,
             } => {
                 for queue in queues {
                     if let Some(queue) = self.queues.get_mut(&queue) {
-                        let side = if is_delayed {
-                            &mut queue.delayed
-                        } else {
-                            &mut queue.ready
-                        };
-                        side.insert(message, held);
+                        queue.enter(message, priority, is_delayed);
                     }
                 }
             }
@@ -379,36 +473,32 @@ impl Ledger {
                 queue,
                 how,
                 messages,
-            } => {
-                let Some(queue) = self.queues.get_mut(&queue) else {
-                    return;
-                };
-                match how {
-                    Leaving::Settled => {
-                        for message in messages {
-                            queue.take(message);
-                        }
-                    }
-                    Leaving::Released { is_delayed } => queue.release(is_delayed, messages),
-                    Leaving::SentOn => queue.depart(messages),
+            } => self.make_leave(queue, how, messages),
+        }
+    }
+
+    fn make_leave(&mut self, id: u64, how: Leaving, messages: Vec<u64>) {
+        if let (Leaving::Settled(outcome), Some(Settled(settled))) = (how, &mut self.settled) {
+            let set = settled.entry((id, outcome)).or_default();
+            set.extend(messages.iter().copied());
+        }
+        let Some(queue) = self.queues.get_mut(&id) else {
+            return;
+        };
+        for message in messages {
+            match how {
+                Leaving::Settled(_) => {
+                    queue.settle(message);
                 }
+                Leaving::Released { ready_unix_ms } => queue.release(ready_unix_ms, message),
+                Leaving::SentOn(reason) => queue.depart(reason, message),
             }
         }
     }
 
-    fn deliver(&mut self, queue: u64, priority: u8, first: u64, last: u64) {
-        let Some(queue) = self.queues.get_mut(&queue) else {
-            return;
-        };
-        if first > last {
-            return;
-        }
-        let range = queue.ready.range(first..=last);
-        let named = range.filter(|(_, held)| held.priority == priority);
-        let named = named.map(|(message, _)| *message);
-        for message in named.collect::<Vec<_>>() {
-            queue.unsettled.extend(queue.ready.remove_entry(&message));
-        }
+    fn raise_floors(&mut self, message: u64, queue: u64) {
+        self.message_floor = self.message_floor.max(message);
+        self.queue_floor = self.queue_floor.max(queue);
     }
 
     fn transact(&mut self, transaction: u64, state: TransactionState) {
@@ -419,8 +509,11 @@ impl Ledger {
                     .or_default()
                     .is_prepared = true;
             }
-            TransactionState::Ended => {}
+            TransactionState::Ended => drop(self.decided.remove(&transaction)),
             TransactionState::Committed | TransactionState::Decided => {
+                if state == TransactionState::Decided {
+                    self.decided.insert(transaction);
+                }
                 let staged = self.transactions.remove(&transaction).unwrap_or_default();
                 staged
                     .steps
@@ -428,16 +521,26 @@ impl Ledger {
                     .for_each(|step| self.make_true(step));
             }
             TransactionState::RolledBack => {
-                self.transactions.remove(&transaction);
+                let staged = self.transactions.remove(&transaction).unwrap_or_default();
+                self.rolled_back.extend(staged.messages());
             }
         }
     }
 
     /// Consumers, uploads and undecided transactions of the epoch before are no more; what was
     /// delivered is ready again, but for what prepared transactions settle.
-    fn end_epoch(&mut self) {
+    pub(crate) fn end_epoch(&mut self) {
         self.uploads.clear();
-        self.transactions.retain(|_, staged| staged.is_prepared);
+        let holes = self.holes;
+        let (doubted, rolled_back) = (&mut self.doubted, &mut self.rolled_back);
+        self.transactions.retain(|_, staged| {
+            if !staged.is_prepared && staged.holes < holes {
+                doubted.extend(staged.messages());
+            } else if !staged.is_prepared {
+                rolled_back.extend(staged.messages());
+            }
+            staged.is_prepared
+        });
         let mut locked = BTreeSet::new();
         for step in self.transactions.values().flat_map(|staged| &staged.steps) {
             if let Step::Leave {
@@ -448,15 +551,7 @@ impl Ledger {
             }
         }
         for (id, queue) in &mut self.queues {
-            let unsettled = std::mem::take(&mut queue.unsettled);
-            for (message, bytes) in unsettled {
-                let side = if locked.contains(&(*id, message)) {
-                    &mut queue.unsettled
-                } else {
-                    &mut queue.ready
-                };
-                side.insert(message, bytes);
-            }
+            queue.restart(|message| locked.contains(&(*id, message)));
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::file::{OpenSegment, read_at};
 use crate::folder::Place;
 use crate::horizon::{Spot, find_arrived};
 use crate::ledger::Ledger;
+use crate::meter;
 use crate::survey::{Surveyed, survey};
 
 /// Most looks before giving up. Each fails for another reason, so a journal that is that fast is
@@ -98,6 +99,8 @@ pub(crate) fn look(
             evidence,
             outcome: Outcome::Damaged(NOT_LOOKED),
         };
+        let all = looked.files.iter().map(|file| file.size).sum();
+        meter::stage(&format!("shard {shard}"), all);
         let mut result = looked.run(journal, None, buffer);
         let mut grown = None;
         if let Err(error) = &result {

@@ -15,6 +15,9 @@ use forebay_journal::{BlockNumber, Epoch, JournalId, SegmentId};
 use crate::file::{OpenSegment, read_at};
 use crate::horizon::{Expected, Spot};
 
+/// Why a file that was needed once does not count any more.
+pub(crate) const BELOW_OLDEST: &str = "below the oldest segment needed";
+
 /// All blocks of an epoch count: no later one seals it.
 const NO_LIMIT: u64 = u64::MAX;
 
@@ -63,6 +66,15 @@ pub(crate) struct Surveyed {
     pub(crate) first: Option<BlockHeader>,
     pub(crate) standing: Standing,
     start: Option<Start>,
+    /// Of a damaged store: a sound block near the start of a file whose first is not.
+    later: Option<BlockHeader>,
+}
+
+impl Surveyed {
+    /// Number of a block that the file begins with, or nearly so.
+    fn begins(&self) -> Option<BlockNumber> {
+        self.first.or(self.later).map(|header| header.number)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -78,13 +90,49 @@ pub(crate) fn survey(
     files: &[OpenSegment],
     buffer: &mut ReadBuffer,
 ) -> Vec<Surveyed> {
-    let mut surveyed: Vec<_> = files
-        .iter()
-        .map(|file| look(journal, file, buffer))
-        .collect();
+    let surveyed = files.iter().map(|file| look(journal, file, buffer));
+    judge(files, surveyed.collect(), buffer)
+}
+
+/// The same for a store that is damaged and stays as it is: the first block of a file, or of an
+/// epoch, may be the one that is lost, and what is behind it counts all the same.
+pub(crate) fn survey_damaged(
+    journal: JournalId,
+    files: &[OpenSegment],
+    buffer: &mut ReadBuffer,
+) -> Vec<Surveyed> {
+    let surveyed = files.iter().map(|file| {
+        let mut one = look(journal, file, buffer);
+        if let (None, Some(read_as)) = (one.first, one.read_as) {
+            one.later = later_block(&read_as, file, buffer);
+        }
+        one
+    });
+    let surveyed = surveyed.collect();
+    judge(files, surveyed, buffer)
+}
+
+/// The first sound block of a file whose first one is not, if it is near.
+fn later_block(
+    head: &SegmentHead,
+    file: &OpenSegment,
+    buffer: &mut ReadBuffer,
+) -> Option<BlockHeader> {
+    let first = SEGMENT_HEAD_SIZE as u64;
+    let end = file.size.min(first + buffer.len() as u64);
+    let mut places = (first..end).step_by(SECTOR_SIZE);
+    places.find_map(|offset| file.block(head, offset, buffer).map(|block| block.header))
+}
+
+fn judge(
+    files: &[OpenSegment],
+    mut surveyed: Vec<Surveyed>,
+    buffer: &mut ReadBuffer,
+) -> Vec<Surveyed> {
+    let is_begun = |one: &Surveyed| one.start.is_some() || one.later.is_some();
     let Some(newest) = (0..files.len())
         .rev()
-        .find(|&index| surveyed[index].start.is_some())
+        .find(|&index| is_begun(&surveyed[index]))
     else {
         return surveyed;
     };
@@ -146,6 +194,7 @@ fn look(journal: JournalId, file: &OpenSegment, buffer: &mut ReadBuffer) -> Surv
         first: block.map(|block| block.header),
         standing: Standing::Spare,
         start,
+        later: None,
     }
 }
 
@@ -223,12 +272,31 @@ fn limits(files: &[OpenSegment], surveyed: &[Surveyed], newest: usize) -> BTreeM
             .zip(surveyed)
             .filter(|(file, _)| file.name.epoch == epoch);
         let seal = starts.filter_map(|(_, one)| one.start?.seal).next();
-        let Some((older, block)) = seal else {
+        let seal = seal.map(|(older, block)| (older, block.get()));
+        let Some(older) = seal.or_else(|| seal_by_number(files, surveyed, epoch)) else {
             break;
         };
-        (epoch, limit) = (older, block.get());
+        (epoch, limit) = older;
     }
     limits
+}
+
+/// Where the epoch before ended at the latest, if the first block of this one, which would say
+/// it, is lost: at least one number was taken by that.
+fn seal_by_number(
+    files: &[OpenSegment],
+    surveyed: &[Surveyed],
+    epoch: Epoch,
+) -> Option<(Epoch, u64)> {
+    let first = files.iter().position(|file| file.name.epoch == epoch)?;
+    let later = surveyed[first].later?;
+    let older = (0..first)
+        .rev()
+        .find(|&index| surveyed[index].begins().is_some())?;
+    Some((
+        files[older].name.epoch,
+        later.number.get().saturating_sub(2),
+    ))
 }
 
 fn standing(
@@ -240,7 +308,7 @@ fn standing(
 ) -> Standing {
     let name = &files[index].name;
     if name.segment < oldest {
-        return Standing::Leftover("below the oldest segment needed");
+        return Standing::Leftover(BELOW_OLDEST);
     }
     let newest = limits.keys().next_back().copied().unwrap_or_default();
     let Some(&upto) = limits.get(&name.epoch) else {
@@ -250,11 +318,11 @@ fn standing(
             Standing::Leftover("its epoch never served")
         };
     };
-    let is_used = match surveyed[index].first {
-        Some(first) => first.number.get() <= upto,
+    let is_used = match surveyed[index].begins() {
+        Some(first) => first.get() <= upto,
         // Its first block is damaged if a later segment of its epoch has one that counts.
         None => (index + 1..files.len()).any(|later| {
-            let first = surveyed[later].first.map(|first| first.number.get());
+            let first = surveyed[later].begins().map(BlockNumber::get);
             files[later].name.epoch == name.epoch && first.is_some_and(|first| first <= upto)
         }),
     };

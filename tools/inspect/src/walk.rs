@@ -13,6 +13,7 @@ use forebay_journal::storage::buffer::ReadBuffer;
 
 use crate::file::{OpenSegment, read_at, read_buffer};
 use crate::horizon::{Expected, Spot, next_block};
+use crate::meter;
 use crate::survey::{Head, Standing, Surveyed};
 
 /// What lies between blocks.
@@ -43,7 +44,7 @@ pub(crate) struct Stretch {
     pub(crate) spot: Spot,
     pub(crate) size: u64,
     pub(crate) what: Between,
-    /// Whether a block that counts follows somewhere behind it.
+    /// Whether a block that counts follows somewhere behind it, and the chain does not reach that.
     pub(crate) is_inside: bool,
     /// Whether the file had another use before.
     pub(crate) is_recycled: bool,
@@ -99,6 +100,7 @@ pub(crate) fn walk<'v>(
         buffer: read_buffer(),
     };
     let mut buffer = read_buffer();
+    meter::stage("reading", files.iter().map(|file| file.size).sum());
     for file in 0..files.len() {
         if walk.file(file, &mut buffer)?.is_break() {
             return Ok(());
@@ -264,16 +266,21 @@ impl Walk<'_, '_> {
             Standing::Spare => Err("no block before it leads here"),
             Standing::Leftover(why) => Err(why),
         };
+        // Where the chain goes on nothing is missing: what lies between is the end of a full file.
+        let mut is_broken = counts.is_ok() && self.expected.is_none();
         if counts.is_ok() {
             if self.catch_up(&header)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            if self.check_chain(spot, header)?.is_break() {
-                return Ok(ControlFlow::Break(()));
+            if let Some(gap) = self.gap(spot, header) {
+                is_broken = true;
+                if (self.visit)(&self.files, gap)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
             }
             self.expected = Some(Expected::after(spot, &header));
         }
-        let flow = self.flush(counts.is_ok())?;
+        let flow = self.flush(is_broken)?;
         if flow.is_break() {
             return Ok(flow);
         }
@@ -287,23 +294,19 @@ impl Walk<'_, '_> {
         )
     }
 
-    fn check_chain(&mut self, spot: Spot, found: BlockHeader) -> anyhow::Result<ControlFlow<()>> {
-        let Some(expected) = self.expected else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        let Some(differs) = expected.differs(&found) else {
-            return Ok(ControlFlow::Continue(()));
-        };
+    /// What is missing before a block, if something is.
+    fn gap(&mut self, spot: Spot, found: BlockHeader) -> Option<Event<'static>> {
+        let expected = self.expected?;
+        let differs = expected.differs(&found)?;
         if self.is_overtaken(&expected, spot) {
-            return Ok(ControlFlow::Continue(()));
+            return None;
         }
-        let gap = Event::Gap {
+        Some(Event::Gap {
             expected,
             spot,
             found,
             differs,
-        };
-        (self.visit)(&self.files, gap)
+        })
     }
 
     /// Whether blocks are missing only because files were recycled or made during the walk.

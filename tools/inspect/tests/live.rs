@@ -75,6 +75,15 @@ fn stop_unless(is_well: bool, is_over: &AtomicBool, said: &rig::Said) {
     }
 }
 
+fn import(export: &str, folder: &Path, round: u32, is_over: &AtomicBool) {
+    let file = folder.join(format!("export-{round}"));
+    std::fs::write(&file, export).expect("writes");
+    let into = folder.join(format!("copy-{round}"));
+    let into = into.to_str().expect("a path");
+    let said = inspect(&["import", "--segment-size", "1MiB", "--into", into], &file);
+    stop_unless(said.code == 0, is_over, &said);
+}
+
 fn never_damaged(is_locked: bool) {
     let data = tempfile::tempdir().expect("a folder");
     let is_over = AtomicBool::new(false);
@@ -97,6 +106,20 @@ fn never_damaged(is_locked: bool) {
                 let said = inspect(&[command], &path);
                 let is_well = said.code == 0 && !said.out.contains("DAMAGED");
                 stop_unless(is_well, &is_over, &said);
+            }
+        }
+        for round in 0..8 {
+            for command in ["map", "tail"] {
+                let said = inspect(&[command, "--json"], &path);
+                let is_well = said.code == 0 && !said.out.contains("\"state\":\"damaged\"");
+                stop_unless(is_well, &is_over, &said);
+            }
+            // An export is a whole one, of a moment, also while files are reused.
+            let said = inspect(&["export"], &path);
+            let is_gone = !is_locked && said.err.contains("read a second time");
+            stop_unless(said.code == 0 || is_gone, &is_over, &said);
+            if said.code == 0 {
+                import(&said.out, data.path(), round, &is_over);
             }
         }
         is_over.store(true, Ordering::Relaxed);

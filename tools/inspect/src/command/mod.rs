@@ -1,9 +1,18 @@
 //! The commands, one file each, and what they say alike.
 
 pub(crate) mod blocks;
+pub(crate) mod compare;
+pub(crate) mod constants;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod map;
+pub(crate) mod message;
 pub(crate) mod records;
+pub(crate) mod repair;
 pub(crate) mod segments;
 pub(crate) mod stat;
+pub(crate) mod tail;
+pub(crate) mod undelete;
 pub(crate) mod verify;
 
 use std::path::Path;
@@ -25,7 +34,10 @@ use crate::survey::{Head, Surveyed, survey};
 const LISTS_MAX: u32 = 200;
 
 /// Whose journal it is, and the shards asked for.
-fn open(place: &Place, shard: Option<u16>) -> anyhow::Result<(Listing, Identity, Vec<ShardId>)> {
+pub(crate) fn open(
+    place: &Place,
+    shard: Option<u16>,
+) -> anyhow::Result<(Listing, Identity, Vec<ShardId>)> {
     let listing = place.list(None)?;
     let identity = identify(place, &listing)?;
     let shards = identity.select(shard)?.into_iter().map(ShardId).collect();
@@ -33,7 +45,7 @@ fn open(place: &Place, shard: Option<u16>) -> anyhow::Result<(Listing, Identity,
 }
 
 /// A shard's files for walking them.
-fn open_files(
+pub(crate) fn open_files(
     place: &Place,
     identity: &Identity,
     shard: ShardId,
@@ -63,7 +75,7 @@ fn owner_json(owner: &Owner) -> Value {
     }
 }
 
-fn owner_text(owner: &Owner) -> String {
+pub(crate) fn owner_text(owner: &Owner) -> String {
     match owner {
         Owner::Running { holder } if holder.is_empty() => "a broker runs on it".to_owned(),
         Owner::Running { holder } => format!("a broker runs on it: {holder}"),
@@ -83,7 +95,7 @@ fn lost(error: &RecoveryError) -> (Option<u64>, Option<u64>) {
 }
 
 /// The file a finding is about, whether it is there or missing.
-fn path_of(place: &Place, looked: &Looked, error: &RecoveryError) -> String {
+pub(crate) fn path_of(place: &Place, looked: &Looked, error: &RecoveryError) -> String {
     let file = error.file.and_then(|file| looked.files.get(file as usize));
     match file {
         Some(file) => show(&file.name.path),
@@ -103,7 +115,7 @@ fn missing(looked: &Looked, error: &RecoveryError) -> SegmentId {
         .map_or(error.segment, |first| first.max(error.segment))
 }
 
-fn show(path: &Path) -> String {
+pub(crate) fn show(path: &Path) -> String {
     path.display().to_string()
 }
 

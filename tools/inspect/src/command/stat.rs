@@ -1,8 +1,10 @@
 //! `stat`: identity, amounts, queues, and where the log ends and why.
 
+use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::ControlFlow;
 
-use forebay_journal::format::FORMAT_VERSION;
+use forebay_journal::format::{FORMAT_VERSION, Record};
 use forebay_journal::recovery::Recovered;
 use serde_json::{Map, Value, json};
 
@@ -13,10 +15,12 @@ use crate::describe::{kind_name, routing_name, text_or_base64};
 use crate::file::read_buffer;
 use crate::folder::{Owner, Place};
 use crate::identity::Identity;
-use crate::ledger::{Ledger, Queue};
+use crate::ledger::Ledger;
 use crate::look::{Looked, Outcome, look};
+use crate::queue::Queue;
 use crate::table::{Side, Table};
 use crate::text::{count, name, size, time};
+use crate::walk::{Event, walk};
 
 /// Prints what is found. Errors: it could not look.
 pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -25,7 +29,9 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
     let mut buffer = read_buffer();
     let mut looks = Vec::new();
     for shard in shards {
-        looks.push(look(place, identity.journal, shard, &mut buffer)?);
+        let looked = look(place, identity.journal, shard, &mut buffer)?;
+        let bytes = bytes_held(&looked)?;
+        looks.push((looked, bytes));
     }
     let owner = place.owner();
     if view.json {
@@ -51,10 +57,50 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
         let (path, offset, what) = (show(&fault.path), fault.offset, &fault.what);
         writeln!(out, "DAMAGED  {path}, byte {offset}: {what}")?;
     }
-    for looked in &looks {
-        print_shard(out, place, looked, &owner)?;
+    for (looked, bytes) in &looks {
+        print_shard(out, place, looked, bytes, &owner)?;
     }
     Ok(())
+}
+
+/// Bytes of heads and bodies in each queue, read once more: the ledger keeps names alone.
+///
+/// Of a running broker a little less, where messages were settled and their files reused since.
+fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
+    let mut bytes = BTreeMap::new();
+    walk(&looked.files, &looked.surveyed, &mut |_, event| {
+        if let Event::Block {
+            block,
+            counts: Ok(()),
+            ..
+        } = event
+        {
+            for (_, _, record) in block.records().flatten() {
+                add_bytes(&looked.ledger, &record, &mut bytes);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(bytes)
+}
+
+fn add_bytes(ledger: &Ledger, record: &Record<'_>, bytes: &mut BTreeMap<u64, u64>) {
+    let Record::Message {
+        fields,
+        queues,
+        head,
+        ..
+    } = record
+    else {
+        return;
+    };
+    for queue in ledger.queues_of(*queues) {
+        let held = ledger.queues.get(&queue);
+        if held.is_some_and(|held| held.holds(fields.message.0)) {
+            let sum = bytes.entry(queue).or_default();
+            *sum += (head.size() as u64).saturating_add(fields.body_size);
+        }
+    }
 }
 
 /// Whether the broker stopped in order, in words.
@@ -84,6 +130,7 @@ fn print_shard(
     out: &mut dyn Write,
     place: &Place,
     looked: &Looked,
+    bytes: &BTreeMap<u64, u64>,
     owner: &Owner,
 ) -> anyhow::Result<()> {
     let ledger = &looked.ledger;
@@ -120,7 +167,7 @@ fn print_shard(
         writeln!(out)?;
         kinds.print(out, "  ")?;
     }
-    print_queues(out, ledger)?;
+    print_queues(out, ledger, bytes)?;
     Ok(())
 }
 
@@ -178,7 +225,11 @@ fn print_recovered(
     )
 }
 
-fn print_queues(out: &mut dyn Write, ledger: &Ledger) -> std::io::Result<()> {
+fn print_queues(
+    out: &mut dyn Write,
+    ledger: &Ledger,
+    bytes: &BTreeMap<u64, u64>,
+) -> std::io::Result<()> {
     let mut table = Table::new(&[
         ("QUEUE", Side::Right),
         ("NAME", Side::Left),
@@ -202,7 +253,7 @@ fn print_queues(out: &mut dyn Write, ledger: &Ledger) -> std::io::Result<()> {
             queue.unsettled.len().to_string(),
             queue.delayed.len().to_string(),
             queue.leaving.len().to_string(),
-            size(queue.bytes()),
+            size(bytes.get(id).copied().unwrap_or(0)),
         ]);
     }
     if !table.is_empty() {
@@ -229,7 +280,7 @@ fn whole_json(
     folder: &str,
     identity: &Identity,
     owner: &Owner,
-    looks: &[Looked],
+    looks: &[(Looked, BTreeMap<u64, u64>)],
 ) -> Value {
     let faults = identity.faults.iter().map(
         |fault| json!({ "file": show(&fault.path), "offset": fault.offset, "what": fault.what }),
@@ -241,21 +292,21 @@ fn whole_json(
         "created_unix_ms": identity.created_unix_ms,
         "owner": owner_json(owner),
         "superblock_damage": faults.collect::<Vec<_>>(),
-        "shards": looks.iter().map(|one| shard_json(place, one, owner)).collect::<Vec<_>>(),
+        "shards": looks.iter().map(|(one, bytes)| shard_json(place, one, bytes, owner)).collect::<Vec<_>>(),
     })
 }
 
-fn shard_json(place: &Place, looked: &Looked, owner: &Owner) -> Value {
+fn shard_json(place: &Place, looked: &Looked, bytes: &BTreeMap<u64, u64>, owner: &Owner) -> Value {
     let ledger = &looked.ledger;
     let kinds: Map<_, _> = ledger
         .kinds
         .iter()
         .map(|(kind, count)| (kind_name(kind).to_owned(), count.into()))
         .collect();
-    let queues = ledger
-        .queues
-        .iter()
-        .map(|(id, queue)| queue_json(*id, queue));
+    let queues = ledger.queues.iter().map(|(id, queue)| {
+        let bytes = bytes.get(id).copied().unwrap_or(0);
+        queue_json(*id, queue, bytes)
+    });
     let (undecided, prepared) = ledger.transactions();
     let (uploads, upload_bytes) = ledger.uploads();
     let mut object = json!({
@@ -292,7 +343,7 @@ fn shard_json(place: &Place, looked: &Looked, owner: &Owner) -> Value {
     object
 }
 
-fn queue_json(id: u64, queue: &Queue) -> Value {
+fn queue_json(id: u64, queue: &Queue, bytes: u64) -> Value {
     let mut object = json!({
         "queue": id,
         "is_defined": queue.defined.is_some(),
@@ -300,14 +351,14 @@ fn queue_json(id: u64, queue: &Queue) -> Value {
         "unsettled": queue.unsettled.len(),
         "delayed": queue.delayed.len(),
         "leaving": queue.leaving.len(),
-        "bytes": queue.bytes(),
+        "bytes": bytes,
     });
     if let Some(defined) = &queue.defined {
         object["name"] = text_or_base64(&defined.name);
         object["address"] = text_or_base64(&defined.address);
         object["routing"] = routing_name(defined.routing).into();
-        object["is_auto_created"] = defined.is_auto_created.into();
-        object["is_subscription"] = defined.is_subscription.into();
+        object["is_auto_created"] = defined.flags.is_auto_created.into();
+        object["is_subscription"] = defined.flags.is_subscription.into();
     }
     object
 }

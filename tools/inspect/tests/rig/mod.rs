@@ -295,6 +295,58 @@ impl Journal {
         message
     }
 
+    /// Puts a large message into queues: fragments first, the last bytes in its record.
+    pub fn send_large(&mut self, queues: &[u64], body: &[u8], fragment_size: usize) -> u64 {
+        let upload = self.next_message;
+        self.next_message += 1;
+        let last = body.len().saturating_sub(1) / fragment_size * fragment_size;
+        for (index, part) in body[..last].chunks(fragment_size).enumerate() {
+            self.append(&Record::Fragment {
+                upload,
+                offset: (index * fragment_size) as u64,
+                body: Parts::One(part),
+            });
+        }
+        let fields = MessageFields {
+            upload,
+            body_size: body.len() as u64,
+            ..MessageFields::default()
+        };
+        self.send_as(queues, fields, Annotations::default(), &body[last..])
+    }
+
+    /// Puts a message with these fields into queues; its name, and what else is zero, is filled in.
+    pub fn send_as(
+        &mut self,
+        queues: &[u64],
+        fields: MessageFields,
+        annotations: Annotations<'_>,
+        body: &[u8],
+    ) -> u64 {
+        let message = self.next_message;
+        self.next_message += 1;
+        let or = |value: u64, usual: u64| if value == 0 { usual } else { value };
+        let queues: Vec<_> = queues.iter().map(|queue| (*queue).into()).collect();
+        self.append(&Record::Message {
+            fields: MessageFields {
+                message: MessageId(message),
+                body_size: or(fields.body_size, body.len() as u64),
+                timestamp_unix_ms: or(fields.timestamp_unix_ms, 1_700_000_000_000),
+                encoding: 1,
+                flags: MessageFlags {
+                    is_durable: true,
+                    ..fields.flags
+                },
+                ..fields
+            },
+            annotations,
+            queues: IdList(&queues),
+            head: Parts::One(b"kind:test\n"),
+            body: Parts::One(body),
+        });
+        message
+    }
+
     pub fn deliver(&mut self, queue: u64, first: u64, last: u64) {
         self.append(&Record::Delivery {
             priority: 4,
@@ -321,6 +373,18 @@ impl Journal {
 
     pub fn current_or_none(&self) -> Option<SegmentId> {
         self.writer.segment_used().map(|(head, _)| head.segment)
+    }
+
+    /// Says that all segments before the present one are free, and leaves their files.
+    pub fn free_without_reuse(&mut self) {
+        self.retained.oldest_segment = self.current();
+        self.append(&Record::Retained {
+            oldest_segment: self.retained.oldest_segment,
+            message_floor: self.retained.message_floor,
+            queue_floor: self.retained.queue_floor,
+        });
+        self.writer.set_retained(self.retained);
+        self.commit();
     }
 
     /// Says that all segments before the present one are free, and gives their files away.
