@@ -1,6 +1,6 @@
 //! Journals that were changed behind the broker's back, and tails that a crash left.
 
-#![allow(clippy::disallowed_methods, reason = "a test damages files")]
+#![allow(clippy::disallowed_methods, reason = "a test looks at files")]
 
 use std::time::Duration;
 

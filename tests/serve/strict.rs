@@ -1,6 +1,6 @@
 //! Strict mode: what was acknowledged is missed even where nothing was written behind it.
 
-#![allow(clippy::disallowed_methods, reason = "a test damages files")]
+#![allow(clippy::disallowed_methods, reason = "a test looks at files")]
 
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;

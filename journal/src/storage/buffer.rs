@@ -347,6 +347,31 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::VecDeque;
 
+    /// Small enough for Miri (`just miri few_handles`), which the property below is not.
+    #[test]
+    fn few_handles_at_once() {
+        let mut arena = Arena::new(4 * BLOCK_SIZE_MAX);
+        let mut open = arena.open().expect("it is empty");
+        let first = arena.sector(&[1; 4096]);
+        open.bytes()[..4096].fill(3);
+        let second = arena.sector(&[2; 4096]);
+        let sealed = arena.seal(open, 4096);
+        let copy = sealed.clone();
+        assert_eq!((first[0], second[4095], sealed[9]), (1, 2, 3));
+        drop(first);
+        let third = arena.sector(&[4; 4096]);
+        let mut open = arena.open().expect("room");
+        open.bytes()[..9].fill(5);
+        drop(sealed);
+        assert_eq!((second[0], third[7], copy[4095]), (2, 4, 3));
+        arena.close(open);
+        drop(arena);
+        assert_eq!((third[4095], copy[0]), (4, 3));
+        let mut read = super::ReadBuffer::new(4096);
+        read[4095] = 6;
+        assert_eq!((read[0], read[4095]), (0, 6));
+    }
+
     proptest! {
         /// A sealed block keeps its bytes as long as it has a handle, whatever is opened
         /// meanwhile; and with no handles left space never runs out.
