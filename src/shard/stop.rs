@@ -56,7 +56,18 @@ impl Shard {
         }
     }
 
+    /// Goes as far as it can: where nothing has to be waited for, nothing need wake it again.
     pub(super) fn go_on_stopping(&mut self, now: Now) {
+        loop {
+            let before = self.stopping;
+            self.step_stop(now);
+            if self.stopping == before {
+                return;
+            }
+        }
+    }
+
+    fn step_stop(&mut self, now: Now) {
         match self.stopping {
             Stopping::No | Stopping::Done => {}
             Stopping::Draining { deadline_us } => {
@@ -70,6 +81,7 @@ impl Shard {
             }
             Stopping::Sealing => {
                 if self.host.writer.is_drained() {
+                    // Nothing to write if that was so for long enough: then it is sealed already.
                     self.host.writer.seal_idle();
                     self.stopping = Stopping::Sealed;
                 }
