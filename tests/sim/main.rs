@@ -35,8 +35,9 @@ const SEEDS: u64 = 400;
 ///   the same number that was still to come;
 /// * 360, what made room came in a turn behind those who wait for it, and nobody asked them again;
 /// * 402, a connection was lost while the last part of its transaction waited for memory, and that
-///   part committed alone.
-const FOUND: [u64; 4] = [719, 1209, 360, 402];
+///   part committed alone;
+/// * 135, a stop whose last block the clock had sealed had nothing to write, and nothing woke it.
+const FOUND: [u64; 5] = [719, 1209, 360, 402, 135];
 /// The same with kinds that they had:
 /// * 138, what made room of a narrow address was settled without a write, and nobody woke who
 ///   waited for it on another shard.
