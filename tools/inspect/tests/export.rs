@@ -111,6 +111,7 @@ impl History {
                     ..QueueFlags::default()
                 },
             ),
+            (4, QueueFlags::default()),
         ] {
             journal.append(&Record::QueueDefine {
                 queue: QueueId(queue),
@@ -199,6 +200,41 @@ impl History {
         }
     }
 
+    /// None, or one of its own.
+    fn some_transaction(&mut self, pick: u64) -> u64 {
+        if pick.is_multiple_of(3) {
+            return 0;
+        }
+        self.next_transaction += 1 << 8;
+        self.next_transaction
+    }
+
+    /// Commits or rolls back: messages stay in their queue either way.
+    fn end(&mut self, transaction: u64, pick: u64) {
+        if transaction == 0 {
+            return;
+        }
+        let state = if pick.is_multiple_of(2) {
+            TransactionState::Committed
+        } else {
+            TransactionState::RolledBack
+        };
+        self.journal
+            .append(&Record::Transaction { transaction, state });
+        self.next_transaction += 1 << 8;
+    }
+
+    /// A message that a queue has ready is in another one, too, which its record does not name.
+    fn share(&mut self, body: &[u8], fields: MessageFields) {
+        let annotations = Annotations::default();
+        let message = self.journal.send_as(&[1], fields, annotations, body);
+        self.journal.append(&Record::Share {
+            queue: QueueId(4),
+            pairs: IdList(&[1.into(), message.into()]),
+        });
+        self.enter(message, &[1, 4], body);
+    }
+
     /// An upload whose message never comes, and a new epoch.
     fn restart(&mut self, body: &[u8]) {
         self.journal.append(&Record::Fragment {
@@ -250,20 +286,24 @@ impl History {
                 picked.map(|picked| self.model.remove(&picked));
             }
             9 => {
+                let transaction = self.some_transaction(*pick);
                 self.journal.append(&Record::Release {
                     queue,
-                    transaction: 0,
+                    transaction,
                     ready_unix_ms: pick % 2 * 5_000_000_000_000,
                     messages,
                 });
+                self.end(transaction, *pick);
             }
             10 => {
+                let transaction = self.some_transaction(*pick);
                 self.journal.append(&Record::Depart {
                     queue,
-                    transaction: 0,
+                    transaction,
                     reason: Departure::AttemptsExceeded,
                     messages,
                 });
+                self.end(transaction, *pick);
             }
             11 => {
                 self.journal.append(&Record::DuplicateId {
@@ -274,6 +314,7 @@ impl History {
                 });
             }
             12 => self.restart(body),
+            13 => self.share(body, fields),
             _ => self.journal.idle(),
         }
     }
@@ -295,7 +336,7 @@ proptest! {
     #[test]
     fn what_is_exported_comes_back(
         steps in proptest::collection::vec(
-            (0..14_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
+            (0..15_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
             0..60,
         ),
     ) {
