@@ -9,6 +9,8 @@ use crate::now::Now;
 
 /// How long a connection that is sent away may take to read why: it may be one that reads nothing.
 const LAST_WORDS_US: u64 = 1_000_000;
+/// The same of one that ends for another reason: whoever reads has read it by then.
+const CLOSING_US: u64 = 10_000_000;
 
 /// A consumer that was slow in a period, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,11 +66,17 @@ impl Connection {
 
     /// Until when what was said last may be read, once it has to be; in monotonic microseconds.
     pub(super) fn limit_last_words(&mut self, now: Now) -> Option<u64> {
-        if self.is_sent_away && self.phase == Phase::Closing && self.closes_us.is_none() {
-            self.closes_us = Some(now.monotonic_us + LAST_WORDS_US);
-            return self.closes_us;
+        let is_closing = self.phase == Phase::Closing && !self.frontend.is_looped_back();
+        if !is_closing || self.closes_us.is_some() {
+            return None;
         }
-        None
+        let most_us = if self.is_sent_away {
+            LAST_WORDS_US
+        } else {
+            CLOSING_US
+        };
+        self.closes_us = Some(now.monotonic_us + most_us);
+        self.closes_us
     }
 }
 

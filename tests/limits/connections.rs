@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::broker::process::wait_until;
 use crate::broker::stomp::Client;
 use crate::load::{Load, Producer, next, until_closed};
-use crate::{MIB, small};
+use crate::{MIB, PATIENCE, small};
 
 const IDLE: usize = 1_000;
 
@@ -43,6 +44,47 @@ fn a_thousand_idle_connections_cost_little_and_one_too_many_is_closed() {
     assert_eq!(next(&mut clients[0]).header("receipt-id"), Some("again"));
     drop(clients);
     assert!(running.stop().success());
+}
+
+/// Who is sent away and reads nothing does not stay: its last words wait for a while, not for ever.
+#[test]
+fn a_client_that_reads_nothing_is_let_go_when_its_transaction_is_over() {
+    let mut setup = small("last-words").config("transaction_timeout_ms = 2000\n");
+    let running = setup.start();
+    let mut producer = Client::connect(running.address()).unwrap();
+    let with_one = sockets(running.pid());
+    let mut client = Client::connect(running.address()).unwrap();
+    client.send("BEGIN", &[("transaction", "t")], b"").unwrap();
+    let headers = [
+        ("destination", "/queue/unread"),
+        ("transaction", "t"),
+        ("persistent", "true"),
+    ];
+    client.send("SEND", &headers, b"x").unwrap();
+    let headers = [("id", "0"), ("destination", "/queue/unread")];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    // More than the sockets and the broker's window take.
+    let body = vec![b'x'; 64 << 10];
+    let headers = [("destination", "/queue/unread"), ("persistent", "true")];
+    for _ in 0..400 {
+        producer.send("SEND", &headers, &body).unwrap();
+    }
+    let headers = [("destination", "/queue/unread"), ("receipt", "all")];
+    producer.send("SEND", &headers, &body).unwrap();
+    assert_eq!(next(&mut producer).header("receipt-id"), Some("all"));
+    assert!(sockets(running.pid()) > with_one, "it is there still");
+    let let_go = || sockets(running.pid()) == with_one;
+    wait_until(PATIENCE, "it is let go", let_go);
+    assert!(running.stop().success());
+}
+
+/// Sockets that a process has open.
+#[allow(clippy::disallowed_methods, reason = "the test looks at a process")]
+fn sockets(pid: u32) -> usize {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let targets = descriptors.filter_map(|one| std::fs::read_link(one.unwrap().path()).ok());
+    let is_socket = |target: &std::path::PathBuf| target.to_string_lossy().starts_with("socket:");
+    targets.filter(is_socket).count()
 }
 
 /// As many descriptors as the system allows: two for each connection of this test.
