@@ -262,12 +262,7 @@ impl History {
                 self.enter(message, &queues, body);
             }
             4 => {
-                let body: Vec<u8> = body
-                    .iter()
-                    .cycle()
-                    .take(body.len() * 300)
-                    .copied()
-                    .collect();
+                let body = body.repeat(300);
                 let message = self.journal.send_large(&[1, 2], &body, 20_000);
                 self.enter(message, &[1, 2], &body);
             }
