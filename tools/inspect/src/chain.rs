@@ -97,7 +97,30 @@ impl Follower {
         self.next = first.map_or(Next::Nowhere, |(file, _)| Next::At(file));
     }
 
-    /// Visits all blocks that have come by now.
+    /// Visits the blocks in the files that were there when it looked at the folder last: they end,
+    /// however fast somebody writes.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        visit: &mut dyn FnMut(Step<'_>) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<ControlFlow<()>> {
+        while let Some(spot) = self.find(buffer) {
+            let block = self.surveyed[spot.file]
+                .read_as
+                .and_then(|read_as| self.files[spot.file].block(&read_as, spot.offset, buffer));
+            let Some(block) = block else { break };
+            self.next = Next::Behind(Expected::after(spot, &block.header));
+            let (files, surveyed) = (&self.files, &self.surveyed);
+            let files = &Files { files, surveyed };
+            if visit(Step::Block { files, spot, block })?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The same, and then of those that came meanwhile: looks at the folder once, so that the
+    /// other shards have their turn.
     pub(crate) fn poll(
         &mut self,
         place: &Place,
@@ -105,23 +128,11 @@ impl Follower {
         buffer: &mut ReadBuffer,
         visit: &mut dyn FnMut(Step<'_>) -> anyhow::Result<ControlFlow<()>>,
     ) -> anyhow::Result<ControlFlow<()>> {
-        loop {
-            while let Some(spot) = self.find(buffer) {
-                let block = self.surveyed[spot.file]
-                    .read_as
-                    .and_then(|read_as| self.files[spot.file].block(&read_as, spot.offset, buffer));
-                let Some(block) = block else { break };
-                self.next = Next::Behind(Expected::after(spot, &block.header));
-                let (files, surveyed) = (&self.files, &self.surveyed);
-                let files = &Files { files, surveyed };
-                if visit(Step::Block { files, spot, block })?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-            if !self.reopen(place, identity, buffer, visit)? {
-                return Ok(ControlFlow::Continue(()));
-            }
+        let flow = self.read(buffer, visit)?;
+        if flow.is_break() || !self.reopen(place, identity, buffer, visit)? {
+            return Ok(flow);
         }
+        self.read(buffer, visit)
     }
 
     fn find(&self, buffer: &mut ReadBuffer) -> Option<Spot> {

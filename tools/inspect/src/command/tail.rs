@@ -11,7 +11,6 @@ use crate::chain::{Follower, Step};
 use crate::cli::TailArgs;
 use crate::file::read_buffer;
 use crate::folder::Place;
-use crate::identity::Identity;
 
 /// How often it looks for more. For people: nothing depends on it.
 const POLL: Duration = Duration::from_millis(50);
@@ -27,7 +26,7 @@ pub(crate) fn run(place: &Place, args: &TailArgs, out: &mut dyn Write) -> anyhow
     for shard in shards {
         let mut follower = Follower::open(place, &identity, shard, &mut buffer)?;
         let mut printer = Printer::new(place, &args.records, &follower.files, &follower.surveyed)?;
-        let from = first_shown(&mut follower, &printer, place, &identity, args.lines)?;
+        let from = first_shown(&mut follower, &printer, args.lines)?;
         follower.rewind(from);
         printer.show_from(from);
         tails.push((follower, printer));
@@ -36,7 +35,7 @@ pub(crate) fn run(place: &Place, args: &TailArgs, out: &mut dyn Write) -> anyhow
     loop {
         for (follower, printer) in &mut tails {
             printer.left = left;
-            let flow = follower.poll(place, &identity, &mut buffer, &mut |step| match step {
+            let mut visit = |step: Step<'_>| match step {
                 Step::Block { files, spot, block } => {
                     printer.block(files, spot, &block, Ok(()), out)
                 }
@@ -47,7 +46,12 @@ pub(crate) fn run(place: &Place, args: &TailArgs, out: &mut dyn Write) -> anyhow
                     printer.note(&lost_text(lost_from, lost_upto), out)?;
                     Ok(ControlFlow::Continue(()))
                 }
-            })?;
+            };
+            let flow = if args.follow {
+                follower.poll(place, &identity, &mut buffer, &mut visit)?
+            } else {
+                follower.read(&mut buffer, &mut visit)?
+            };
             left = printer.left;
             if flow.is_break() || left == 0 {
                 return Ok(());
@@ -72,20 +76,14 @@ fn lost_text(from: u64, upto: u64) -> String {
 }
 
 /// LSN of the first of the last `lines` records that are wanted.
-fn first_shown(
-    follower: &mut Follower,
-    printer: &Printer<'_>,
-    place: &Place,
-    identity: &Identity,
-    lines: u64,
-) -> anyhow::Result<u64> {
+fn first_shown(follower: &mut Follower, printer: &Printer<'_>, lines: u64) -> anyhow::Result<u64> {
     let mut buffer = read_buffer();
     let mut from = follower.last_segment_lsn();
     loop {
         follower.rewind(from);
         let mut last = VecDeque::new();
         let mut end = from;
-        let _ = follower.poll(place, identity, &mut buffer, &mut |step| {
+        let _ = follower.read(&mut buffer, &mut |step| {
             if let Step::Block { files, spot, block } = step {
                 end = end.max(block.header.next_lsn().get());
                 for lsn in printer.wanted_in(files, spot, &block) {
