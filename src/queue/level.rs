@@ -102,7 +102,13 @@ impl Level {
 
     /// Appends the messages `first..=last` to `out`.
     pub(super) fn take(&mut self, priority: u8, first: u64, last: u64, out: &mut Vec<Entry>) {
-        let start = self.entries.partition_point(|e| e.message < first);
+        // Nearly always from the front: no search through a backlog that no cache holds.
+        let is_from_front = self.entries.front().is_none_or(|e| e.message >= first);
+        let start = if is_from_front {
+            0
+        } else {
+            self.entries.partition_point(|e| e.message < first)
+        };
         if start > 0 {
             let end = self.entries.partition_point(|e| e.message <= last);
             out.extend(self.entries.drain(start..end.max(start)));
