@@ -21,10 +21,10 @@ finish() {
 trap finish EXIT
 
 # start_broker ARGUMENT...: on a new data folder; returns when clients can connect. What it says is
-# in $work/said.
+# in $work/said. Of another build if $forebay names it.
 start_broker() {
     rm -rf "$work/data"
-    "$programs/forebay" serve --data "$work/data" --stomp "127.0.0.1:$port" "$@" > "$work/said" 2>&1 &
+    "${forebay:-$programs/forebay}" serve --data "$work/data" --stomp "127.0.0.1:$port" "$@" > "$work/said" 2>&1 &
     broker=$!
     for _ in $(seq 600); do
         grep -q '^ready' "$work/said" && return

@@ -10,7 +10,7 @@ use forebay_journal::format::{
 use forebay_journal::recovery::{Evidence, Problem, Recovered, RecoveryError, Seal};
 use forebay_journal::storage::memory::{FileId, MemoryDisk, Random};
 use forebay_journal::{BlockNumber, Epoch, Lsn, SegmentId};
-use rig::{BlockSource, Model, Opened, Rig, TestWriter, head, open, open_with, path};
+use rig::{BlockSource, Model, Opened, Rig, TestWriter, head, open, open_with, path, seal_of};
 
 /// A journal and what is known about it.
 struct Scene {
@@ -256,19 +256,6 @@ fn stale_copy(disk: &MemoryDisk, place: &Place, sound: &[u8]) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     seal_block(&mut bytes, &former, &seal);
     bytes
-}
-
-fn seal_of(header: &BlockHeader) -> BlockSeal {
-    BlockSeal {
-        number: header.number,
-        first_lsn: header.first_lsn,
-        record_count: header.record_count,
-        durable_upto: header.durable_upto,
-        offset: header.offset,
-        payload_size: header.payload_size,
-        sealed_unix_ms: header.sealed_unix_ms,
-        previous: header.previous,
-    }
 }
 
 /// An error names the segment that was damaged and the first record that may be lost.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use forebay::shard::ConnectionId;
 
-use crate::frame::{self, Frame};
+use crate::frame::Frame;
 use crate::ledger::{Destination, SessionId, Uid};
 use crate::network::{NOTE, name_of};
 use crate::transaction::Open;
@@ -205,12 +205,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
     ) {
-        let mut bytes = Vec::new();
-        frame::encode(command, headers, body, &mut bytes);
-        if world.trace.is_loud {
-            println!("{:>10} to {} {command} {headers:?}", world.now_us, id.0);
-        }
-        world.write_to(id, &bytes);
+        world.say(id, command, headers, body);
     }
 
     /// Promises are entered before the bytes leave.

@@ -3,7 +3,7 @@
 
 use forebay::shard::ConnectionId;
 
-use crate::frame::{Frame, Seen};
+use crate::frame::{self, Frame, Seen};
 use crate::ledger::{Departure, SessionId, Uid};
 use crate::options::Mutant;
 use crate::wire::{Promise, Wire};
@@ -23,6 +23,22 @@ impl World {
         self.note("connect", client as u64, id.0);
         self.nudge(shard);
         id
+    }
+
+    /// The client writes a frame.
+    pub(crate) fn say(
+        &mut self,
+        id: ConnectionId,
+        command: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
+        let mut bytes = Vec::new();
+        frame::encode(command, headers, body, &mut bytes);
+        if self.trace.is_loud {
+            println!("{:>10} to {} {command} {headers:?}", self.now_us, id.0);
+        }
+        self.write_to(id, &bytes);
     }
 
     /// The client writes bytes.

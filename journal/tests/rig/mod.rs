@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use forebay_journal::format::{
-    IDENTIFIER_FILE_SIZE, Identifier, Kind, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead,
-    encode_record, encoded_size,
+    BlockHeader, BlockSeal, IDENTIFIER_FILE_SIZE, Identifier, Kind, Parts, Record,
+    SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -580,5 +580,19 @@ impl<W: BlockSource> RigOf<W> {
         self.drain();
         self.seal_idle();
         self.drain();
+    }
+}
+
+/// What a sealed block says of itself, to seal a copy of it anew.
+pub fn seal_of(header: &BlockHeader) -> BlockSeal {
+    BlockSeal {
+        number: header.number,
+        first_lsn: header.first_lsn,
+        record_count: header.record_count,
+        durable_upto: header.durable_upto,
+        offset: header.offset,
+        payload_size: header.payload_size,
+        sealed_unix_ms: header.sealed_unix_ms,
+        previous: header.previous,
     }
 }

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use forebay_journal::format::{BLOCK_HEADER_SIZE, BlockSeal, SegmentHead, seal_block};
+use forebay_journal::format::{BLOCK_HEADER_SIZE, SegmentHead, seal_block};
 use forebay_journal::storage::memory::Random;
 
 use super::store::{Image, Name, Place, Store};
+use crate::rig::seal_of;
 
 const SECTOR: usize = 4096;
 /// Places of the payload that are flipped.
@@ -156,16 +157,7 @@ fn former(store: &Store, place: &Place, sound: &[u8]) -> Vec<u8> {
         size: store.image[place.file].bytes.len() as u64,
         ..header.place
     };
-    let seal = BlockSeal {
-        number: header.number,
-        first_lsn: header.first_lsn,
-        record_count: header.record_count,
-        durable_upto: header.durable_upto,
-        offset: header.offset,
-        payload_size: header.payload_size,
-        sealed_unix_ms: header.sealed_unix_ms,
-        previous: header.previous,
-    };
+    let seal = seal_of(header);
     let mut bytes = sound.to_vec();
     seal_block(&mut bytes, &head, &seal);
     bytes

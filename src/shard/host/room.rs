@@ -61,12 +61,7 @@ impl Host {
 
     /// Takes what waited for its address, if that has room now; false while it has none.
     pub(super) fn has_room_at_address(&mut self, link: ConnectionId, copy: u16, now: Now) -> bool {
-        let waits = |upload: &Upload| matches!(upload.to, UploadTo::Room { .. });
-        let uploads = self.links.get(&link).map(|link| &link.uploads);
-        if !uploads
-            .and_then(|uploads| uploads.get(&copy))
-            .is_some_and(waits)
-        {
+        if !self.waits_for_room(link, copy) {
             return true;
         }
         if !self.admits(Lane::Message) {
@@ -90,10 +85,13 @@ impl Host {
             return self.finish_upload(link, upload, &[], now) == Taken::Yes;
         }
         self.go_on_with_upload(link, upload, now);
+        !self.waits_for_room(link, copy)
+    }
+
+    fn waits_for_room(&self, link: ConnectionId, copy: u16) -> bool {
         let uploads = self.links.get(&link).map(|link| &link.uploads);
-        !uploads
-            .and_then(|uploads| uploads.get(&copy))
-            .is_some_and(waits)
+        let upload = uploads.and_then(|uploads| uploads.get(&copy));
+        upload.is_some_and(|upload| matches!(upload.to, UploadTo::Room { .. }))
     }
 
     /// A message in pieces whose address has room now goes where its first pieces would have gone.

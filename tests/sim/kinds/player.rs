@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use forebay::shard::ConnectionId;
 use forebay_journal::storage::memory::Random;
 
-use crate::frame::{self, Frame};
+use crate::frame::Frame;
 use crate::kinds::{Kind, Promise, ShelfId, durable};
 use crate::ledger::{SessionId, Uid};
 use crate::network::name_of;
@@ -159,13 +159,8 @@ impl Player {
         headers: &[(&str, &str)],
         body: &[u8],
     ) {
-        let mut bytes = Vec::new();
         let headers: Vec<_> = world.twist_headers(command, headers);
-        frame::encode(command, &headers, body, &mut bytes);
-        if world.trace.is_loud {
-            println!("{:>10} to {} {command} {headers:?}", world.now_us, id.0);
-        }
-        world.write_to(id, &bytes);
+        world.say(id, command, &headers, body);
     }
 
     /// Promises are entered before the bytes leave.

@@ -389,14 +389,7 @@ impl Journal {
 
     /// Says that all segments before the present one are free, and gives their files away.
     pub fn free(&mut self) {
-        self.retained.oldest_segment = self.current();
-        self.append(&Record::Retained {
-            oldest_segment: self.retained.oldest_segment,
-            message_floor: self.retained.message_floor,
-            queue_floor: self.retained.queue_floor,
-        });
-        self.writer.set_retained(self.retained);
-        self.commit();
+        self.free_without_reuse();
         let kept = self.files.split_off(&self.retained.oldest_segment);
         for (segment, file) in std::mem::replace(&mut self.files, kept) {
             let mut sector = ReadBuffer::new(SEGMENT_HEAD_SIZE);
