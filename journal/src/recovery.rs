@@ -176,6 +176,8 @@ pub struct SpareFile {
     pub size: u64,
     /// How many times the file had been used before; `None` if its head is not sound.
     pub generation: Option<u64>,
+    /// Whether the file is as long as its head says.
+    pub is_whole: bool,
 }
 
 /// A stretch of a file.
@@ -239,6 +241,8 @@ pub struct Recovered {
     pub queue_floor: QueueId,
     /// Segments that count, oldest first.
     pub segments: Vec<RecoveredSegment>,
+    /// Segments before those with bodies that are needed: see [`Self::keep_bodies`].
+    pub bodies: Vec<SpareFile>,
     /// All other files.
     pub spares: Vec<SpareFile>,
     /// Whether the last owner stopped in order.
@@ -249,6 +253,27 @@ pub struct Recovered {
     pub row: &'static Row,
     /// How much was walked.
     pub totals: Totals,
+}
+
+impl Recovered {
+    /// A replay told that messages lie in these segments: those that it did not read are spare no
+    /// more.
+    ///
+    /// Shape: `needed` rises.
+    /// Errors: the first that is not there, or whose file is not sound: the world's fault.
+    pub fn keep_bodies(
+        &mut self,
+        needed: impl IntoIterator<Item = SegmentId>,
+    ) -> Result<(), SegmentId> {
+        for segment in needed.into_iter().filter(|one| *one < self.oldest_segment) {
+            let is_it = |spare: &SpareFile| {
+                spare.segment == segment && spare.generation.is_some() && spare.is_whole
+            };
+            let found = self.spares.iter().position(is_it).ok_or(segment)?;
+            self.bodies.push(self.spares.remove(found));
+        }
+        Ok(())
+    }
 }
 
 /// Where the log ends, judged.
@@ -588,6 +613,7 @@ fn recovered(
         message_floor: standing.map_or(MessageId(0), |standing| standing.message_floor),
         queue_floor: standing.map_or(QueueId(0), |standing| standing.queue_floor),
         is_clean_shutdown: standing.is_some_and(|standing| standing.is_stopped),
+        bodies: Vec::new(),
         spares: spares.map(survey::Surveyed::spare).collect(),
         segments,
         cut,

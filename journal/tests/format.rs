@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use forebay_journal::format::layout::LAYOUT;
 use forebay_journal::format::{
-    Annotations, Block, Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome,
-    Parts, QueueFlags, Record, Routing, SegmentHead, Superblock, TransactionState, checksum,
+    Annotations, Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState,
+    Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags,
+    Record, Routing, SegmentHead, Superblock, TransactionState, checksum,
 };
 use forebay_journal::reader::{Found, Mode, SegmentReader};
-use forebay_journal::{Epoch, MessageId, QueueId, SegmentId};
+use forebay_journal::{Epoch, Location, MessageId, QueueId, SegmentId};
 use rig::{Rig, open, path};
 use zerocopy::little_endian::U64;
 
@@ -157,6 +158,8 @@ fn golden_annotations() -> Annotations<'static> {
 
 /// Records that name messages of a queue.
 fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
+    let location = Location::new(SegmentId::ZERO.next(), 8192, 192);
+    let entry = CheckpointEntry::new(MessageId(7), location, 24, 3, 4);
     let records = [
         Record::Release {
             queue,
@@ -183,6 +186,30 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
         Record::Share {
             queue,
             pairs: IdList(&ids[..2]),
+        },
+        Record::Checkpoint {
+            queue,
+            latest_unix_ms: 1_700_000_000_001,
+            entries: &[entry],
+        },
+        Record::CheckpointMessage {
+            queue,
+            entry,
+            fields: CheckpointFields {
+                state: CheckpointState::Delayed {
+                    ready_unix_ms: 1_700_000_000_009,
+                },
+                expires_unix_ms: 1_700_000_000_010,
+                group: 3,
+                is_group_end: true,
+                is_shared: true,
+                is_replaced: true,
+                own_size_bytes: 5,
+                fragments_before: 0,
+                fragments_total: 1,
+            },
+            fragments: &[CheckpointFragment::new(entry.location(), 7)],
+            last_value: b"key",
         },
     ];
     for record in &records {
@@ -263,7 +290,10 @@ fn golden_bytes_are_written_and_read() {
         .iter()
         .map(|(_, _, bytes)| bytes[0])
         .collect();
-    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 5, 3]);
+    assert_eq!(
+        kinds,
+        [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 18, 19, 5, 3]
+    );
     assert!(opened.result.expect("checked").is_clean_shutdown);
 
     let bytes = from_hex(GOLDEN_SUPERBLOCK, 2 * 4096);

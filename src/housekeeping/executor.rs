@@ -237,7 +237,7 @@ impl Keeper {
                         return;
                     }
                 }
-                Request::Free(oldest) => self.free(oldest),
+                Request::Free(segments) => self.free(&segments),
                 Request::Stop => return,
             }
         }
@@ -284,16 +284,18 @@ impl Keeper {
             glommio::timer::Timer::new(NO_SPACE_RETRY).await;
             match self.requests.try_next() {
                 Some(Request::Stop) => return false,
-                Some(Request::Free(oldest)) => self.free(oldest),
+                Some(Request::Free(segments)) => self.free(&segments),
                 Some(Request::Prepare(segment)) => self.later.push_back(segment),
                 None => {}
             }
         }
     }
 
-    fn free(&mut self, oldest: SegmentId) {
-        let kept = self.files.held.split_off(&oldest);
-        for held in std::mem::replace(&mut self.files.held, kept).into_values() {
+    fn free(&mut self, segments: &[SegmentId]) {
+        for segment in segments {
+            let Some(held) = self.files.held.remove(segment) else {
+                continue;
+            };
             // One of another size was made under another configuration.
             let is_fitting = held.size == self.files.head.size;
             if is_fitting && self.files.spare.len() < self.files.spare_max {

@@ -14,8 +14,8 @@ use forebay_journal::format::SegmentHead;
 pub enum Request {
     /// Make this segment ready. Answered by [`Response::Prepared`], in the order asked.
     Prepare(SegmentId),
-    /// No record in segments below this one is needed any more, durably so.
-    Free(SegmentId),
+    /// Nothing in these segments is needed any more, durably so.
+    Free(Vec<SegmentId>),
     /// End; nothing is answered any more.
     Stop,
 }

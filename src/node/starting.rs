@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, SegmentHead, Superblock};
-use forebay_journal::recovery::SpareFile;
+use forebay_journal::recovery::{Recovered, SpareFile};
 use forebay_journal::{Epoch, SegmentId, ShardId};
 
 use super::config::Config;
@@ -127,6 +127,7 @@ impl Starting<'_> {
             quotas,
             node: config.node.name.clone(),
             oldest_segment: oldest.max(SegmentId::ZERO.next()),
+            held_segments: held_segments(&scanned.recovered),
             next_segment: scanned.recovered.segment_max.next(),
         }
     }
@@ -140,14 +141,15 @@ impl Starting<'_> {
             generation,
             size,
         };
-        let held = recovered
-            .segments
-            .iter()
-            .map(|found| {
-                let file = held_file(found.file, found.generation, found.size);
-                (found.segment, file)
-            })
-            .collect();
+        let bodies = recovered.bodies.iter().map(|found| {
+            let file = held_file(found.file, found.generation.unwrap_or(0), found.size);
+            (found.segment, file)
+        });
+        let segments = recovered.segments.iter().map(|found| {
+            let file = held_file(found.file, found.generation, found.size);
+            (found.segment, file)
+        });
+        let held = bodies.chain(segments).collect();
         let (fitting, others): (Vec<&SpareFile>, Vec<&SpareFile>) = recovered
             .spares
             .iter()
@@ -194,8 +196,12 @@ impl Starting<'_> {
 
     fn open_files(&self, scanned: &Scanned) -> Result<BTreeMap<SegmentId, OwnedFd>, NodeError> {
         let mut files = BTreeMap::new();
-        for segment in &scanned.recovered.segments {
-            let path = &scanned.files[segment.file as usize].path;
+        let bodies = scanned.recovered.bodies.iter();
+        let bodies = bodies.map(|found| (found.segment, found.file));
+        let segments = scanned.recovered.segments.iter();
+        let segments = segments.map(|found| (found.segment, found.file));
+        for (segment, file) in bodies.chain(segments) {
+            let path = &scanned.files[file as usize].path;
             let file = open_segment(path).map_err(|error| {
                 NodeError::Folder(FolderError::Io {
                     action: "open",
@@ -203,10 +209,19 @@ impl Starting<'_> {
                     error,
                 })
             })?;
-            files.insert(segment.segment, file);
+            files.insert(segment, file);
         }
         Ok(files)
     }
+}
+
+/// Segments of which a shard has files that count, sorted.
+fn held_segments(recovered: &Recovered) -> Vec<SegmentId> {
+    let bodies = recovered.bodies.iter().map(|found| found.segment);
+    let segments = recovered.segments.iter().map(|found| found.segment);
+    let mut held: Vec<SegmentId> = bodies.chain(segments).collect();
+    held.sort_unstable();
+    held
 }
 
 /// What wakes each shard, and its line to the admin side.

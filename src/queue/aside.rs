@@ -51,6 +51,11 @@ impl Aside {
         self.0.values()
     }
 
+    /// Those named below this one, the highest first.
+    pub(super) fn descending(&self, before: u64) -> impl Iterator<Item = &(Entry, Why)> + '_ {
+        self.0.range(..before).rev().map(|(_, one)| one)
+    }
+
     /// Messages named `from` or higher, and lower than `before`.
     pub(super) fn range(&self, from: u64, before: u64) -> impl Iterator<Item = &(Entry, Why)> + '_ {
         self.0.range(from..before.max(from)).map(|(_, one)| one)

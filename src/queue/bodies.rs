@@ -5,7 +5,7 @@
 //! bytes count once and stay until the last queue let go. Volatile bodies are counted by the
 //! shard: it hears one [`Effect::Forget`] per queue.
 
-use forebay_journal::format::{MessageFields, Parts};
+use forebay_journal::format::{CheckpointFields, CheckpointFragment, MessageFields, Parts};
 use forebay_journal::{Location, MessageId, SegmentId};
 use rustc_hash::FxHashMap;
 
@@ -93,6 +93,68 @@ impl Bodies {
             assert!(former.is_none(), "message {} came twice", fields.message.0);
         }
         Entry::new(fields.message, at, size_bytes, is_shared, fields.priority)
+    }
+
+    /// A checkpoint names a message that one more queue has, with some of its fragments.
+    ///
+    /// Shape: `is_new` if the queue was not known to have it.
+    pub(super) fn restore(
+        &mut self,
+        entry: &Entry,
+        fields: &CheckpointFields,
+        fragments: &[CheckpointFragment],
+        is_new: bool,
+    ) {
+        if !fields.is_shared {
+            if is_new {
+                self.segments.add(entry.segment(), entry.size_bytes);
+            }
+            return;
+        }
+        let (own_bytes, segments) = (fields.own_size_bytes, &mut self.segments);
+        let shared = self.shared.entry(entry.message).or_insert_with(|| {
+            segments.add(entry.segment(), own_bytes);
+            Shared {
+                references: 0,
+                own_bytes,
+                is_whole: false,
+                fragments: Vec::new(),
+            }
+        });
+        shared.references += u32::from(is_new);
+        if shared.is_whole {
+            return;
+        }
+        if fields.fragments_before == 0 {
+            for part in shared.fragments.drain(..) {
+                segments.remove(part.location.segment(), part.size_bytes);
+            }
+        }
+        if shared.fragments.len() == fields.fragments_before as usize {
+            for part in fragments {
+                let (location, size_bytes) = (part.location(), part.size_bytes());
+                segments.add(location.segment(), size_bytes);
+                shared.fragments.push(FragmentPlace {
+                    location,
+                    size_bytes,
+                });
+            }
+        }
+        shared.is_whole = shared.fragments.len() == fields.fragments_total as usize;
+    }
+
+    /// Bytes of the record of a shared message, and the fragments of its body.
+    ///
+    /// Panics: if it is not shared (our own mistake).
+    pub(super) fn shared(&self, entry: &Entry) -> (u32, &[FragmentPlace]) {
+        let shared = &self.shared[&entry.message];
+        (shared.own_bytes, &shared.fragments)
+    }
+
+    /// The oldest segment that holds a part of an upload on its way.
+    pub(super) fn oldest_staged(&self) -> Option<SegmentId> {
+        let parts = self.uploads.values().flatten();
+        parts.map(|part| part.location.segment()).min()
     }
 
     /// One more queue has the message, of which this is the entry in one that has it.

@@ -15,6 +15,7 @@ use super::destination::Destination;
 use super::entry::Place;
 use super::level::Front;
 use super::lifetime::Lifetime;
+use super::said::Said;
 
 /// One thing that was decided, ready for [`super::Machine::evolve`].
 ///
@@ -194,15 +195,16 @@ impl core::error::Error for Refused {}
 /// Facts decided by one command. Owned by the caller and used again and again.
 #[derive(Debug, Default)]
 pub struct Decision {
-    steps: Vec<Step>,
+    pub(super) steps: Vec<Step>,
     ids: Vec<U64>,
     names: Vec<u8>,
+    pub(super) checkpoint: Said,
     /// The transaction in which its messages are settled or given back; zero for none.
     pub(super) transaction: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Deliver {
         queue: QueueId,
         front: Front,
@@ -240,6 +242,8 @@ enum Step {
         state: TransactionState,
         is_journaled: bool,
     },
+    /// What is said in a checkpoint, by its place among that.
+    Checkpoint(usize),
 }
 
 /// Fixed part of a queue's definition.
@@ -393,6 +397,7 @@ impl Decision {
                 state,
                 is_journaled,
             } => (Record::Transaction { transaction, state }, is_journaled),
+            Step::Checkpoint(at) => (self.checkpoint.record(*at), true),
         };
         Fact {
             record,
@@ -406,6 +411,7 @@ impl Decision {
         self.steps.clear();
         self.ids.clear();
         self.names.clear();
+        self.checkpoint.clear();
         self.transaction = 0;
     }
 

@@ -47,6 +47,15 @@ impl Delivered {
         self.slots.iter().filter(|slot| slot.holder != Holder::Gone)
     }
 
+    /// Those named below this one, the highest first.
+    pub(super) fn descending(&self, before: u64) -> impl Iterator<Item = &Slot> + '_ {
+        let end = self
+            .slots
+            .partition_point(|slot| slot.entry.message < before);
+        let slots = self.slots.range(..end).rev();
+        slots.filter(|slot| slot.holder != Holder::Gone)
+    }
+
     /// All places kept, tombstones included.
     pub(super) fn slot_count(&self) -> usize {
         self.slots.len()

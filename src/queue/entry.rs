@@ -1,6 +1,6 @@
 //! One message in one queue: the 24 bytes that a waiting message costs.
 
-use forebay_journal::format::{BLOCK_SIZE_MAX, PRIORITY_MAX};
+use forebay_journal::format::{BLOCK_SIZE_MAX, CheckpointEntry, PRIORITY_MAX};
 use forebay_journal::{Location, MessageId, SegmentId};
 
 use crate::limits::ATTEMPTS_COUNTED_MAX;
@@ -97,6 +97,15 @@ impl Entry {
             word: word | flag,
             attempts: u16::from(priority) << PRIORITY_SHIFT,
         }
+    }
+
+    /// As a checkpoint says it is.
+    pub(super) fn restored(said: &CheckpointEntry, is_shared: bool) -> Self {
+        let at = Place::Journal(said.location());
+        let size_bytes = said.size_bytes();
+        let mut entry = Self::new(said.message(), at, size_bytes, is_shared, said.priority());
+        entry.attempts |= said.attempts();
+        entry
     }
 
     pub(super) const fn delivered_again(mut self) -> Self {

@@ -81,6 +81,18 @@ impl Machine {
                 address,
                 id,
             } => self.repeat_id((routing, address), message, id, at),
+            Record::Checkpoint {
+                queue,
+                latest_unix_ms,
+                entries,
+            } => self.restore_entries(queue, latest_unix_ms, entries),
+            Record::CheckpointMessage {
+                queue,
+                ref entry,
+                ref fields,
+                fragments,
+                last_value,
+            } => self.restore_message(queue, (entry, fields), fragments, last_value),
         }
     }
 
@@ -157,6 +169,7 @@ impl Machine {
         let mut effects = Vec::new();
         self.end_epoch(&mut effects);
         self.unplaced.clear(&mut self.bodies.segments);
+        self.is_replaying = false;
         assert!(effects.is_empty(), "a replay has nothing to do");
         self.next_message = (self.next_message + MESSAGE_ID_SKIP).next_multiple_of(MESSAGE_ID_SKIP);
         let undefined = self.queues.iter().filter(|queue| queue.defined.is_none());
@@ -420,7 +433,7 @@ impl Machine {
         queues.queues().for_each(|id| self.await_definition(id));
     }
 
-    fn await_definition(&mut self, id: QueueId) {
+    pub(super) fn await_definition(&mut self, id: QueueId) {
         if self.queues.get(id).is_none() {
             self.next_queue = self.next_queue.max(id.0 + 1);
             self.queues.create(id, self.policies.defaults());

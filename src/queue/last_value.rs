@@ -28,6 +28,14 @@ impl LastValues {
         }
     }
 
+    /// A message with this key is there, and is the last or was replaced.
+    fn restore(&mut self, key: &[u8], message: u64, is_replaced: bool) {
+        self.by_message.insert(message, key.into());
+        if !is_replaced {
+            self.by_key.insert(key.into(), message);
+        }
+    }
+
     fn leave(&mut self, message: u64) {
         if let Some(key) = self.by_message.remove(&message)
             && self.by_key.get(&key) == Some(&message)
@@ -63,6 +71,19 @@ impl QueueState {
     pub(super) fn enter_value(&mut self, key: &[u8], message: u64) -> Option<u64> {
         let last_values = self.last_values.get_or_insert_default();
         last_values.enter(key, message)
+    }
+
+    /// A checkpoint names a message with this key.
+    #[cold]
+    pub(super) fn restore_value(&mut self, key: &[u8], message: u64, is_replaced: bool) {
+        let last_values = self.last_values.get_or_insert_default();
+        last_values.restore(key, message, is_replaced);
+    }
+
+    /// Whether a message with a key is not the last of it.
+    pub(super) fn has_lost_value(&self, message: u64) -> bool {
+        let last_values = self.last_values.as_ref();
+        last_values.is_some_and(|values| values.is_replaced(message))
     }
 
     /// The key of a message; empty for none.

@@ -161,6 +161,12 @@ impl Level {
         self.entries.iter().take_while(move |e| e.message < message)
     }
 
+    /// The messages before the one of this name, whether it is there or not, the highest first.
+    pub(super) fn descending(&self, before: u64) -> impl Iterator<Item = &Entry> + '_ {
+        let end = self.entries.partition_point(|e| e.message < before);
+        self.entries.range(..end).rev()
+    }
+
     /// What the `count` messages at the front are, up to its end.
     pub(super) fn front(&self, count: usize) -> Option<Front> {
         let count = count.min(self.len());

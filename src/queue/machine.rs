@@ -7,6 +7,7 @@ use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::aside::{Departing, Waits, Why};
 use super::bodies::{Bodies, FragmentPlace};
+use super::checkpoint::Checkpoint;
 use super::consumer::{Attachment, ConsumerId, Consumers, Credit, Rank};
 use super::decision::{IDS_PER_RECORD_MAX, Refused};
 use super::destination::{DestinationId, Destinations};
@@ -131,6 +132,11 @@ pub struct Machine {
     /// Ids below this one are in use as far as the journal knows.
     pub(super) recorded_message: u64,
     pub(super) scratch: Vec<Entry>,
+    /// The one that is being written.
+    pub(super) checkpoint: Option<Box<Checkpoint>>,
+    /// Whether facts come from a journal that was not read to its end: only then a checkpoint says
+    /// anything new.
+    pub(super) is_replaying: bool,
 }
 
 /// Ids that a restart skips: more than were ever drawn since the journal last heard of one.
@@ -162,6 +168,8 @@ impl Machine {
             next_queue: 1,
             recorded_message: 1,
             scratch: Vec::new(),
+            checkpoint: None,
+            is_replaying: true,
         }
     }
 
@@ -533,7 +541,18 @@ impl Machine {
     ///
     /// Cost: O(segments).
     pub fn oldest_live_segment(&self) -> Option<SegmentId> {
-        self.bodies.segments.oldest_referenced()
+        self.segments_in_use().next().map(|(segment, _)| segment)
+    }
+
+    /// Segments with records that must stay, and what they are needed for.
+    pub fn segments_in_use(&self) -> impl Iterator<Item = (SegmentId, SegmentUse)> + '_ {
+        let segments = self.bodies.segments.iter();
+        segments.filter(|(_, segment)| segment.references > 0)
+    }
+
+    /// Whether a segment lost the last record that must stay since this was asked last.
+    pub fn take_emptied(&mut self) -> bool {
+        self.bodies.segments.take_emptied()
     }
 
     /// Ids below this one may be in use: for the records that carry floors.

@@ -17,6 +17,7 @@
 mod arrival;
 mod aside;
 mod bodies;
+mod checkpoint;
 mod choice;
 mod consumer;
 mod decide;
@@ -45,6 +46,7 @@ mod policy;
 mod quota;
 mod ready;
 mod retroactive;
+mod said;
 mod segments;
 mod selective;
 mod selective_invariants;

@@ -70,6 +70,12 @@ impl Ready {
         levels.flat_map(Level::iter).take(count)
     }
 
+    /// Of each priority the last `most` messages named lower than this one, the highest name first.
+    pub(super) fn highest(&self, before: u64, most: usize) -> impl Iterator<Item = &Entry> + '_ {
+        self.levels()
+            .flat_map(move |level| level.descending(before).take(most))
+    }
+
     /// The message in this place.
     pub(super) fn at(&self, spot: Spot) -> Option<&Entry> {
         self.level_at(spot.priority())?.get(spot.message)

@@ -154,6 +154,9 @@ impl Machine {
     /// Ready messages of some queues are in another one as well.
     #[cold]
     pub(super) fn share(&mut self, queue: QueueId, pairs: IdList<'_>, effects: &mut Vec<Effect>) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.note_shared(queue);
+        }
         for (source, message) in pairs.pairs() {
             let Some(source) = self.queues.get_mut(source) else {
                 continue;

@@ -21,6 +21,8 @@ pub struct SegmentUse {
 pub(super) struct SegmentRing {
     oldest: SegmentId,
     uses: VecDeque<SegmentUse>,
+    /// Whether one lost its last reference since [`Self::take_emptied`].
+    has_emptied: bool,
 }
 
 impl SegmentRing {
@@ -38,6 +40,7 @@ impl SegmentRing {
             .bytes
             .checked_sub(bytes.into())
             .expect("was added before");
+        self.has_emptied |= entry.references == 0;
         self.trim();
     }
 
@@ -63,9 +66,9 @@ impl SegmentRing {
             .unwrap_or_default()
     }
 
-    pub(super) fn oldest_referenced(&self) -> Option<SegmentId> {
-        let index = self.uses.iter().position(|entry| entry.references > 0)?;
-        Some(self.oldest.plus(index as u64))
+    /// Whether a segment lost its last reference since this was asked last.
+    pub(super) fn take_emptied(&mut self) -> bool {
+        core::mem::take(&mut self.has_emptied)
     }
 
     /// All segments from the oldest in use.
@@ -79,10 +82,11 @@ impl SegmentRing {
         if self.uses.is_empty() {
             self.oldest = segment;
         }
-        assert!(
-            segment >= self.oldest,
-            "records come in the order of segments"
-        );
+        // A checkpoint names segments that a replay does not read.
+        while segment < self.oldest {
+            self.uses.push_front(SegmentUse::default());
+            self.oldest = self.oldest.before();
+        }
         let index = (segment.get() - self.oldest.get()) as usize;
         while self.uses.len() <= index {
             self.uses.push_back(SegmentUse::default());

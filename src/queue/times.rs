@@ -44,6 +44,19 @@ impl Times {
         self.latest_unix_ms = unix_ms;
     }
 
+    /// The latest of all messages so far came then, if that is later than what is known: of those
+    /// before there is nothing to tell.
+    pub(super) fn raise(&mut self, latest_unix_ms: u64) {
+        if latest_unix_ms > self.latest_unix_ms {
+            self.latest_unix_ms = latest_unix_ms;
+            self.marks.clear();
+        }
+    }
+
+    pub(super) const fn latest_unix_ms(&self) -> u64 {
+        self.latest_unix_ms
+    }
+
     #[cold]
     fn mark(&mut self, message: u64) {
         if self.marks.len() == SHARD_TIME_MARKS_MAX as usize {

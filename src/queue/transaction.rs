@@ -15,6 +15,7 @@ use forebay_journal::{QueueId, SegmentId};
 use rustc_hash::FxHashMap;
 
 use super::arrival::StagedArrival;
+use super::bodies::Bodies;
 use super::consumer::{ConsumerId, Selection};
 use super::decide::add_entries;
 use super::decision::{Decision, Effect, Refused, Verb};
@@ -154,6 +155,22 @@ impl Transactions {
     /// Queue and message of all that they settle, and which does.
     pub(super) fn settling(&self) -> impl Iterator<Item = ((u64, u64), u64)> + '_ {
         self.settling.iter().map(|(what, number)| (*what, *number))
+    }
+
+    /// The oldest segment that holds a record of one of them, or a decision others have to hear of.
+    pub(super) fn oldest_segment(&self, bodies: &Bodies) -> Option<SegmentId> {
+        let staged = self.staged.values();
+        let pins = staged
+            .clone()
+            .flat_map(|staged| staged.pins.iter().copied());
+        let steps = staged.flat_map(|staged| &staged.steps);
+        let messages = steps.filter_map(|step| match step {
+            Step::Enter { arrival, .. } if arrival.entry.is_durable() => Some(&arrival.entry),
+            _ => None,
+        });
+        let records = messages.flat_map(|entry| bodies.records_of(entry));
+        let messages = records.map(|(segment, _)| segment);
+        pins.chain(messages).chain(self.decision_segments()).min()
     }
 
     /// Segments that hold a decision others have to hear of.

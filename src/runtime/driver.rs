@@ -441,9 +441,11 @@ impl Driver {
                     let asked = self.parts.port.ask(Request::Prepare(segment));
                     assert!(asked.is_ok(), "a shard asks for few segments at a time");
                 }
-                Action::Free(oldest) => {
-                    self.parts.files = self.parts.files.split_off(&oldest);
-                    let asked = self.parts.port.ask(Request::Free(oldest));
+                Action::Free(segments) => {
+                    for segment in &segments {
+                        self.parts.files.remove(segment);
+                    }
+                    let asked = self.parts.port.ask(Request::Free(segments));
                     assert!(asked.is_ok(), "few segments are freed at a time");
                 }
                 Action::Pass(to, parcel) => {

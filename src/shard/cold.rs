@@ -248,17 +248,20 @@ impl ColdBlocks {
         }
     }
 
-    /// Segments below `oldest` are gone.
-    pub(super) fn forget_before(&mut self, oldest: SegmentId) {
-        self.wanted.retain(|(segment, ..)| *segment >= oldest);
+    /// These segments are gone.
+    ///
+    /// Shape: sorted.
+    pub(super) fn forget(&mut self, gone: &[SegmentId]) {
+        let is_gone = |segment: &SegmentId| gone.binary_search(segment).is_ok();
+        self.wanted.retain(|(segment, ..)| !is_gone(segment));
         for slot in &mut self.chunks {
             // One being read stays until its buffer is back, and may hold anything then.
             if let Some(chunk) = slot {
-                chunk.is_wanted &= chunk.segment >= oldest;
+                chunk.is_wanted &= !is_gone(&chunk.segment);
             }
             if slot
                 .as_ref()
-                .is_some_and(|c| c.segment < oldest && c.buffer.is_some())
+                .is_some_and(|c| is_gone(&c.segment) && c.buffer.is_some())
             {
                 self.spare
                     .extend(slot.take().and_then(|chunk| chunk.buffer));

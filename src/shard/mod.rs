@@ -85,8 +85,8 @@ pub enum Action {
     /// Prepare this segment; answer with [`Shard::handle_segment`] or
     /// [`Shard::handle_disk_full`].
     Prepare(SegmentId),
-    /// Segments below this one are free.
-    Free(SegmentId),
+    /// These segments are free.
+    Free(Vec<SegmentId>),
     /// Put this into another shard's mailbox, or give it back by [`Shard::give_back`].
     Pass(ShardId, Parcel),
     /// Give the admin side this answer.
@@ -113,8 +113,10 @@ pub struct ShardConfig {
     pub verdicts: Vec<Verdict>,
     /// What its queues may hold where that is limited over all addresses.
     pub quotas: Quotas,
-    /// Oldest segment needed.
+    /// Where a replay begins.
     pub oldest_segment: SegmentId,
+    /// Segments that hold something.
+    pub held_segments: Vec<SegmentId>,
     /// Number of the next segment to prepare.
     pub next_segment: SegmentId,
 }
@@ -165,6 +167,7 @@ impl Shard {
         machine.set_quotas(config.quotas);
         let segments = host::Segments {
             oldest: config.oldest_segment,
+            held: config.held_segments,
             next: config.next_segment,
         };
         let mut commits = Commits::new(config.shard);

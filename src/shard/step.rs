@@ -825,8 +825,8 @@ impl Shard {
         if let Some(segment) = self.host.poll_prepare() {
             return Some(Action::Prepare(segment));
         }
-        if let Some(oldest) = self.host.poll_free() {
-            return Some(Action::Free(oldest));
+        if let Some(segments) = self.host.poll_free() {
+            return Some(Action::Free(segments));
         }
         if let Some(answer) = self.host.poll_told() {
             return Some(Action::Tell(answer));

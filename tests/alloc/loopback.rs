@@ -65,6 +65,7 @@ impl Loopback {
             verdicts: Vec::new(),
             quotas: Quotas::default(),
             oldest_segment,
+            held_segments: Vec::new(),
             next_segment: oldest_segment,
         };
         let mut this = Self {

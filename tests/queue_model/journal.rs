@@ -30,7 +30,10 @@ pub(crate) fn start_of_epoch(oldest: SegmentId, machine: &Machine) -> Record<'st
 }
 
 pub(crate) struct Journal {
+    /// What a replay reads.
     segments: BTreeMap<SegmentId, Vec<Vec<u8>>>,
+    /// What was before.
+    freed: BTreeMap<SegmentId, Vec<Vec<u8>>>,
     current: SegmentId,
     open: Vec<u8>,
     open_count: u32,
@@ -45,6 +48,7 @@ impl Journal {
         let current = SegmentId::ZERO.next();
         Self {
             segments: BTreeMap::from([(current, Vec::new())]),
+            freed: BTreeMap::new(),
             current,
             open: vec![0; BLOCK_HEADER_SIZE],
             open_count: 0,
@@ -125,13 +129,30 @@ impl Journal {
     }
 
     pub(crate) fn free_before(&mut self, oldest: SegmentId) {
-        self.segments = self.segments.split_off(&oldest);
+        let kept = self.segments.split_off(&oldest);
+        let freed = core::mem::replace(&mut self.segments, kept);
+        self.freed.extend(freed);
     }
 
     /// Every record in order, decoded from its block, with its place.
-    pub(crate) fn replay(&self, mut take: impl FnMut(&Record<'_>, Location)) {
+    pub(crate) fn replay(&self, take: impl FnMut(&Record<'_>, Location)) {
         assert_eq!(self.open_count, 0, "seal first");
-        for (segment, blocks) in &self.segments {
+        read(self.segments.iter(), take);
+    }
+
+    /// The same from the first record that ever was.
+    pub(crate) fn replay_all(&self, take: impl FnMut(&Record<'_>, Location)) {
+        assert_eq!(self.open_count, 0, "seal first");
+        read(self.freed.iter().chain(&self.segments), take);
+    }
+}
+
+fn read<'a>(
+    segments: impl Iterator<Item = (&'a SegmentId, &'a Vec<Vec<u8>>)>,
+    mut take: impl FnMut(&Record<'_>, Location),
+) {
+    {
+        for (segment, blocks) in segments {
             let mut offset = SEGMENT_HEAD_SIZE as u64;
             for bytes in blocks {
                 let block = Block::decode(bytes).expect("sealed by this test");

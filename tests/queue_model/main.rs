@@ -136,6 +136,10 @@ enum Op {
     Doubt(Pick, bool, u64),
     Seal,
     Reclaim,
+    /// Begins a checkpoint, or goes on with so many slices of it.
+    Checkpoint {
+        slices: u8,
+    },
     CompareWithReplay,
     Restart,
 }
@@ -289,6 +293,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, is_release, number)| Op::Doubt(pick, is_release, number)),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
+        8 => (1..6_u8).prop_map(|slices| Op::Checkpoint { slices }),
         1 => Just(Op::CompareWithReplay),
         2 => Just(Op::Restart),
     ]
@@ -356,6 +361,7 @@ fn run(rig: &mut Rig, op: &Op) {
         }
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
+        Op::Checkpoint { slices } => rig.checkpoint(*slices),
         Op::CompareWithReplay => rig.compare_with_replay(),
         Op::Restart => rig.restart(),
     }
@@ -368,7 +374,7 @@ fn live_replay_and_model_agree_over_random_histories() {
     let cases = histories.map_or(20_000, |count| {
         count.parse().expect("a number of histories")
     });
-    let (steps, restarts) = (Cell::new(0_u64), Cell::new(0_u64));
+    let [steps, restarts, checkpoints] = [(); 3].map(|()| Cell::new(0_u64));
     let mut runner = TestRunner::new(Config {
         cases,
         failure_persistence: None,
@@ -385,12 +391,14 @@ fn live_replay_and_model_agree_over_random_histories() {
         rig.restart();
         steps.set(steps.get() + ops.len() as u64);
         restarts.set(restarts.get() + rig.restarts);
+        checkpoints.set(checkpoints.get() + rig.checkpoints);
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
     println!(
-        "{cases} histories, {} steps, {} restarts",
+        "{cases} histories, {} steps, {} restarts, {} checkpoints",
         steps.get(),
-        restarts.get()
+        restarts.get(),
+        checkpoints.get()
     );
 }

@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued};
+use forebay::queue::{BrowsePlace, Fact, Machine, Place, Queued, SegmentUse};
 use forebay_journal::format::Record;
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
@@ -25,6 +25,10 @@ impl Rig {
             .machine
             .oldest_live_segment()
             .unwrap_or_else(|| self.journal.current());
+        self.begin_replay_at(oldest);
+    }
+
+    fn begin_replay_at(&mut self, oldest: SegmentId) {
         if oldest <= self.journal.oldest() {
             return;
         }
@@ -61,15 +65,38 @@ impl Rig {
         self.journal.free_before(oldest);
     }
 
+    /// Begins a checkpoint, or says so many slices of the one under way; a replay begins there
+    /// when all is said.
+    pub(crate) fn checkpoint(&mut self, slices: u8) {
+        let Some(start) = self.machine.checkpoint_start() else {
+            return self.machine.begin_checkpoint(self.journal.current());
+        };
+        for _ in 0..slices {
+            let is_more = self.machine.decide_checkpoint(&mut self.decision);
+            self.apply_decision();
+            if !is_more {
+                self.machine.end_checkpoint();
+                self.checkpoints += 1;
+                return self.begin_replay_at(start);
+            }
+        }
+    }
+
     fn replayed(&mut self) -> Machine {
         self.journal.seal();
-        let mut machine = Machine::new(LIMITS, policies());
+        let mut machines = [(); 2].map(|()| Machine::new(LIMITS, policies()));
         let mut effects = Vec::new();
         self.journal.replay(|record, location| {
-            machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
+            machines[0].evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
+        });
+        self.journal.replay_all(|record, location| {
+            machines[1].evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
         });
         assert_eq!(effects, [], "a replay has nothing to do");
+        let [machine, of_all] = machines;
         machine.check_invariants();
+        of_all.check_invariants();
+        compare_machines(&machine, &of_all);
         machine
     }
 
@@ -245,4 +272,29 @@ impl Rig {
             is_fragmented: !fragments.is_empty(),
         }
     }
+}
+
+/// Two replays, before their ends, have the same messages in the same order.
+fn compare_machines(one: &Machine, other: &Machine) {
+    assert!(one.queues().eq(other.queues()), "queues");
+    for queue in one.queues() {
+        let [ready, of_other] =
+            [one, other].map(|machine| machine.ready(queue).collect::<Vec<_>>());
+        assert_eq!(ready, of_other, "ready in {queue:?}");
+        let [unsettled, of_other] =
+            [one, other].map(|machine| machine.unsettled(queue).collect::<Vec<_>>());
+        assert_eq!(unsettled, of_other, "unsettled in {queue:?}");
+        assert_eq!(one.counts(queue), other.counts(queue), "{queue:?}");
+        for queued in ready.iter().chain(&unsettled) {
+            let fragments = [one, other].map(|machine| machine.fragments(queued.message));
+            assert_eq!(fragments[0], fragments[1], "{:?}", queued.message);
+        }
+    }
+    let uses = [one, other].map(|machine| machine.segments_in_use().collect::<Vec<_>>());
+    let of = |uses: &[(SegmentId, SegmentUse)]| -> Vec<_> {
+        let uses = uses.iter();
+        uses.map(|(segment, one)| (*segment, one.references, one.bytes))
+            .collect()
+    };
+    assert_eq!(of(&uses[0]), of(&uses[1]), "segments");
 }

@@ -38,6 +38,7 @@ pub(crate) struct Rig {
     /// Queue and message of all that was settled durably.
     pub(crate) settled: BTreeSet<(u64, u64)>,
     pub(crate) restarts: u64,
+    pub(crate) checkpoints: u64,
     /// What the wall clock shows; it also goes back.
     pub(crate) now: u64,
 }
@@ -110,6 +111,7 @@ impl Rig {
             next_slot: 0,
             settled: BTreeSet::new(),
             restarts: 0,
+            checkpoints: 0,
             now: 0,
         };
         rig.start_epoch();

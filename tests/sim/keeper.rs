@@ -9,10 +9,10 @@ use forebay_journal::storage::memory::FileId;
 
 use crate::store::Store;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Request {
     Prepare(SegmentId),
-    Free(SegmentId),
+    Free(Vec<SegmentId>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +72,8 @@ impl Keeper {
         self.requests.push_back(Request::Prepare(segment));
     }
 
-    pub(crate) fn ask_free(&mut self, oldest: SegmentId) {
-        self.requests.push_back(Request::Free(oldest));
+    pub(crate) fn ask_free(&mut self, segments: Vec<SegmentId>) {
+        self.requests.push_back(Request::Free(segments));
     }
 
     /// Does one step.
@@ -81,8 +81,8 @@ impl Keeper {
         match self.step {
             Step::Idle => match self.requests.pop_front() {
                 None => Told::Rest,
-                Some(Request::Free(oldest)) => {
-                    self.free(oldest, store);
+                Some(Request::Free(segments)) => {
+                    self.free(segments, store);
                     Told::More
                 }
                 Some(Request::Prepare(segment)) => {
@@ -131,19 +131,24 @@ impl Keeper {
             Err(_) => {
                 // While it waits for space it frees what it is told to.
                 self.step = Step::Begin(head, false);
-                if let Some(Request::Free(oldest)) = self.requests.front().copied() {
-                    self.requests.pop_front();
-                    self.free(oldest, store);
+                let is_free = |request: &mut Request| matches!(request, Request::Free(_));
+                if let Some(Request::Free(segments)) = self.requests.pop_front_if(is_free) {
+                    self.free(segments, store);
                 }
                 Told::NoSpace(is_first)
             }
         }
     }
 
-    fn free(&mut self, oldest: SegmentId, store: &mut Store) {
-        let oldest = if self.is_hasty { oldest.next() } else { oldest };
-        let kept = self.held.split_off(&oldest);
-        for (_, spare) in std::mem::replace(&mut self.held, kept) {
+    fn free(&mut self, mut segments: Vec<SegmentId>, store: &mut Store) {
+        if self.is_hasty {
+            let left = self.held.keys().find(|one| !segments.contains(one));
+            segments.extend(left.copied());
+        }
+        for segment in segments {
+            let Some(spare) = self.held.remove(&segment) else {
+                continue;
+            };
             if self.spare.len() < self.spare_max {
                 self.spare.push(spare);
             } else {

@@ -143,9 +143,14 @@ impl World {
         let (options, id) = (&self.options, ShardId(index as u16));
         let named = |file: u32| files[file as usize].file;
         let segments = &recovered.segments;
+        let bodies = recovered.bodies.iter().map(|body| {
+            let generation = body.generation.expect("bodies are in sound files");
+            (body.segment, (named(body.file), generation))
+        });
         let held = segments
             .iter()
             .map(|segment| (segment.segment, (named(segment.file), segment.generation)));
+        let held: BTreeMap<_, _> = bodies.chain(held).collect();
         let (fitting, others): (Vec<&SpareFile>, Vec<_>) = recovered
             .spares
             .iter()
@@ -162,7 +167,7 @@ impl World {
             self.mutant == Mutant::EarlyReuse,
             options.segments_ready + 1,
         );
-        let keeper = Keeper::new(head, held.collect(), spare.collect(), spare_max, is_hasty);
+        let keeper = Keeper::new(head, held.clone(), spare.collect(), spare_max, is_hasty);
         let oldest_segment = recovered.oldest_segment.max(SegmentId::ZERO.next());
         let retained = Retained {
             oldest_segment,
@@ -170,15 +175,14 @@ impl World {
             queue_floor: machine.queue_floor(),
         };
         let mut writer = Writer::new(options.cache_size, epoch, recovered.seal, retained);
-        let mut files: BTreeMap<_, _> = segments
-            .iter()
-            .map(|segment| (segment.segment, named(segment.file)))
-            .collect();
+        let files = held.iter().map(|(segment, (file, _))| (*segment, *file));
+        let mut files: BTreeMap<_, _> = files.collect();
         if options.is_strict {
             writer.name_blocks(JOURNAL, id);
             files.insert(IDENTIFIERS, self.store.make_identifiers(epoch, id));
         }
-        let config = self.shard_config(id, verdicts, oldest_segment, &recovered);
+        let mut config = self.shard_config(id, verdicts, oldest_segment, &recovered);
+        config.held_segments = held.into_keys().collect();
         Bound {
             shard: Shard::new(config, machine, writer),
             witness,
@@ -208,6 +212,7 @@ impl World {
             verdicts,
             quotas: Quotas::default(),
             oldest_segment,
+            held_segments: Vec::new(),
             next_segment: recovered.segment_max.next(),
         }
     }
@@ -372,13 +377,14 @@ impl World {
                     self.bound(index).keeper.ask_prepare(segment);
                     self.begin_keeping(index);
                 }
-                Action::Free(oldest) => {
+                Action::Free(segments) => {
+                    let last = segments.last().map_or(0, |segment| segment.get());
                     let bound = self.bound(index);
-                    let is_kept =
-                        |segment: &SegmentId| *segment >= oldest || *segment == IDENTIFIERS;
-                    bound.files.retain(|segment, _| is_kept(segment));
-                    bound.keeper.ask_free(oldest);
-                    self.note("free", index as u64, oldest.get());
+                    for segment in &segments {
+                        bound.files.remove(segment);
+                    }
+                    bound.keeper.ask_free(segments);
+                    self.note("free", index as u64, last);
                     self.begin_keeping(index);
                 }
                 Action::Tell(_) => panic!("nobody asked"),

@@ -166,6 +166,7 @@ impl Store {
                 Mutant::ForgottenIds => matches!(record, Record::DuplicateId { .. }),
                 _ => last_message == Some(lsn),
             };
+            self.note_said(&files, &mut witness, record);
             witness.record(record);
             if !is_forgotten {
                 let record = twist(*record, mutant);
@@ -173,10 +174,14 @@ impl Store {
                 effects.clear();
             }
         };
-        let recovered =
+        let mut recovered =
             Recovery::new(&input).run(|r, out| self.read(&files, r, out, mutant), &mut sink)?;
         if let Err(damaged) = machine.finish_replay() {
             panic!("{shard:?}: {damaged}");
+        }
+        let needed = machine.segments_in_use().map(|(segment, _)| segment);
+        if let Err(segment) = recovered.keep_bodies(needed) {
+            panic!("{shard:?}: segment {segment} is needed and gone");
         }
         machine.check_invariants();
         Ok(Scanned {
@@ -200,6 +205,30 @@ impl Store {
         match read {
             Err(DiskError::Io) if mutant == Mutant::ZeroForUnreadable => Ok(()),
             read => read.map_err(read_error),
+        }
+    }
+
+    /// What a checkpoint says again is in records that the replay did not read.
+    fn note_said(&self, files: &[Named], witness: &mut Witness, record: &Record<'_>) {
+        let (queue, entries) = match record {
+            Record::Checkpoint { queue, entries, .. } => (queue, *entries),
+            Record::CheckpointMessage { queue, entry, .. } => (queue, core::slice::from_ref(entry)),
+            _ => return,
+        };
+        for entry in entries {
+            let attempts = usize::from(entry.attempts());
+            if witness.knows(entry.message()) {
+                witness.note_attempts(*queue, entry.message(), attempts);
+                continue;
+            }
+            let location = entry.location();
+            let named = files.iter().find(|one| one.segment == location.segment());
+            let file = named.expect("a body that is needed is there").file;
+            let image = self.disk.durable(file).expect("it is there");
+            let block = &image[location.block_offset() as usize..];
+            let said = Record::decode_at(block, location.record_offset());
+            witness.record(&said.expect("the checkpoint names a record"));
+            witness.note_attempts(*queue, entry.message(), attempts);
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Witness {
     settled: BTreeSet<u64>,
     /// Queue, priority and range; one message each where it was handed out by its number.
     deliveries: Vec<(u64, Option<u8>, u64, u64)>,
+    /// By queue and message: deliveries before the records that were read.
+    earlier: BTreeMap<(u64, u64), usize>,
 }
 
 impl Witness {
@@ -101,6 +103,26 @@ impl Witness {
         }
     }
 
+    pub(crate) fn knows(&self, message: MessageId) -> bool {
+        self.messages.contains_key(&message.0)
+    }
+
+    /// A checkpoint says how often the message was delivered until then.
+    pub(crate) fn note_attempts(&mut self, queue: QueueId, message: MessageId, attempts: usize) {
+        let (QueueId(queue), MessageId(message)) = (queue, message);
+        let Some((_, _, rank)) = self.messages.get(&message) else {
+            return;
+        };
+        let covers = |(of, priority, first, last): &&(u64, Option<u8>, u64, u64)| {
+            *of == queue
+                && priority.is_none_or(|priority| priority == *rank)
+                && (*first..=*last).contains(&message)
+        };
+        let read = self.deliveries.iter().filter(covers).count();
+        let earlier = attempts.saturating_sub(read);
+        self.earlier.insert((queue, message), earlier);
+    }
+
     pub(crate) fn has_message(&self, uid: Uid) -> bool {
         self.uids.contains(&uid)
     }
@@ -117,6 +139,9 @@ impl Witness {
                 && priority.is_none_or(|priority| priority == *rank)
                 && (*first..=*last).contains(&message)
         };
-        Some(self.deliveries.iter().filter(covers).count())
+        let earlier = queues
+            .iter()
+            .filter_map(|queue| self.earlier.get(&(*queue, message)));
+        Some(self.deliveries.iter().filter(covers).count() + earlier.sum::<usize>())
     }
 }

@@ -9,12 +9,14 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::{Checksum, FormatError, RECORD_SIZE_MAX};
 use crate::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 
+pub(super) mod checkpoint;
 mod decode;
 mod encode;
 pub(super) mod layouts;
 #[cfg(test)]
 mod tests;
 
+pub use checkpoint::{CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState};
 pub use decode::RecordId;
 pub(super) use decode::record_at;
 pub use encode::{encode_record, encoded_size};
@@ -62,6 +64,10 @@ pub enum Kind {
     DuplicateId = 15,
     /// [`Record::Share`]
     Share = 16,
+    /// [`Record::Checkpoint`]
+    Checkpoint = 18,
+    /// [`Record::CheckpointMessage`]
+    CheckpointMessage = 19,
 }
 
 /// How an address spreads its messages.
@@ -445,6 +451,30 @@ pub enum Record<'a> {
         /// Of each the queue that it is in, and its name: an even count.
         pairs: IdList<'a>,
     },
+    /// These messages are ready in the queue, and there is no more to say of them: what a replay
+    /// that begins behind their records has to know.
+    Checkpoint {
+        /// The queue.
+        queue: QueueId,
+        /// When the latest message of the shard came, in wall-clock milliseconds.
+        latest_unix_ms: u64,
+        /// Which.
+        entries: &'a [CheckpointEntry],
+    },
+    /// A message is in the queue, and this is known of it: what a replay that begins behind its
+    /// record has to know. Follows in as many records as its fragments need.
+    CheckpointMessage {
+        /// The queue.
+        queue: QueueId,
+        /// Its name, its record and what all messages have.
+        entry: CheckpointEntry,
+        /// What not all have.
+        fields: CheckpointFields,
+        /// The next fragments of its body.
+        fragments: &'a [CheckpointFragment],
+        /// Its last-value key; empty for none.
+        last_value: &'a [u8],
+    },
 }
 
 impl Record<'_> {
@@ -467,6 +497,8 @@ impl Record<'_> {
             Self::Depart { .. } => Kind::Depart,
             Self::DuplicateId { .. } => Kind::DuplicateId,
             Self::Share { .. } => Kind::Share,
+            Self::Checkpoint { .. } => Kind::Checkpoint,
+            Self::CheckpointMessage { .. } => Kind::CheckpointMessage,
         }
     }
 }

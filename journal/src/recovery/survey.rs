@@ -64,8 +64,8 @@ pub(super) struct Leg {
 
 impl Surveyed {
     pub(super) fn spare(&self) -> SpareFile {
-        let generation = match self.head {
-            Head::Sound(head) => Some(head.generation),
+        let head = match self.head {
+            Head::Sound(head) => Some(head),
             Head::Foreign { .. } | Head::Unsound(_) | Head::Unreadable(_) => None,
         };
         let Self {
@@ -80,7 +80,8 @@ impl Surveyed {
             epoch,
             segment,
             size,
-            generation,
+            generation: head.map(|head| head.generation),
+            is_whole: head.is_some_and(|head| size >= head.size),
         }
     }
 }

@@ -1,12 +1,18 @@
 //! Records of every kind that a writer is given, with contents drawn by seed.
 
 use forebay_journal::format::{
-    Annotations, Departure, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags,
-    Record, Routing, TransactionState,
+    Annotations, CheckpointEntry, CheckpointFields, CheckpointState, Departure, IdList,
+    MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing, TransactionState,
 };
 use forebay_journal::storage::memory::Random;
-use forebay_journal::{MessageId, QueueId};
+use forebay_journal::{Location, MessageId, QueueId, SegmentId};
 use zerocopy::little_endian::U64;
+
+/// Entries of a checkpoint, as any.
+fn entries() -> [CheckpointEntry; 2] {
+    let location = Location::new(SegmentId::ZERO.next(), 8192, 192);
+    [4, 5].map(|name| CheckpointEntry::new(MessageId(name), location, 77, 1, 4))
+}
 
 fn pick<T: Copy>(random: &mut Random, from: &[T]) -> T {
     from[random.below(from.len() as u64) as usize]
@@ -49,7 +55,8 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
     let (number, queue) = (random.draw(), QueueId(random.draw()));
     let messages = IdList(&ids);
     if random.below(4) == 0 {
-        return take(&list(random, queue, messages, (head, body)));
+        let entries = entries();
+        return take(&list(random, queue, messages, (head, body), &entries));
     }
     let record = match random.below(10) {
         0 => Record::QueueDefine {
@@ -127,9 +134,35 @@ fn list<'a>(
     queue: QueueId,
     messages: IdList<'a>,
     (address, id): (&'a [u8], &'a [u8]),
+    entries: &'a [CheckpointEntry],
 ) -> Record<'a> {
     let number = random.draw();
-    match random.below(5) {
+    match random.below(7) {
+        5 => Record::Checkpoint {
+            queue,
+            latest_unix_ms: number,
+            entries: &entries[..random.below(3) as usize],
+        },
+        6 => Record::CheckpointMessage {
+            queue,
+            entry: entries[0],
+            fields: CheckpointFields {
+                state: pick(
+                    random,
+                    &[CheckpointState::Ready, CheckpointState::Delivered],
+                ),
+                expires_unix_ms: number,
+                group: 0,
+                is_group_end: false,
+                is_shared: false,
+                is_replaced: false,
+                own_size_bytes: 0,
+                fragments_before: 0,
+                fragments_total: 0,
+            },
+            fragments: &[],
+            last_value: &id[..id.len().min(9)],
+        },
         0 => Record::Release {
             queue,
             transaction: random.below(2),

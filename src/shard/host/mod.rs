@@ -32,7 +32,7 @@ use std::collections::VecDeque;
 
 use forebay_journal::format::{MessageFlags, Record};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
-use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, SegmentId, Writer};
+use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, Writer};
 use rustc_hash::FxHashMap;
 
 use filters::Filters;
@@ -89,9 +89,7 @@ enum Parked {
     Synced {
         link: ConnectionId,
     },
-    Freed {
-        oldest: SegmentId,
-    },
+    Freed,
     Told(AdminAnswer),
     Deleted {
         link: ConnectionId,
@@ -723,9 +721,8 @@ impl Host {
                     replies.reply(link, &reply, 0);
                 }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
-                Parked::Freed { oldest } => {
-                    self.space.freed(oldest);
-                    self.cold.forget_before(oldest);
+                Parked::Freed => {
+                    self.cold.forget(self.space.freed());
                 }
                 Parked::Told(answer) => self.told.push_back(answer),
                 Parked::Deleted { link, address } => {
@@ -812,6 +809,7 @@ impl Host {
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
+            || self.space.has_more_to_say()
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
     }

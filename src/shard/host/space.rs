@@ -1,4 +1,7 @@
-//! Segments: keeps some prepared ahead, and frees those whose messages are all gone.
+//! Segments: keeps some prepared ahead, writes checkpoints, and frees those that hold nothing.
+//!
+//! A replay begins at the oldest segment with a message that is alive, or, when that is far behind,
+//! at the last checkpoint. Of the segments before, each one is free that holds no message.
 
 use forebay_journal::format::{Record, SegmentHead};
 use forebay_journal::{Budget, Retained, SegmentId};
@@ -6,46 +9,81 @@ use forebay_journal::{Budget, Retained, SegmentId};
 use super::{CONTROL_ROOM, Host, Parked};
 use crate::queue::{Fact, Place};
 
+/// A checkpoint is due when a replay has to read so many times what the last one took.
+const REPLAY_PER_CHECKPOINT: u64 = 4;
+/// What a message takes of a checkpoint at least, in bytes.
+const SAID_BYTES_MIN: u64 = 24;
+/// Slices written in one turn.
+const SLICES_PER_TURN_MAX: usize = 8;
+/// Part of a segment that a checkpoint may take of what is kept for the end of messages.
+const RESERVE_PART: u64 = 4;
+
 /// What is known of a shard's segments at start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::shard) struct Segments {
-    /// Oldest that is needed.
+    /// Where a replay begins.
     pub(in crate::shard) oldest: SegmentId,
+    /// All that hold something, sorted.
+    pub(in crate::shard) held: Vec<SegmentId>,
     /// Next number to prepare.
     pub(in crate::shard) next: SegmentId,
 }
 
 #[derive(Debug)]
 pub(super) struct Space {
-    /// Oldest segment that is needed, as journaled.
+    /// Where a replay begins, as journaled.
     oldest: SegmentId,
+    /// Those that housekeeping has files of, sorted.
+    held: Vec<SegmentId>,
     next: SegmentId,
     ready_target: usize,
     /// Segments asked for and not yet there.
     requested: usize,
+    /// Free once the record about them is durable.
+    freeing: Vec<SegmentId>,
     /// What was freed durably and housekeeping was not told yet.
-    freed: Option<SegmentId>,
+    freed: Vec<SegmentId>,
     /// Whether a record about freed segments is on its way to the disk.
     is_freeing: bool,
     is_disk_full: bool,
+    /// Where the last checkpoint began.
+    checkpoint_at: SegmentId,
+    /// Bytes of its records.
+    checkpoint_bytes: u64,
+    /// Whether a segment may have lost its last message since the empty ones were freed.
+    has_emptied: bool,
+    /// Whether the one under way can go on in the next turn.
+    has_more_to_say: bool,
 }
 
 impl Space {
     pub(super) fn new(segments: Segments, ready_target: usize) -> Self {
         Self {
             oldest: segments.oldest,
+            held: segments.held,
             next: segments.next,
             ready_target,
             requested: 0,
-            freed: None,
+            freeing: Vec::new(),
+            freed: Vec::new(),
             is_freeing: false,
             is_disk_full: false,
+            checkpoint_at: segments.oldest,
+            checkpoint_bytes: 0,
+            has_emptied: true,
+            has_more_to_say: false,
         }
     }
 
-    pub(super) fn freed(&mut self, oldest: SegmentId) {
-        self.freed = Some(oldest);
+    /// The record about freed segments is durable. Returns those whose freeing is to be told.
+    pub(super) fn freed(&mut self) -> &[SegmentId] {
+        self.freed.append(&mut self.freeing);
         self.is_freeing = false;
+        &self.freed
+    }
+
+    pub(super) const fn has_more_to_say(&self) -> bool {
+        self.has_more_to_say
     }
 }
 
@@ -63,15 +101,17 @@ impl Host {
         Some(segment)
     }
 
-    /// Segments below this one are free; housekeeping is to be told.
-    pub(in crate::shard) fn poll_free(&mut self) -> Option<SegmentId> {
-        self.space.freed.take()
+    /// These segments are free; housekeeping is to be told.
+    pub(in crate::shard) fn poll_free(&mut self) -> Option<Vec<SegmentId>> {
+        let is_any = !self.space.freed.is_empty();
+        is_any.then(|| std::mem::take(&mut self.space.freed))
     }
 
     /// A segment is ready.
     pub(in crate::shard) fn add_segment(&mut self, head: SegmentHead) {
         self.space.requested -= 1;
         self.space.is_disk_full = false;
+        self.space.held.push(head.segment);
         self.writer.add_segment(head);
     }
 
@@ -91,54 +131,124 @@ impl Host {
         answer == Err(forebay_journal::AppendError::NoSegment)
     }
 
-    /// Frees the oldest segments when nothing in them is needed: first what else lies there is
-    /// written anew, then the intent is journaled; housekeeping hears of it when that is durable.
+    /// Lets a replay begin later, and frees segments: first what a replay would miss is written
+    /// anew, then the intent is journaled; housekeeping hears of it when that is durable.
     pub(super) fn reclaim(&mut self) {
-        let message_floor = self.machine.message_floor();
-        let queue_floor = self.machine.queue_floor();
-        let oldest_segment = self.space.oldest;
-        self.writer.set_retained(Retained {
-            oldest_segment,
-            message_floor,
-            queue_floor,
-        });
+        self.writer.set_retained(self.retained(self.space.oldest));
+        self.space.has_more_to_say = false;
         let Some((current, _)) = self.writer.segment_used() else {
             return;
         };
-        let live = self
-            .machine
-            .oldest_live_segment()
-            .unwrap_or(current.segment);
-        let needed = live.min(current.segment);
-        let is_due = needed > self.space.oldest || self.machine.needs_floor();
-        if !is_due || self.space.is_freeing {
-            return;
-        }
         if self.writer.check(CONTROL_ROOM, Budget::Control).is_err() {
             return;
         }
-        let needed = needed.max(self.space.oldest);
-        let is_more = self
-            .machine
-            .decide_redefine(needed.before(), &mut self.decision);
-        if self.commit_decision().is_err() || is_more {
+        let live = self.machine.oldest_live_segment();
+        let live = live.map_or(current.segment, |live| live.min(current.segment));
+        let said = self.checkpoint(&current, live);
+        let oldest = said
+            .into_iter()
+            .chain([live])
+            .fold(self.space.oldest, Ord::max);
+        self.space.has_emptied |= self.machine.take_emptied();
+        let is_later = oldest > self.space.oldest;
+        let is_due = is_later || self.space.has_emptied || self.machine.needs_floor();
+        if !is_due || self.space.is_freeing {
             return;
         }
-        let record = Record::Retained {
-            oldest_segment: needed,
-            message_floor,
-            queue_floor,
-        };
-        if let Ok(lsn) = self.commit(&Fact::from(record), Place::NONE) {
-            self.space.oldest = needed;
-            self.space.is_freeing = true;
-            let oldest_segment = needed;
-            self.writer.set_retained(Retained {
-                oldest_segment,
-                message_floor,
-                queue_floor,
-            });
-            self.gate.park(lsn, Parked::Freed { oldest: needed });
+        if is_later {
+            let is_more = self
+                .machine
+                .decide_redefine(oldest.before(), &mut self.decision);
+            if self.commit_decision().is_err() || is_more {
+                return;
+            }
         }
+        self.begin_replay_at(oldest);
+        if said.is_some() && self.space.oldest == oldest {
+            self.space.checkpoint_bytes = self.machine.end_checkpoint();
+        }
+    }
+
+    fn retained(&self, oldest_segment: SegmentId) -> Retained {
+        Retained {
+            oldest_segment,
+            message_floor: self.machine.message_floor(),
+            queue_floor: self.machine.queue_floor(),
+        }
+    }
+
+    /// Journals where a replay begins from now on, and that what is empty before is free.
+    fn begin_replay_at(&mut self, oldest: SegmentId) {
+        let machine = &self.machine;
+        let is_empty = |segment: &SegmentId| {
+            *segment < oldest && machine.segment_use(*segment).references == 0
+        };
+        let held = self.space.held.iter().copied();
+        let empty: Vec<SegmentId> = held.filter(is_empty).collect();
+        let is_told = oldest == self.space.oldest && !self.machine.needs_floor();
+        if is_told && empty.is_empty() {
+            self.space.has_emptied = false;
+            return;
+        }
+        let retained = self.retained(oldest);
+        let record = Record::Retained {
+            oldest_segment: retained.oldest_segment,
+            message_floor: retained.message_floor,
+            queue_floor: retained.queue_floor,
+        };
+        let Ok(lsn) = self.commit(&Fact::from(record), Place::NONE) else {
+            return;
+        };
+        let is_kept = |segment: &SegmentId| empty.binary_search(segment).is_err();
+        self.space.held.retain(is_kept);
+        self.space.oldest = oldest;
+        self.space.freeing = empty;
+        self.space.has_emptied = false;
+        self.space.is_freeing = true;
+        self.writer.set_retained(retained);
+        self.gate.park(lsn, Parked::Freed);
+    }
+
+    /// Begins a checkpoint when one is due, and goes on with the one under way. Returns where a
+    /// replay may begin, once all is said.
+    fn checkpoint(&mut self, current: &SegmentHead, live: SegmentId) -> Option<SegmentId> {
+        let Some(start) = self.machine.checkpoint_start() else {
+            let space = &mut self.space;
+            let since = current.segment.get() - space.oldest.max(space.checkpoint_at).get();
+            let to_replay = since.saturating_mul(current.size);
+            let is_due = since > 0 && to_replay >= REPLAY_PER_CHECKPOINT * space.checkpoint_bytes;
+            if is_due && live < current.segment {
+                space.checkpoint_at = current.segment;
+                space.has_more_to_say = true;
+                self.machine.begin_checkpoint(current.segment);
+            }
+            return None;
+        };
+        self.say_more(current).then_some(start)
+    }
+
+    /// Writes the next slices of a checkpoint if there is room; whether all is said.
+    fn say_more(&mut self, current: &SegmentHead) -> bool {
+        // What ends messages comes first where space is short.
+        let least = self.machine.held().messages * SAID_BYTES_MIN;
+        let budget = if least <= current.size / RESERVE_PART {
+            Budget::Control
+        } else {
+            Budget::Message
+        };
+        let mut is_more = true;
+        for _ in 0..SLICES_PER_TURN_MAX {
+            if !is_more || self.writer.check(CONTROL_ROOM, budget).is_err() {
+                return !is_more;
+            }
+            is_more = self.machine.decide_checkpoint(&mut self.decision);
+            if self.commit_decision().is_err() {
+                // Half a slice is none: it begins anew.
+                self.machine.end_checkpoint();
+                return false;
+            }
+        }
+        self.space.has_more_to_say = is_more;
+        !is_more
     }
 }

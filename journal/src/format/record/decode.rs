@@ -101,11 +101,13 @@ fn kind_of(number: u16) -> Result<Kind, FormatError> {
         14 => Kind::Depart,
         15 => Kind::DuplicateId,
         16 => Kind::Share,
+        18 => Kind::Checkpoint,
+        19 => Kind::CheckpointMessage,
         found => return Err(FormatError::Kind { found }),
     })
 }
 
-fn zero(name: &'static str, value: u64) -> Result<(), FormatError> {
+pub(super) fn zero(name: &'static str, value: u64) -> Result<(), FormatError> {
     if value == 0 {
         Ok(())
     } else {
@@ -113,7 +115,7 @@ fn zero(name: &'static str, value: u64) -> Result<(), FormatError> {
     }
 }
 
-fn priority(value: u8) -> Result<u8, FormatError> {
+pub(super) fn priority(value: u8) -> Result<u8, FormatError> {
     if value <= PRIORITY_MAX {
         Ok(value)
     } else {
@@ -125,12 +127,12 @@ fn priority(value: u8) -> Result<u8, FormatError> {
 }
 
 /// Can only be advanced; never reads past its record.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn fixed<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+    pub(super) fn fixed<T: FromBytes + Immutable + KnownLayout + Unaligned>(
         &mut self,
     ) -> Result<&'a T, FormatError> {
         let truncated = FormatError::Truncated {
@@ -142,7 +144,7 @@ impl<'a> Reader<'a> {
         Ok(fixed)
     }
 
-    fn bytes(&mut self, size: usize) -> Result<&'a [u8], FormatError> {
+    pub(super) fn bytes(&mut self, size: usize) -> Result<&'a [u8], FormatError> {
         let truncated = FormatError::Truncated {
             needed: size,
             found: self.rest.len(),
@@ -150,6 +152,19 @@ impl<'a> Reader<'a> {
         let (bytes, rest) = self.rest.split_at_checked(size).ok_or(truncated)?;
         self.rest = rest;
         Ok(bytes)
+    }
+
+    /// So many of a thing.
+    pub(super) fn list<T: FromBytes + Immutable + KnownLayout + Unaligned>(
+        &mut self,
+        count: u32,
+    ) -> Result<&'a [T], FormatError> {
+        let size = (count as usize).saturating_mul(size_of::<T>());
+        let bytes = self.bytes(size)?;
+        <[T]>::ref_from_bytes(bytes).map_err(|_| FormatError::Truncated {
+            needed: size,
+            found: bytes.len(),
+        })
     }
 
     fn ids(&mut self, count: u32) -> Result<IdList<'a>, FormatError> {
@@ -223,6 +238,8 @@ fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Fo
         Kind::Settle => settle(reader)?,
         Kind::Transaction => transaction(reader)?,
         Kind::Depart => depart(reader)?,
+        Kind::Checkpoint => super::checkpoint::entries(reader)?,
+        Kind::CheckpointMessage => super::checkpoint::message(reader)?,
         Kind::Release | Kind::Handout | Kind::DuplicateId | Kind::Share => messages(kind, reader)?,
     })
 }
@@ -362,6 +379,19 @@ fn annotations<'a>(reader: &mut Reader<'a>) -> Result<Annotations<'a>, FormatErr
     Ok(annotations)
 }
 
+pub(super) fn departure(value: u8) -> Result<Departure, FormatError> {
+    match value {
+        1 => Ok(Departure::AttemptsExceeded),
+        2 => Ok(Departure::Rejected),
+        3 => Ok(Departure::Expired),
+        4 => Ok(Departure::Diverted),
+        other => Err(FormatError::Field {
+            name: "reason",
+            value: other.into(),
+        }),
+    }
+}
+
 fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let fixed: &raw::Depart = reader.fixed()?;
     zero(
@@ -371,18 +401,7 @@ fn depart<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     Ok(Record::Depart {
         queue: QueueId(fixed.queue.get()),
         transaction: fixed.transaction.get(),
-        reason: match fixed.reason {
-            1 => Departure::AttemptsExceeded,
-            2 => Departure::Rejected,
-            3 => Departure::Expired,
-            4 => Departure::Diverted,
-            other => {
-                return Err(FormatError::Field {
-                    name: "reason",
-                    value: other.into(),
-                });
-            }
-        },
+        reason: departure(fixed.reason)?,
         messages: reader.ids(fixed.message_count.get())?,
     })
 }

@@ -44,6 +44,9 @@ fn body_size(record: &Record<'_>) -> usize {
         Record::Handout { messages, .. } => size_of::<raw::Handout>() + messages.len() * 8,
         Record::Depart { messages, .. } => size_of::<raw::Depart>() + messages.len() * 8,
         Record::Share { pairs, .. } => size_of::<raw::Share>() + pairs.len() * 8,
+        Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
+            super::checkpoint::body_size(record)
+        }
         Record::DuplicateId { address, id, .. } => {
             size_of::<raw::DuplicateId>() + address.len() + id.len()
         }
@@ -63,18 +66,18 @@ fn annotations_size(annotations: &Annotations<'_>) -> usize {
 }
 
 /// Writes bytes forward; the caller made room for all of them.
-struct Cursor<'b> {
+pub(super) struct Cursor<'b> {
     out: &'b mut [u8],
     at: usize,
 }
 
 impl Cursor<'_> {
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
         self.at += bytes.len();
     }
 
-    fn fixed(&mut self, fixed: &(impl IntoBytes + Immutable)) {
+    pub(super) fn fixed(&mut self, fixed: &(impl IntoBytes + Immutable)) {
         self.bytes(fixed.as_bytes());
     }
 
@@ -164,6 +167,9 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         | Record::Depart { .. }
         | Record::Share { .. } => encode_ids(record, out),
         Record::DuplicateId { .. } => encode_duplicate_id(record, out),
+        Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
+            super::checkpoint::encode(record, out);
+        }
         Record::Transaction { transaction, state } => out.fixed(&raw::Transaction {
             transaction: U64::new(transaction),
             state: state as u8,
@@ -414,7 +420,7 @@ fn encode_annotations(annotations: &Annotations<'_>, out: &mut Cursor<'_>) {
     out.bytes(annotations.address);
 }
 
-fn size_u16(bytes: &[u8]) -> U16 {
+pub(super) fn size_u16(bytes: &[u8]) -> U16 {
     U16::new(
         u16::try_from(bytes.len()).expect("names were checked against their limit at the door"),
     )

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Location;
 
 fn parts(max: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..max)
@@ -73,6 +74,18 @@ proptest! {
             is_divert: pick & 4 != 0, is_paused: pick & 2 != 0,
             is_retroactive: pick & 8 != 0 };
         let messages = IdList(&messages);
+        let location = Location::new(SegmentId::from_raw(1 + a % (u64::from(u32::MAX) - 1)),
+            4096 * (1 + b % 1000), 192 + (c % 1000) as u32 * 8);
+        let entry = CheckpointEntry::new(MessageId(b), location, d as u32, e as u16, pick % 10);
+        let fragments = [CheckpointFragment::new(location, f as u32)];
+        let fields = CheckpointFields {
+            state: [CheckpointState::Ready, CheckpointState::Delivered,
+                CheckpointState::Delayed { ready_unix_ms: a.max(1) },
+                CheckpointState::Leaving(reason)][usize::from(pick % 4)],
+            expires_unix_ms: c, group: d, is_group_end: auto, is_shared: durable,
+            is_replaced: pick & 4 != 0, own_size_bytes: e as u32,
+            fragments_before: u32::from(pick), fragments_total: 1 + u32::from(pick),
+        };
         for record in [
             Record::EpochStart {
                 epoch: Epoch::from_raw(a), sealed_epoch: Epoch::from_raw(b),
@@ -101,13 +114,16 @@ proptest! {
             Record::Depart { queue, transaction: b, reason, messages },
             Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
+            Record::Checkpoint { queue, latest_unix_ms: b, entries: &[entry, entry][..1 + usize::from(auto)] },
+            Record::CheckpointMessage { queue, entry, fields, fragments: &fragments,
+                last_value: &name },
         ] {
             round_trip(&record);
         }
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..18_u16, size in 0..260_u32) {
+    fn arbitrary_bytes_never_panic(bytes in parts(200), kind in 0..20_u16, size in 0..260_u32) {
         let mut bytes = bytes;
         let _ = record_at(&bytes);
         if bytes.len() >= RECORD_HEAD_SIZE {
