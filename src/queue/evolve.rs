@@ -81,23 +81,8 @@ impl Machine {
                 address,
                 id,
             } => self.repeat_id((routing, address), message, id, at),
-            Record::Checkpoint {
-                queue,
-                latest_unix_ms,
-                entries,
-            } => {
-                self.note_said(at);
-                self.restore_entries(queue, latest_unix_ms, entries);
-            }
-            Record::CheckpointMessage {
-                queue,
-                ref entry,
-                ref fields,
-                fragments,
-                last_value,
-            } => {
-                self.note_said(at);
-                self.restore_message(queue, (entry, fields), fragments, last_value);
+            Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
+                self.restore(&fact.record, at);
             }
         }
     }
