@@ -13,9 +13,11 @@ mod connection;
 mod errand;
 mod gate;
 mod host;
+mod latency;
 mod link;
 mod loopback;
 mod mailbox;
+mod metrics;
 mod peers;
 mod slow;
 mod step;
@@ -28,8 +30,13 @@ pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
-pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_selectors};
+pub use host::{
+    Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, UnsoundSelector,
+    check_selectors,
+};
+pub use latency::{BOUNDS_US, LatencySeen};
 pub use mailbox::{Parcel, ParcelLane};
+pub use metrics::{ShardMetrics, Unlisted};
 pub use slow::SlowConsumerReport;
 
 pub use crate::queue::{
@@ -223,6 +230,12 @@ impl Shard {
     /// The oldest segment that a block will still be written to.
     pub fn oldest_segment_to_write(&self) -> Option<SegmentId> {
         self.host.writer.oldest_segment_to_write()
+    }
+
+    /// Segments below this one are written and durable, and change no more.
+    pub fn sealed_below(&self) -> SegmentId {
+        let oldest = self.host.writer.oldest_segment_not_durable();
+        oldest.unwrap_or(SegmentId::ZERO)
     }
 
     /// Whether messages wait for a segment to be prepared.

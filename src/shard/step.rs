@@ -772,6 +772,7 @@ impl Shard {
         self.host.finish_turn(is_stopping, now, &mut outbox);
         self.go_on_stopping(now);
         self.flush(now);
+        self.note_segment_wait(now);
     }
 
     /// Hands output over to be sent, and ends connections that have said all.
