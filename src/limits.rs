@@ -127,6 +127,8 @@ pub const ADMIN_LISTED_MAX: u32 = 256;
 pub const ADMIN_LISTED_SIZE_MAX_BYTES: u64 = 256 * KIB;
 /// Queues of a shard with metrics of their own; the others are summed.
 pub const METRICS_QUEUES_MAX: u32 = 256;
+/// Damaged places of a shard that are named one by one while their files are needed.
+pub const SCRUB_DAMAGES_MAX: u32 = 64;
 /// Connections to the admin socket, and to the listener for metrics, served at once; more wait to be accepted.
 pub const ADMIN_CONNECTIONS_MAX: u32 = 32;
 /// Bytes of an admin answer that the command line reads: a listing, each byte of a name escaped.

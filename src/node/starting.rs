@@ -135,16 +135,19 @@ impl Starting<'_> {
         let recovered = &scanned.recovered;
         let path = |file: u32| scanned.files[file as usize].path.clone();
         let size = self.config.journal.segment_size;
-        let held_file = |file: u32, generation, size| HeldFile {
+        let held_file = |file: u32, generation, size, used_bytes| HeldFile {
             path: path(file),
             generation,
             size,
+            epoch: scanned.files[file as usize].epoch,
+            used_bytes,
         };
         let held = recovered
             .segments
             .iter()
             .map(|found| {
-                let file = held_file(found.file, found.generation, found.size);
+                let used_bytes = Some(found.used_bytes);
+                let file = held_file(found.file, found.generation, found.size, used_bytes);
                 (found.segment, file)
             })
             .collect();
@@ -155,7 +158,10 @@ impl Starting<'_> {
         let spare_max = self.config.journal.segments_ready as usize + 1;
         let spare = fitting
             .iter()
-            .map(|found| held_file(found.file, found.generation.unwrap_or(0), found.size))
+            .map(|found| {
+                let generation = found.generation.unwrap_or(0);
+                held_file(found.file, generation, found.size, None)
+            })
             .collect();
         #[allow(clippy::disallowed_methods, reason = "nothing in these files counts")]
         for spare in others.iter().rev() {
@@ -180,6 +186,7 @@ impl Starting<'_> {
             spare,
             spare_max,
             rate: self.config.journal.prepare_rate,
+            scrub_rate: self.config.journal.scrub_bytes_per_s,
         }
     }
 
