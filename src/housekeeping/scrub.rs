@@ -251,29 +251,26 @@ impl Scrubber {
             lsn_upto: flaw.lsn_upto,
             what: flaw.fault.to_string(),
         };
-        let mut is_new = false;
-        self.board.change(|seen| {
-            let is_same = |one: &Damage| (one.segment, one.offset) == (segment, flaw.offset);
-            let is_known = seen.damages.iter().any(is_same);
-            is_new = !is_known && seen.damages.len() < SCRUB_DAMAGES_MAX as usize;
-            if is_new {
-                seen.damages_found += 1;
-                seen.damages.push(damage.clone());
-            }
-        });
-        if is_new {
-            tracing::error!(
-                "shard {}: damaged: {}, byte {}, {} bytes, {}: {}. What lies there cannot be \
-                 delivered from the disk, and a start will refuse this folder: see Damage in \
-                 docs/operating.md",
-                target.head.shard,
-                damage.path.display(),
-                damage.offset,
-                damage.size,
-                records(&damage),
-                damage.what
-            );
+        let known = self.board.seen().damages;
+        let is_same = |one: &Damage| (one.segment, one.offset) == (segment, flaw.offset);
+        if known.iter().any(is_same) || known.len() >= SCRUB_DAMAGES_MAX as usize {
+            return;
         }
+        tracing::error!(
+            "shard {}: damaged: {}, byte {}, {} bytes, {}: {}. What lies there cannot be delivered \
+             from the disk, and the next start will refuse this folder: see Damage in \
+             docs/operating.md before stopping the broker",
+            target.head.shard,
+            damage.path.display(),
+            damage.offset,
+            damage.size,
+            records(&damage),
+            damage.what
+        );
+        self.board.change(|seen| {
+            seen.damages_found += 1;
+            seen.damages.push(damage);
+        });
     }
 }
 

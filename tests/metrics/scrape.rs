@@ -1,7 +1,7 @@
 //! A reader of the text format, strict: what it does not understand fails the test.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -86,7 +86,7 @@ impl Scrape {
     }
 }
 
-fn ask(stream: &mut (impl std::io::Read + Write), request: &str) -> (u16, String) {
+fn ask(stream: &mut (impl Read + Write), request: &str) -> (u16, String) {
     let request = format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut text = String::new();

@@ -118,7 +118,9 @@ impl Host {
                 if is_new {
                     link.deliveries.pop_front();
                     self.stats.delivered += 1;
-                    self.stats.redelivered += u64::from(streaming.delivery.is_redelivered);
+                    let is_consumers = matches!(streaming.delivery.taker, Taker::Consumer(..));
+                    let is_again = is_consumers && streaming.delivery.is_redelivered;
+                    self.stats.redelivered += u64::from(is_again);
                 }
                 let next = if is_new { 0 } else { streaming.next + 1 };
                 link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
