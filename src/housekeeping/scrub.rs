@@ -52,6 +52,13 @@ struct Target {
     used_bytes: Option<u64>,
 }
 
+/// What one reading came to.
+struct Looked {
+    flaws: Vec<Flaw>,
+    /// What the block behind the segment has to be, if that is known.
+    joint: Option<Joint>,
+}
+
 /// The segment went, or the broker stops.
 struct Gone;
 
@@ -131,25 +138,29 @@ impl Scrubber {
 
     /// Checks a segment, twice if something looks bad: nothing that passes is reported.
     async fn check(&mut self, target: &Target) -> Result<(), Gone> {
-        let mut flaws = self.look(target).await?;
-        if !flaws.is_empty() {
-            flaws = self.look(target).await?;
+        let mut looked = self.look(target).await?;
+        if !looked.flaws.is_empty() {
+            looked = self.look(target).await?;
         }
-        self.checked.insert(target.head.segment, Instant::now());
-        for flaw in &flaws {
+        let segment = target.head.segment;
+        self.joint = looked.joint.map(|joint| (segment, joint));
+        self.checked.insert(segment, Instant::now());
+        for flaw in &looked.flaws {
             self.report(target, flaw);
         }
         Ok(())
     }
 
-    async fn look(&mut self, target: &Target) -> Result<Vec<Flaw>, Gone> {
+    async fn look(&mut self, target: &Target) -> Result<Looked, Gone> {
         let segment = target.head.segment;
         let Ok((file, size)) = open(target).await else {
             // Freed just now, or taken away by somebody else: then its reads fail.
             self.still(target)?;
-            return Ok(Scrub::check_head(Err(ReadError::Short), &target.head)
-                .into_iter()
-                .collect());
+            let flaw = Scrub::check_head(Err(ReadError::Short), &target.head);
+            return Ok(Looked {
+                flaws: flaw.into_iter().collect(),
+                joint: None,
+            });
         };
         let start = match self.joint {
             Some((before, joint)) if before.next() == segment => Some(joint),
@@ -173,11 +184,10 @@ impl Scrubber {
         // Read only; a failed close loses nothing.
         let _ = file.close().await;
         self.still(target)?;
-        self.joint = joint.map(|joint| (segment, joint));
         if flaws.is_empty() && end != End::Unknown {
             self.note_used(segment, scrub.behind());
         }
-        Ok(flaws)
+        Ok(Looked { flaws, joint })
     }
 
     /// Where the segment ends: what recovery found or an earlier round, or what the next one says.

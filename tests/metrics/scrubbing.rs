@@ -106,7 +106,6 @@ fn a_flipped_bit_in_a_sealed_segment_is_named_and_the_broker_goes_on() {
     });
     assert_eq!(broker.log_tail().matches("damaged: ").count(), 1);
     send_many(&mut client, "/queue/other", 10, 1000);
-    // The same place as the inspector says, which reads by the same code.
     assert_eq!(Scrape::of(&setup.data).sum("forebay_damaged_blocks"), 1.0);
 }
 
