@@ -1,11 +1,11 @@
 //! J06: the power is cut at each step of making a segment ready (create, fill with zeros or rename
-//! a file that nothing needs, write the head, sync, rename, sync the folder) and of giving files up.
-//! Whatever of a step that was not synced is on the disk: the journal opens with all that was
+//! a file that nothing needs, write the head, sync, rename, sync the folder) and of giving files
+//! up. Whatever of a step that was not synced is on the disk: the journal opens with all that was
 //! acknowledged, takes nothing half made for a segment, and the next start goes on from there.
 //!
 //! The steps are those of `src/housekeeping/prepare.rs` and `src/housekeeping/executor.rs`, each
-//! followed by what may be on the disk before its sync: a head of any of its 512-byte pieces, a file
-//! of any length, a renamed file under either name, or, between two folders, under none.
+//! followed by what may be on the disk before its sync: a head of any of its 512-byte pieces, a
+//! file of any length, a renamed file under either name, or, between two folders, under none.
 
 mod rig;
 
@@ -119,8 +119,8 @@ fn recycled(
     images.push(("named again", image));
 }
 
-/// Disks that a cut leaves while freed files are removed: any of them may be gone. Before a block of
-/// the epoch is durable they go from the highest number down (`docs/format.md` 2).
+/// Disks that a cut leaves while freed files are removed: any of them may be gone. Before a block
+/// of the epoch is durable they go from the highest number down (`docs/format.md` 2).
 fn during_retirement(rig: &Rig, disk: &MemoryDisk) -> Vec<(&'static str, MemoryDisk)> {
     let freed = rig.freed_files();
     // All subsets of the newest few, and all of the others or none.

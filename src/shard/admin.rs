@@ -5,7 +5,7 @@
 //! it is durable.
 
 use forebay_journal::format::{QueueFlags, Routing};
-use forebay_journal::{QueueId, ShardId};
+use forebay_journal::{QueueId, SegmentId, ShardId};
 
 use super::{Shard, ShardMetrics};
 use crate::limits::{ADMIN_LISTED_MAX, ADMIN_LISTED_SIZE_MAX_BYTES};
@@ -27,6 +27,8 @@ pub enum AdminAsk {
     Health,
     /// Its numbers.
     Metrics,
+    /// What of a segment is still needed.
+    Segment(SegmentId),
     /// The queues from this place on: 0, or what the answer before said.
     List {
         /// The place.
@@ -76,6 +78,11 @@ pub enum AdminTold {
     Health(ShardHealth),
     /// Its numbers.
     Metrics(Box<ShardMetrics>),
+    /// Records of a segment that must stay: of messages, of parts of them, of transactions.
+    Segment {
+        /// How many; a message in several queues counts once.
+        needed: u64,
+    },
     /// Queues.
     Queues {
         /// In no order that means anything.
@@ -143,6 +150,9 @@ impl Shard {
         let told = match ask {
             AdminAsk::Health => AdminTold::Health(self.health()),
             AdminAsk::Metrics => AdminTold::Metrics(Box::new(self.metrics())),
+            AdminAsk::Segment(segment) => AdminTold::Segment {
+                needed: self.host.machine.segment_use(segment).references,
+            },
             AdminAsk::List { place } => self.list(place),
             AdminAsk::Find { name } => AdminTold::Queues {
                 queues: self.find(&name),

@@ -92,6 +92,8 @@ fn a_flipped_bit_in_a_sealed_segment_is_named_and_the_broker_goes_on() {
     );
     let from = named[0]["lsn_from"].as_u64().unwrap();
     assert!(from <= named[0]["lsn_upto"].as_u64().unwrap(), "{named}");
+    // All that was sent is still there.
+    assert!(named[0]["needed_records"].as_u64().unwrap() > 5, "{named}");
     let log = broker.log_tail();
     let line = log.lines().find(|line| line.contains("damaged: ")).unwrap();
     assert!(
@@ -110,17 +112,49 @@ fn a_flipped_bit_in_a_sealed_segment_is_named_and_the_broker_goes_on() {
 }
 
 #[test]
+fn damage_under_what_nobody_needs_is_told_and_forgotten_with_its_file() {
+    let mut setup = setup("dead", "1", FAST);
+    let broker = setup.start();
+    let mut client = Client::connect(broker.address()).unwrap();
+    // One that stays holds all behind it, though they are consumed.
+    send_many(&mut client, "/queue/pin", 1, 100);
+    send_many(&mut client, "/queue/gone", 100, 60_000);
+    consume(&mut client, "/queue/gone", 100);
+    wait_for("all settled", || {
+        let settled = Scrape::of(&setup.data).sum("forebay_messages_settled_total");
+        (settled == 100.0).then_some(())
+    });
+    flip(&segments(&setup)[2], 300_000);
+    wait_for("the damage", || {
+        let damaged = Scrape::of(&setup.data).sum("forebay_damaged_blocks");
+        (damaged == 1.0).then_some(())
+    });
+    let damage = &health(&setup)["shards"][0]["damages"][0];
+    assert_eq!(damage["needed_records"], 0, "{damage}");
+    // Clients are served, and when the file is freed nothing is left of it.
+    let mut other = Client::connect(broker.address()).unwrap();
+    consume(&mut other, "/queue/pin", 1);
+    let scrape = wait_for("the file to be freed", || {
+        let scrape = Scrape::of(&setup.data);
+        (scrape.sum("forebay_damaged_blocks") == 0.0).then_some(scrape)
+    });
+    assert_eq!(scrape.sum("forebay_scrub_damages_total"), 1.0);
+    assert!(broker.stop().success());
+    drop(setup.start());
+}
+
+#[test]
 fn a_sound_broker_under_load_with_recycling_reports_nothing() {
-    for shards in ["1", "2"] {
+    for (shards, lives) in [("1", 3), ("2", 2)] {
         let mut setup = setup("sound", shards, FAST);
-        for life in 0..3 {
+        for life in 0..lives {
             let broker = setup.start();
             let mut client = Client::connect(broker.address()).unwrap();
             let mut consumer = Client::connect(broker.address()).unwrap();
             let name = format!("/queue/stream-{life}");
             let begun = rounds(&setup);
             let mut sent = 0;
-            while sent < 400 || (rounds(&setup) < begun + 3.0 && sent < 40_000) {
+            while sent < 200 || (rounds(&setup) < begun + 3.0 && sent < 20_000) {
                 send_many(&mut client, &name, 40, 50_000);
                 sent += 40;
                 if sent == 40 {

@@ -83,7 +83,7 @@ async fn health(State(api): State<Api>) -> Response {
             queues: known.map_or(0, |one| one.queues as u64),
             disk_full: known.is_some_and(|one| one.is_disk_full),
             waiting_for_segment: known.is_some_and(|one| one.is_waiting_for_segment),
-            damages: damages_of(&api, shard),
+            damages: damages_of(&api, shard).await,
         });
     }
     let serving = shards.iter().all(|one| one.answers && !one.stopping);
@@ -104,11 +104,21 @@ async fn health(State(api): State<Api>) -> Response {
     (status, Json(report)).into_response()
 }
 
-/// What the scrubber found in files that are still needed.
-fn damages_of(api: &Api, shard: ShardId) -> Vec<DamageReport> {
+/// What the scrubber found in files that are still there, and whether anything needs them.
+async fn damages_of(api: &Api, shard: ShardId) -> Vec<DamageReport> {
     let board = api.identity.boards.get(usize::from(shard.0));
     let damages = board.map(|board| board.seen().damages).unwrap_or_default();
-    damages.into_iter().map(DamageReport::from).collect()
+    let mut reports = Vec::new();
+    let mut last = None;
+    for damage in damages {
+        let needed = match last {
+            Some((segment, needed)) if segment == damage.segment => needed,
+            _ => api.desk.needed_records(shard, damage.segment).await.ok(),
+        };
+        last = Some((damage.segment, needed));
+        reports.push(DamageReport::from((damage, needed)));
+    }
+    reports
 }
 
 async fn list(State(api): State<Api>, from: Asked<From>) -> Result<Json<ListReport>, Failure> {

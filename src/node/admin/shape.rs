@@ -114,18 +114,22 @@ pub(in crate::node) struct DamageReport {
     pub(in crate::node) lsn_from: Option<u64>,
     /// Last one, if that can be said; below the first if what is lost holds none.
     pub(in crate::node) lsn_upto: Option<u64>,
+    /// Records in the whole file that are still needed, if the shard answers: zero means that
+    /// nothing is lost.
+    pub(in crate::node) needed_records: Option<u64>,
     /// What is wrong.
     pub(in crate::node) what: String,
 }
 
-impl From<Damage> for DamageReport {
-    fn from(damage: Damage) -> Self {
+impl From<(Damage, Option<u64>)> for DamageReport {
+    fn from((damage, needed_records): (Damage, Option<u64>)) -> Self {
         Self {
             file: damage.path.display().to_string(),
             offset: damage.offset,
             bytes: damage.size,
             lsn_from: damage.lsn_from.map(Lsn::get),
             lsn_upto: damage.lsn_upto.map(Lsn::get),
+            needed_records,
             what: damage.what,
         }
     }

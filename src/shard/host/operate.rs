@@ -106,6 +106,7 @@ impl Host {
             AdminAsk::Delete { queue, is_forced } => self.delete(queue, is_forced),
             AdminAsk::Health
             | AdminAsk::Metrics
+            | AdminAsk::Segment(_)
             | AdminAsk::List { .. }
             | AdminAsk::Find { .. } => {
                 unreachable!("answered at once")
