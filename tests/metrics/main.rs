@@ -20,6 +20,9 @@ use broker::stomp::{Client, Frame};
 /// Longest wait for what has to come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+
 fn setup(name: &str, shards: &str, config: &str) -> Setup {
     let folder = broker::fresh_folder(&format!("metrics-{name}-{shards}"));
     Setup::new(&folder.join("data"))
@@ -29,13 +32,15 @@ fn setup(name: &str, shards: &str, config: &str) -> Setup {
 
 /// Looks again until the answer is there.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    #[allow(clippy::disallowed_methods, reason = "a limit that fails the test")]
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "{what} does not come");
-        std::thread::yield_now();
+        // The broker needs the core as well.
+        std::thread::park_timeout(LOOK);
     }
 }
 
