@@ -42,7 +42,7 @@ fn history(seed: u64) -> Segments {
             rig.drain();
             let current = rig.writer.segment().map_or(0, SegmentId::get);
             // Every other history frees and recycles files.
-            if seed % 2 == 0 && current > rig.writer.oldest_segment().get() + 5 {
+            if seed.is_multiple_of(2) && current > rig.writer.oldest_segment().get() + 5 {
                 rig.advance_oldest();
             }
         }
