@@ -12,6 +12,10 @@ use crate::now::Now;
 pub struct ShardMetrics {
     /// Connections now.
     pub connections: u64,
+    /// Connections since the start.
+    pub accepted: u64,
+    /// Of these, those whose client broke the protocol or was not let in.
+    pub broken: u64,
     /// Queues now.
     pub queues: u64,
     /// Whether the disk had no space for the next segment.
@@ -59,6 +63,8 @@ impl Shard {
         };
         ShardMetrics {
             connections: stats.connections as u64,
+            accepted: self.next_connection - 1,
+            broken: self.broken_count,
             queues,
             is_disk_full: self.is_disk_full(),
             host: stats.host,

@@ -146,6 +146,8 @@ pub struct Shard {
     /// The connection that sends messages on: number 0.
     forwarder: ConnectionId,
     next_connection: u64,
+    /// Connections that ended because their client broke the protocol, or was not let in.
+    broken_count: u64,
     node: String,
     stomp: Rc<stomp::Settings>,
     window_bytes: usize,
@@ -194,6 +196,7 @@ impl Shard {
             connections: FxHashMap::default(),
             forwarder,
             next_connection: 1,
+            broken_count: 0,
             node: config.node,
             stomp: Rc::new(config.stomp),
             window_bytes: config.limits.window_bytes as usize,

@@ -226,6 +226,7 @@ impl Shard {
                     return input.len();
                 }
                 Progress::Broken => {
+                    self.broken_count += 1;
                     self.set_closing(id);
                     return input.len();
                 }

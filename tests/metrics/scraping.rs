@@ -186,7 +186,15 @@ fn what_went_wrong_is_counted() {
     other.send("SEND", &headers, b"one too many").unwrap();
     assert_eq!(other.receive(PATIENCE).unwrap().unwrap().command, "ERROR");
     let full = "forebay_refusals_total{shard=\"0\",reason=\"address_full\"}";
-    assert_eq!(Scrape::of(&setup.data).get(full), 1.0);
+    let scrape = Scrape::of(&setup.data);
+    assert_eq!(scrape.get(full), 1.0);
+    assert_eq!(scrape.sum("forebay_protocol_errors_total"), 0.0);
+    let mut wrong = Client::connect(broker.address()).unwrap();
+    wrong.send("NONSENSE", &[], b"").unwrap();
+    assert_eq!(wrong.receive(PATIENCE).unwrap().unwrap().command, "ERROR");
+    let scrape = Scrape::of(&setup.data);
+    assert_eq!(scrape.sum("forebay_protocol_errors_total"), 1.0);
+    assert_eq!(scrape.sum("forebay_connections_accepted_total"), 3.0);
 }
 
 #[test]

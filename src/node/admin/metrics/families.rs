@@ -119,6 +119,16 @@ pub(super) const FAMILIES: &[Family] = &[
         Now(|one| one.connections),
         "Connections.",
     ),
+    family(
+        "forebay_connections_accepted",
+        Count(|one| one.accepted),
+        "Connections that were accepted; those beyond limits.connections_max are not.",
+    ),
+    family(
+        "forebay_protocol_errors",
+        Count(|one| one.broken),
+        "Connections ended because their client broke the protocol or was not let in.",
+    ),
     family("forebay_queues", Now(|one| one.queues), "Queues."),
     family(
         "forebay_messages",
