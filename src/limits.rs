@@ -125,7 +125,12 @@ pub const ADMIN_QUESTIONS_MAX: u32 = 16;
 pub const ADMIN_LISTED_MAX: u32 = 256;
 /// Bytes of names from which on an answer to a listing takes no more queues.
 pub const ADMIN_LISTED_SIZE_MAX_BYTES: u64 = 256 * KIB;
-/// Connections to the admin socket served at once; more wait to be accepted.
+/// Queues of a shard with metrics of their own; the others are summed.
+pub const METRICS_QUEUES_MAX: u32 = 256;
+/// Damaged places of a shard that are named one by one while their files are needed.
+pub const SCRUB_DAMAGES_MAX: u32 = 64;
+/// Connections to the admin socket, and as many to the listener for metrics, served at once; more
+/// wait to be accepted.
 pub const ADMIN_CONNECTIONS_MAX: u32 = 32;
 /// Bytes of an admin answer that the command line reads: a listing, each byte of a name escaped.
 pub const ADMIN_ANSWER_SIZE_MAX_BYTES: u64 = 16 * MIB;

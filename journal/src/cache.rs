@@ -45,6 +45,12 @@ impl BlockCache {
         assert!(self.durable_count <= self.blocks.len());
     }
 
+    /// Segment of the oldest block that is not durable.
+    pub(crate) fn oldest_not_durable(&self) -> Option<SegmentId> {
+        let block = self.blocks.get(self.durable_count);
+        block.map(|block| block.segment)
+    }
+
     /// Lets go of the oldest durable block; false if there is none.
     pub(crate) fn evict_oldest(&mut self) -> bool {
         if self.durable_count == 0 {

@@ -16,6 +16,7 @@ pub mod fuzz;
 mod ids;
 pub mod reader;
 pub mod recovery;
+pub mod scrub;
 pub mod storage;
 mod window;
 mod writer;

@@ -218,10 +218,21 @@ impl SegmentReader {
     ///
     /// Units: `file_size` in bytes; a file shorter than its head says is read as far as it goes.
     pub fn new(file: u32, head: SegmentHead, file_size: u64, mode: Mode) -> Self {
+        Self::by_reads_of(READ_SIZE_BYTES, file, head, file_size, mode)
+    }
+
+    /// Likewise, with reads of at most so many bytes (rounded up to sectors).
+    pub fn by_reads_of(
+        read_size_bytes: u32,
+        file: u32,
+        head: SegmentHead,
+        file_size: u64,
+        mode: Mode,
+    ) -> Self {
         let end = head.size.min(file_size) / SECTOR_SIZE as u64 * SECTOR_SIZE as u64;
         Self {
             head,
-            stream: Stream::new(file, SEGMENT_HEAD_SIZE as u64, end, READ_SIZE_BYTES),
+            stream: Stream::new(file, SEGMENT_HEAD_SIZE as u64, end, read_size_bytes),
             mode,
             run: None,
             pending: 0,

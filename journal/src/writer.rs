@@ -112,6 +112,8 @@ pub struct WriterStats {
     pub bytes: u64,
     /// Records appended.
     pub records: u64,
+    /// Blocks that memory let go of.
+    pub evicted: u64,
 }
 
 /// The writing end of one shard's journal.
@@ -222,6 +224,13 @@ impl Writer {
         let open = self.open.as_ref().map(|open| open.segment);
         let current = self.segment.as_ref().map(|segment| segment.head.segment);
         waiting.or(open).or(current)
+    }
+
+    /// The oldest segment that holds a block that is not durable, or may get one: all below it are
+    /// as they will be.
+    pub fn oldest_segment_not_durable(&self) -> Option<SegmentId> {
+        let written = self.cache.oldest_not_durable();
+        written.or_else(|| self.oldest_segment_to_write())
     }
 
     /// Updates what the next segment's first record will say.
@@ -380,6 +389,7 @@ impl Writer {
             if !self.cache.evict_oldest() {
                 return None;
             }
+            self.stats.evicted += 1;
         }
     }
 

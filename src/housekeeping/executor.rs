@@ -1,10 +1,12 @@
 //! The housekeeping thread: one glommio executor for all shards of a node.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::task::Poll;
@@ -12,14 +14,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use forebay_journal::SegmentId;
 use forebay_journal::format::SegmentHead;
+use forebay_journal::{Epoch, SegmentId};
 use glommio::{LocalExecutorBuilder, Placement};
 
+use super::board::Board;
 use super::folder::Folder;
 use super::inbox::{Inbox, Request, Response};
 use super::pace::Pace;
 use super::prepare::{open_direct, prepare};
+use super::scrub::Scrubber;
 use crate::runtime::bell::Bell;
 
 /// Bytes of I/O memory of the executor, in place of glommio's 10 MiB: it must fit a usual MEMLOCK.
@@ -84,6 +88,10 @@ pub struct HeldFile {
     pub generation: u64,
     /// Bytes in it: only a file of the configured size is used again.
     pub size: u64,
+    /// The epoch that wrote it.
+    pub epoch: Epoch,
+    /// Byte behind the last block that counts, if that is known.
+    pub used_bytes: Option<u64>,
 }
 
 /// What housekeeping knows of one shard's files at start.
@@ -98,14 +106,29 @@ pub struct ShardFiles {
     pub spare_max: usize,
     /// Rate of zero-filling in bytes a second while the shard does not wait.
     pub rate: u64,
+    /// Rate of reading sealed segments again in bytes a second; zero for never.
+    pub scrub_rate: u64,
 }
 
-struct Keeper {
+/// What a keeper is made of, on its way to its thread.
+struct KeeperParts {
     folder: Folder,
     files: ShardFiles,
     requests: Arc<Inbox<Request>>,
     responses: Arc<ArrayQueue<Response>>,
     pace: Arc<Pace>,
+    board: Arc<Board>,
+    bell: Bell,
+}
+
+struct Keeper {
+    folder: Folder,
+    /// Shared with the scrubber, which looks and takes nothing.
+    files: Rc<RefCell<ShardFiles>>,
+    requests: Arc<Inbox<Request>>,
+    responses: Arc<ArrayQueue<Response>>,
+    pace: Arc<Pace>,
+    board: Arc<Board>,
     bell: Bell,
     /// Segments asked for while another was waiting for space, in order.
     later: VecDeque<SegmentId>,
@@ -114,6 +137,7 @@ struct Keeper {
 /// The running thread.
 pub struct Housekeeper {
     stops: Vec<(Arc<Inbox<Request>>, Arc<Pace>)>,
+    boards: Vec<Arc<Board>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -135,16 +159,18 @@ impl Housekeeper {
                 responses: Arc::clone(&responses),
                 pace: Arc::clone(&pace),
             });
-            keepers.push(Keeper {
+            keepers.push(KeeperParts {
                 folder: folder.clone(),
                 files,
                 requests,
                 responses,
                 pace,
+                board: Arc::default(),
                 bell,
-                later: VecDeque::new(),
             });
         }
+        let boards = keepers.iter().map(|parts| Arc::clone(&parts.board));
+        let boards = boards.collect();
         let stops = keepers
             .iter()
             .map(|keeper| (Arc::clone(&keeper.requests), Arc::clone(&keeper.pace)))
@@ -152,10 +178,11 @@ impl Housekeeper {
         let thread = executor("forebay-keeper")
             .spawn(move || {
                 with_pulse(async move {
-                    let tasks: Vec<_> = keepers
-                        .into_iter()
-                        .map(|k| glommio::spawn_local(k.run()))
-                        .collect();
+                    let mut tasks = Vec::new();
+                    for (keeper, scrubber) in keepers.into_iter().map(KeeperParts::unpack) {
+                        tasks.push(glommio::spawn_local(keeper.run()));
+                        tasks.push(glommio::spawn_local(scrubber.run()));
+                    }
                     for task in tasks {
                         task.await;
                     }
@@ -169,10 +196,16 @@ impl Housekeeper {
         Ok((
             Self {
                 stops,
+                boards,
                 thread: Some(thread),
             },
             ports,
         ))
+    }
+
+    /// What it says of each shard's files.
+    pub fn boards(&self) -> Vec<Arc<Board>> {
+        self.boards.clone()
     }
 
     /// Ends the thread; preparations under way are given up, which takes no longer than a write.
@@ -229,8 +262,29 @@ pub(super) async fn with_pulse<T>(work: impl Future<Output = T>) -> T {
     result
 }
 
+impl KeeperParts {
+    fn unpack(self) -> (Keeper, Scrubber) {
+        let scrub_rate = self.files.scrub_rate;
+        let files = Rc::new(RefCell::new(self.files));
+        let (pace, board) = (Arc::clone(&self.pace), Arc::clone(&self.board));
+        let scrubber = Scrubber::new(Rc::clone(&files), pace, board, scrub_rate);
+        let keeper = Keeper {
+            folder: self.folder,
+            files,
+            requests: self.requests,
+            responses: self.responses,
+            pace: self.pace,
+            board: self.board,
+            bell: self.bell,
+            later: VecDeque::new(),
+        };
+        (keeper, scrubber)
+    }
+}
+
 impl Keeper {
     async fn run(mut self) {
+        self.tell_files();
         loop {
             let request = match self.later.pop_front() {
                 Some(segment) => Request::Prepare(segment),
@@ -250,24 +304,31 @@ impl Keeper {
 
     /// Prepares until it succeeds; false when told to stop meanwhile.
     async fn prepare(&mut self, segment: SegmentId) -> bool {
-        let head = SegmentHead {
-            segment,
-            generation: 0,
-            ..self.files.head
+        let (head, rate) = {
+            let files = self.files.borrow();
+            let head = SegmentHead {
+                segment,
+                generation: 0,
+                ..files.head
+            };
+            (head, files.rate)
         };
         let path = self.folder.segment(head.epoch, head.shard, segment);
         let mut has_said_no_space = false;
         loop {
-            let spare = self.files.spare.pop();
-            match prepare(&path, head, spare, &self.pace, self.files.rate).await {
+            let spare = self.files.borrow_mut().spare.pop();
+            match prepare(&path, head, spare, &self.pace, rate).await {
                 Ok((head, file)) => {
                     let (generation, size) = (head.generation, head.size);
                     let held = HeldFile {
                         path,
                         generation,
                         size,
+                        epoch: head.epoch,
+                        used_bytes: None,
                     };
-                    self.files.held.insert(segment, held);
+                    self.files.borrow_mut().held.insert(segment, held);
+                    self.tell_files();
                     self.answer(Response::Prepared { head, file });
                     return true;
                 }
@@ -296,19 +357,40 @@ impl Keeper {
         }
     }
 
-    fn free(&mut self, segments: &[SegmentId]) {
+    fn free(&self, segments: &[SegmentId]) {
+        let mut files = self.files.borrow_mut();
+        let files = &mut *files;
         for segment in segments {
-            let Some(held) = self.files.held.remove(segment) else {
+            let Some(held) = files.held.remove(segment) else {
                 continue;
             };
             // One of another size was made under another configuration.
-            let is_fitting = held.size == self.files.head.size;
-            if is_fitting && self.files.spare.len() < self.files.spare_max {
-                self.files.spare.push(held);
+            let is_fitting = held.size == files.head.size;
+            if is_fitting && files.spare.len() < files.spare_max {
+                files.spare.push(held);
             } else if let Err(error) = std::fs::remove_file(&held.path) {
                 tracing::warn!("cannot remove {}: {error}", held.path.display());
             }
         }
+        self.tell_files_of(files);
+    }
+
+    fn tell_files(&self) {
+        self.tell_files_of(&self.files.borrow());
+    }
+
+    fn tell_files_of(&self, files: &ShardFiles) {
+        let sum = |sizes: &mut dyn Iterator<Item = u64>| {
+            sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
+        };
+        let held = sum(&mut files.held.values().map(|held| held.size));
+        let spare = sum(&mut files.spare.iter().map(|spare| spare.size));
+        self.board.change(|seen| {
+            (seen.held, seen.spare) = (held, spare);
+            // What nobody needs is no damage any more.
+            seen.damages
+                .retain(|damage| files.held.contains_key(&damage.segment));
+        });
     }
 
     fn answer(&self, response: Response) {

@@ -12,6 +12,7 @@
     executor's waker live here"
 )]
 
+mod board;
 mod direct_io;
 mod executor;
 pub mod folder;
@@ -22,7 +23,9 @@ mod pace;
 mod prepare;
 pub mod quarantine;
 mod scan;
+mod scrub;
 
+pub use board::{Board, BoardSeen, Damage};
 pub use direct_io::{NoDirectIo, check as check_direct_io};
 pub use executor::{HeldFile, Housekeeper, HousekeeperError, ShardFiles, ShardPort, open_segment};
 pub use inbox::{Request, Response};

@@ -8,12 +8,15 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use forebay_journal::SegmentId;
+
 /// Shared between one shard and the node (which tell) and housekeeping (which obeys).
 #[derive(Debug, Default)]
 pub struct Pace {
     ingested_bytes: AtomicU64,
     is_waiting: AtomicBool,
     is_given_up: AtomicBool,
+    sealed_below: AtomicU64,
 }
 
 impl Pace {
@@ -25,6 +28,16 @@ impl Pace {
     /// The shard says whether it waits for a segment.
     pub fn set_waiting(&self, is_waiting: bool) {
         self.is_waiting.store(is_waiting, Ordering::Relaxed);
+    }
+
+    /// The shard says below which segment nothing changes any more.
+    pub fn set_sealed_below(&self, segment: SegmentId) {
+        // What was read before this number was durable before it was said.
+        self.sealed_below.store(segment.get(), Ordering::Release);
+    }
+
+    pub(super) fn sealed_below(&self) -> SegmentId {
+        SegmentId::ZERO.plus(self.sealed_below.load(Ordering::Acquire))
     }
 
     /// The node stops: nobody wants the segment any more.

@@ -29,6 +29,14 @@ pub struct Scanned {
     pub quarantined: Vec<PathBuf>,
 }
 
+impl Scanned {
+    /// Bytes that were cut from the end of the journal.
+    pub fn cut_bytes(&self) -> u64 {
+        let cut = self.recovered.cut.as_ref();
+        cut.map_or(0, |cut| cut.ranges.iter().map(|range| range.bytes).sum())
+    }
+}
+
 /// Why a shard's journal cannot be opened. Nothing was changed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -209,7 +217,7 @@ async fn open_all(
     Ok(files)
 }
 
-async fn read(
+pub(super) async fn read(
     file: &DmaFile,
     offset: u64,
     len: usize,

@@ -46,6 +46,8 @@ pub struct Config {
     pub limits: Budgets,
     /// Choices of the STOMP front end.
     pub stomp: Stomp,
+    /// What operators' tools reach.
+    pub admin: Admin,
     /// How shards use the machine.
     pub runtime: Runtime,
     /// Who may connect; empty means anybody, which is allowed on loopback only.
@@ -85,6 +87,8 @@ pub struct Journal {
     pub segments_ready: u32,
     /// Bytes per second of zero-filling while a prepared segment is still there.
     pub prepare_rate: u64,
+    /// Bytes per second of reading sealed segments again; 0 for never.
+    pub scrub_bytes_per_s: u64,
     /// Whether identifiers are written behind the blocks.
     pub is_strict: bool,
 }
@@ -117,6 +121,13 @@ pub struct Stomp {
     pub heart_beat_ms: [u32; 2],
     /// Credit of a subscription that does not ask for one, in messages.
     pub prefetch_default: u32,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Address of the listener for metrics, if there is to be one.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// `[runtime]`.
@@ -207,6 +218,7 @@ impl Config {
                 segment_size: 0,
                 segments_ready: 0,
                 prepare_rate: 0,
+                scrub_bytes_per_s: 0,
                 is_strict: false,
             },
             limits: Budgets {
@@ -223,6 +235,7 @@ impl Config {
                 heart_beat_ms: [0, 0],
                 prefetch_default: 0,
             },
+            admin: Admin { metrics: None },
             runtime: Runtime {
                 pin: Pin::Auto,
                 scheduling_slice_ms: 0,

@@ -1,6 +1,7 @@
 //! Why a node does not start, or stops by itself, in words an operator can act on.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use forebay_journal::ShardId;
 
@@ -29,6 +30,8 @@ pub enum NodeError {
     Machine(String),
     /// The admin socket cannot be opened.
     Admin(std::io::Error),
+    /// The listener for metrics cannot be opened.
+    Metrics(SocketAddr, std::io::Error),
     /// The listener cannot be opened.
     Listen(ListenError),
     /// Housekeeping cannot start.
@@ -46,7 +49,7 @@ impl NodeError {
                 Exit::DataRefused
             }
             Self::Ring(_) | Self::Machine(_) | Self::Housekeeping(_) => Exit::MachineLacks,
-            Self::Admin(_) | Self::Listen(_) => Exit::ListenFailed,
+            Self::Admin(_) | Self::Metrics(..) | Self::Listen(_) => Exit::ListenFailed,
             Self::Failed(..) => Exit::Failed,
         }
     }
@@ -70,6 +73,11 @@ impl fmt::Display for NodeError {
             Self::Admin(error) => write!(
                 f,
                 "cannot open the admin socket `admin.sock` in the data folder: {error}"
+            ),
+            Self::Metrics(address, error) => write!(
+                f,
+                "cannot listen on {address} for metrics: {error}. Remedy: choose another \
+                 address or port for admin.metrics, or \"off\""
             ),
             Self::Listen(error) => error.fmt(f),
             Self::Housekeeping(error) => error.fmt(f),

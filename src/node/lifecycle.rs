@@ -1,5 +1,6 @@
 //! The life of a node: open the data folder, recover, start the shards, wait, stop.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, Superblock};
@@ -32,7 +33,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         .thread_block()
         .map_err(|errno| NodeError::Machine(format!("signals: {errno}")))?;
     probe_ring()?;
-    let started_us = clock::monotonic_us();
+    let (started_us, started_unix_ms) = (clock::monotonic_us(), clock::now().unix_ms);
     let mut folder = Folder::new(&config.node.data);
     folder.make().map_err(NodeError::Folder)?;
     let holder = format!(
@@ -56,10 +57,12 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     // Opened before the epoch is claimed: a start that cannot listen uses up none.
     let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
         .map_err(NodeError::Listen)?;
+    let metrics = listen_for_metrics(config)?;
     let admin_socket = admin::socket::listen(folder.root()).map_err(NodeError::Admin)?;
     let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
     let device = placement::device_of(folder.root());
     let cores = choose_cores(config, superblock.shard_count, device.as_ref());
+    let cut_bytes = scans.iter().map(Scanned::cut_bytes).collect();
     let node = Starting {
         config,
         folder: &folder,
@@ -72,8 +75,16 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         node: config.node.name.clone(),
         epoch: epoch.get(),
         quarantine,
+        data: folder.root().to_owned(),
+        started_unix_ms,
+        is_strict: config.journal.is_strict,
+        cut_bytes,
+        boards: running.boards(),
     };
-    let admin = AdminServer::start(admin_socket, desk, identity).map_err(NodeError::Admin)?;
+    let scraped_at = metrics.as_ref().and_then(|one| one.local_addr().ok());
+    let admin =
+        AdminServer::start(admin_socket, metrics, desk, identity).map_err(NodeError::Admin)?;
+    report::metrics(scraped_at);
     match started {
         Started::Ready => report::ready(address, folder.root()),
         Started::ToldToStop => report::stopped_before_ready(),
@@ -83,6 +94,13 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     // Nothing in older epochs' folders is needed once their segments are freed.
     let _ = folder.remove_empty_epochs(epoch);
     Ok(())
+}
+
+/// The listener for metrics, where one is wanted.
+fn listen_for_metrics(config: &Config) -> Result<Option<TcpListener>, NodeError> {
+    let listen =
+        |address| TcpListener::bind(address).map_err(|error| NodeError::Metrics(address, error));
+    config.admin.metrics.map(listen).transpose()
 }
 
 /// A plain message before anything else, where io_uring is forbidden (glommio would panic).

@@ -111,6 +111,13 @@ pub(super) fn placed(shards: &[(ShardId, Placed)], config: &Config, device: Opti
     }
 }
 
+/// Where metrics are scraped over the network, if anywhere.
+pub(super) fn metrics(address: Option<SocketAddr>) {
+    if let Some(address) = address {
+        eprintln!("metrics: http://{address}/metrics");
+    }
+}
+
 /// A signal came first: there is no `ready` line, and the end is in order.
 pub(super) fn stopped_before_ready() {
     eprintln!("told to stop before clients could connect: stopped in order");

@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::config::Config;
 use super::error::NodeError;
 use super::report;
-use crate::housekeeping::Housekeeper;
+use crate::housekeeping::{Board, Housekeeper};
 use crate::runtime::bell::Bell;
 use crate::runtime::placement::{Device, Placed};
 
@@ -75,6 +75,11 @@ impl Running {
         ready.sort_by_key(|(shard, _)| *shard);
         report::placed(&ready, config, device.as_ref());
         Ok(started)
+    }
+
+    /// What housekeeping says of each shard's files.
+    pub(super) fn boards(&self) -> Vec<Arc<Board>> {
+        self.housekeeper.boards()
     }
 
     /// Waits for what comes next and counts the shards that ended.

@@ -136,17 +136,21 @@ impl Starting<'_> {
         let recovered = &scanned.recovered;
         let path = |file: u32| scanned.files[file as usize].path.clone();
         let size = self.config.journal.segment_size;
-        let held_file = |file: u32, generation, size| HeldFile {
+        let held_file = |file: u32, generation, size, used_bytes| HeldFile {
             path: path(file),
             generation,
             size,
+            epoch: scanned.files[file as usize].epoch,
+            used_bytes,
         };
         let bodies = recovered.bodies.iter().map(|found| {
-            let file = held_file(found.file, found.generation.unwrap_or(0), found.size);
+            let generation = found.generation.unwrap_or(0);
+            let file = held_file(found.file, generation, found.size, None);
             (found.segment, file)
         });
         let segments = recovered.segments.iter().map(|found| {
-            let file = held_file(found.file, found.generation, found.size);
+            let used_bytes = Some(found.used_bytes);
+            let file = held_file(found.file, found.generation, found.size, used_bytes);
             (found.segment, file)
         });
         let held = bodies.chain(segments).collect();
@@ -157,7 +161,10 @@ impl Starting<'_> {
         let spare_max = self.config.journal.segments_ready as usize + 1;
         let spare = fitting
             .iter()
-            .map(|found| held_file(found.file, found.generation.unwrap_or(0), found.size))
+            .map(|found| {
+                let generation = found.generation.unwrap_or(0);
+                held_file(found.file, generation, found.size, None)
+            })
             .collect();
         #[allow(clippy::disallowed_methods, reason = "nothing in these files counts")]
         for spare in others.iter().rev() {
@@ -182,6 +189,7 @@ impl Starting<'_> {
             spare,
             spare_max,
             rate: self.config.journal.prepare_rate,
+            scrub_rate: self.config.journal.scrub_bytes_per_s,
         }
     }
 

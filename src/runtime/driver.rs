@@ -182,6 +182,7 @@ impl Driver {
         let DriverParts { shard, port, .. } = &self.parts;
         port.pace.set_ingested(shard.ingested_bytes());
         port.pace.set_waiting(shard.is_waiting_for_segment());
+        port.pace.set_sealed_below(shard.sealed_below());
     }
 
     fn timeout_us(&self, now: Now) -> Option<u64> {

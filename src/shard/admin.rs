@@ -5,9 +5,9 @@
 //! it is durable.
 
 use forebay_journal::format::{QueueFlags, Routing};
-use forebay_journal::{QueueId, ShardId};
+use forebay_journal::{QueueId, SegmentId, ShardId};
 
-use super::Shard;
+use super::{Shard, ShardMetrics};
 use crate::limits::{ADMIN_LISTED_MAX, ADMIN_LISTED_SIZE_MAX_BYTES};
 use crate::queue::{Purge, QueueCounts, Refused};
 
@@ -25,6 +25,10 @@ pub struct AdminQuestion {
 pub enum AdminAsk {
     /// How it does.
     Health,
+    /// Its numbers.
+    Metrics,
+    /// What of a segment is still needed.
+    Segment(SegmentId),
     /// The queues from this place on: 0, or what the answer before said.
     List {
         /// The place.
@@ -72,6 +76,13 @@ pub struct AdminAnswer {
 pub enum AdminTold {
     /// How it does.
     Health(ShardHealth),
+    /// Its numbers.
+    Metrics(Box<ShardMetrics>),
+    /// Records of a segment that must stay: of messages, of parts of them, of transactions.
+    Segment {
+        /// How many; a message in several queues counts once.
+        needed: u64,
+    },
     /// Queues.
     Queues {
         /// In no order that means anything.
@@ -138,6 +149,10 @@ impl Shard {
         let AdminQuestion { id, ask } = question;
         let told = match ask {
             AdminAsk::Health => AdminTold::Health(self.health()),
+            AdminAsk::Metrics => AdminTold::Metrics(Box::new(self.metrics())),
+            AdminAsk::Segment(segment) => AdminTold::Segment {
+                needed: self.host.machine.segment_use(segment).references,
+            },
             AdminAsk::List { place } => self.list(place),
             AdminAsk::Find { name } => AdminTold::Queues {
                 queues: self.find(&name),
@@ -161,6 +176,12 @@ impl Shard {
     }
 
     fn list(&self, place: u32) -> AdminTold {
+        let (queues, next) = self.see_queues(place, ADMIN_LISTED_MAX);
+        AdminTold::Queues { queues, next }
+    }
+
+    /// Queues from a place on, up to so many or so many bytes of names, and where to go on.
+    pub(super) fn see_queues(&self, place: u32, most: u32) -> (Vec<QueueSeen>, Option<u32>) {
         let (mut queues, mut bytes) = (Vec::new(), 0);
         for (next, id) in self.host.machine.queues_from(place) {
             let Some(seen) = self.host.see(id) else {
@@ -168,13 +189,11 @@ impl Shard {
             };
             bytes += (seen.name.len() + seen.address.len()) as u64;
             queues.push(seen);
-            let is_full = queues.len() >= ADMIN_LISTED_MAX as usize;
-            if is_full || bytes >= ADMIN_LISTED_SIZE_MAX_BYTES {
-                let next = Some(next);
-                return AdminTold::Queues { queues, next };
+            if queues.len() >= most as usize || bytes >= ADMIN_LISTED_SIZE_MAX_BYTES {
+                return (queues, Some(next));
             }
         }
-        AdminTold::Queues { queues, next: None }
+        (queues, None)
     }
 
     fn find(&self, name: &[u8]) -> Vec<QueueSeen> {

@@ -13,9 +13,11 @@ mod connection;
 mod errand;
 mod gate;
 mod host;
+mod latency;
 mod link;
 mod loopback;
 mod mailbox;
+mod metrics;
 mod peers;
 mod slow;
 mod step;
@@ -28,8 +30,13 @@ pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
-pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_selectors};
+pub use host::{
+    Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, UnsoundSelector,
+    check_selectors,
+};
+pub use latency::{BOUNDS_US, LatencySeen};
 pub use mailbox::{Parcel, ParcelLane};
+pub use metrics::{ShardMetrics, Unlisted};
 pub use slow::SlowConsumerReport;
 
 pub use crate::queue::{
@@ -142,6 +149,8 @@ pub struct Shard {
     /// The connection that sends messages on: number 0.
     forwarder: ConnectionId,
     next_connection: u64,
+    /// Connections that ended because their client broke the protocol, or was not let in.
+    broken_count: u64,
     node: String,
     stomp: Rc<stomp::Settings>,
     window_bytes: usize,
@@ -191,6 +200,7 @@ impl Shard {
             connections: FxHashMap::default(),
             forwarder,
             next_connection: 1,
+            broken_count: 0,
             node: config.node,
             stomp: Rc::new(config.stomp),
             window_bytes: config.limits.window_bytes as usize,
@@ -227,6 +237,12 @@ impl Shard {
     /// The oldest segment that a block will still be written to.
     pub fn oldest_segment_to_write(&self) -> Option<SegmentId> {
         self.host.writer.oldest_segment_to_write()
+    }
+
+    /// Segments below this one are written and durable, and change no more.
+    pub fn sealed_below(&self) -> SegmentId {
+        let oldest = self.host.writer.oldest_segment_not_durable();
+        oldest.unwrap_or(SegmentId::ZERO)
     }
 
     /// Whether messages wait for a segment to be prepared.

@@ -90,6 +90,12 @@ impl Peers {
         self.peers.iter().any(|peer| !peer.held.is_empty())
     }
 
+    /// Whether messages of other shards wait to be taken.
+    pub(super) fn has_waiting_messages(&self) -> bool {
+        let is_waiting = |peer: &Peer| peer.incoming[Lane::Message as usize].is_some();
+        self.peers.iter().any(is_waiting)
+    }
+
     /// Works off what came, as far as it is admitted.
     pub(super) fn work(&mut self, host: &mut Host, now: Now) {
         for peer in &mut self.peers {

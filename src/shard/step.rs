@@ -226,6 +226,7 @@ impl Shard {
                     return input.len();
                 }
                 Progress::Broken => {
+                    self.broken_count += 1;
                     self.set_closing(id);
                     return input.len();
                 }
@@ -777,6 +778,7 @@ impl Shard {
         self.host.finish_turn(is_stopping, now, &mut outbox);
         self.go_on_stopping(now);
         self.flush(now);
+        self.note_segment_wait(now);
     }
 
     /// Hands output over to be sent, and ends connections that have said all.

@@ -110,6 +110,10 @@ const JOURNAL: &[(&str, &[&str])] = &[
         "recovery",
         &["format", "ids", "lsn", "error", "segment", "reader"],
     ),
+    (
+        "scrub",
+        &["format", "ids", "lsn", "error", "segment", "reader"],
+    ),
     ("reclaim", &["format", "ids", "lsn", "error", "segment"]),
     ("lease", &["format", "ids", "lsn", "error"]),
     ("journal", &["*"]),

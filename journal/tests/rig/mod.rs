@@ -262,6 +262,17 @@ impl Model {
     }
 }
 
+/// How a segment is made ready.
+pub struct Preparation {
+    /// The file that is used again; none: a new one.
+    pub from: Option<FileId>,
+    /// Its name meanwhile.
+    pub aside: String,
+    /// Its name at the end.
+    pub name: String,
+    pub head: SegmentHead,
+}
+
 /// A rig with the plain writer.
 pub type Rig = RigOf<TestWriter>;
 
@@ -356,8 +367,13 @@ impl<W: BlockSource> RigOf<W> {
 
     /// The next start, on a disk as a crash left it.
     pub fn restart(self, disk: MemoryDisk) -> Self {
+        self.started_on(disk)
+    }
+
+    /// Likewise, of one of several disks that a crash may have left.
+    pub fn started_on(&self, disk: MemoryDisk) -> Self {
         let opened = open_shard(&disk, self.shard, Evidence::default(), 1 << 20);
-        let mut model = self.model;
+        let mut model = self.model.clone();
         model
             .check(&opened)
             .expect("checked when the image was made");
@@ -368,47 +384,67 @@ impl<W: BlockSource> RigOf<W> {
         Self::start(
             self.shard,
             disk,
-            self.random,
+            self.random.clone(),
             model,
             Some(&recovered),
             self.segment_size,
         )
     }
 
-    fn serves(&self) -> bool {
+    /// Whether something of this epoch, beyond what the one before left, is durable.
+    pub fn serves(&self) -> bool {
         self.writer.durable_end() > self.serves_from
+    }
+
+    /// What the next preparation does.
+    pub fn next_preparation(&self) -> Preparation {
+        let segment = self.next_segment;
+        let name = path_of(self.shard, self.epoch, segment);
+        let from = self.freed.last().copied();
+        let generation = from.map_or(0, |(_, generation)| generation + 1);
+        let head = head(self.epoch, segment, generation, self.segment_size);
+        Preparation {
+            from: from.map(|(file, _)| file),
+            aside: format!("{name}.new"),
+            name,
+            head: SegmentHead {
+                first_segment: self.first_segment,
+                shard: self.shard,
+                ..head
+            },
+        }
+    }
+
+    /// Files that nothing needs, in the order in which they were freed.
+    pub fn freed_files(&self) -> Vec<FileId> {
+        self.freed.iter().map(|(file, _)| *file).collect()
     }
 
     /// Prepares one more segment; `at_step` sees the disk between the steps.
     pub fn prepare(&mut self, at_step: &mut dyn FnMut(&Self)) {
-        let segment = self.next_segment;
-        self.next_segment = segment.next();
-        let name = path_of(self.shard, self.epoch, segment);
-        let aside = format!("{name}.new");
-        let (file, generation) = match self.freed.pop() {
-            Some((file, generation)) => {
+        let Preparation {
+            from,
+            aside,
+            name,
+            head,
+        } = self.next_preparation();
+        self.next_segment = self.next_segment.next();
+        let file = match from {
+            Some(file) => {
+                self.freed.pop();
                 self.disk.rename(file, &aside).expect("exists");
-                (file, generation + 1)
+                file
             }
-            None => (
-                self.disk
-                    .create(&aside, self.segment_size)
-                    .expect("no limit"),
-                0,
-            ),
+            None => self
+                .disk
+                .create(&aside, self.segment_size)
+                .expect("no limit"),
         };
         at_step(self);
-        let first_segment = self.first_segment;
-        let head = head(self.epoch, segment, generation, self.segment_size);
-        let head = SegmentHead {
-            first_segment,
-            shard: self.shard,
-            ..head
-        };
         self.disk.put(file, 0, &head.encode()).expect("fits");
         at_step(self);
         self.disk.rename(file, &name).expect("exists");
-        self.files.insert(segment, (file, generation));
+        self.files.insert(head.segment, (file, head.generation));
         self.writer.add_segment(head);
         at_step(self);
     }

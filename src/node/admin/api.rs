@@ -9,17 +9,12 @@ use axum::{Json, Router};
 use forebay_journal::ShardId;
 use serde::Deserialize;
 
-use super::Identity;
-use super::desk::Desk;
 use super::question::{Failure, Target};
-use super::shape::{DoneReport, ErrorReport, HealthReport, ListReport, QueueReport, ShardReport};
+use super::shape::{
+    DamageReport, DoneReport, ErrorReport, HealthReport, ListReport, QueueReport, ShardReport,
+};
+use super::{Api, metrics};
 use crate::shard::{AdminAsk, QueueSeen, Routing};
-
-#[derive(Clone)]
-struct Api {
-    desk: Desk,
-    identity: Identity,
-}
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -53,8 +48,9 @@ type Name = Result<Path<String>, PathRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
 
 /// All paths.
-pub(super) fn router(desk: Desk, identity: Identity) -> Router {
+pub(super) fn router(api: Api) -> Router {
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/health", get(health))
         .route("/v1/queues", get(list))
         .route("/v1/queues/{name}", get(show).delete(delete))
@@ -65,7 +61,7 @@ pub(super) fn router(desk: Desk, identity: Identity) -> Router {
         .method_not_allowed_fallback(|| {
             no_such(StatusCode::METHOD_NOT_ALLOWED, "not by this method")
         })
-        .with_state(Api { desk, identity })
+        .with_state(api)
 }
 
 async fn no_such(status: StatusCode, reason: &str) -> Response {
@@ -87,6 +83,7 @@ async fn health(State(api): State<Api>) -> Response {
             queues: known.map_or(0, |one| one.queues as u64),
             disk_full: known.is_some_and(|one| one.is_disk_full),
             waiting_for_segment: known.is_some_and(|one| one.is_waiting_for_segment),
+            damages: damages_of(&api, shard).await,
         });
     }
     let serving = shards.iter().all(|one| one.answers && !one.stopping);
@@ -105,6 +102,23 @@ async fn health(State(api): State<Api>) -> Response {
         shards,
     };
     (status, Json(report)).into_response()
+}
+
+/// What the scrubber found in files that are still there, and whether anything needs them.
+async fn damages_of(api: &Api, shard: ShardId) -> Vec<DamageReport> {
+    let board = api.identity.boards.get(usize::from(shard.0));
+    let damages = board.map(|board| board.seen().damages).unwrap_or_default();
+    let mut reports = Vec::new();
+    let mut last = None;
+    for damage in damages {
+        let needed = match last {
+            Some((segment, needed)) if segment == damage.segment => needed,
+            _ => api.desk.needed_records(shard, damage.segment).await.ok(),
+        };
+        last = Some((damage.segment, needed));
+        reports.push(DamageReport::from((damage, needed)));
+    }
+    reports
 }
 
 async fn list(State(api): State<Api>, from: Asked<From>) -> Result<Json<ListReport>, Failure> {

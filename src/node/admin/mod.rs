@@ -5,23 +5,36 @@
 
 mod api;
 mod desk;
+mod metrics;
 mod question;
 mod serve;
 pub(super) mod shape;
 pub(super) mod socket;
 
 use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use crate::housekeeping::Board;
 use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::admin::AdminDesk;
 use desk::Desk;
+use serve::Door;
 use socket::AdminSocket;
 
+/// What every path is given.
+#[derive(Clone)]
+struct Api {
+    desk: Desk,
+    identity: Identity,
+}
+
 /// What a node is, for who asks how it does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     /// Its name.
     pub(super) node: String,
@@ -29,6 +42,16 @@ pub(super) struct Identity {
     pub(super) epoch: u64,
     /// What lies in the quarantine since its start.
     pub(super) quarantine: QuarantineUse,
+    /// The data folder.
+    pub(super) data: PathBuf,
+    /// When it started, in wall-clock milliseconds.
+    pub(super) started_unix_ms: u64,
+    /// Whether identifiers are written behind the blocks.
+    pub(super) is_strict: bool,
+    /// Bytes that this start cut, of each shard.
+    pub(super) cut_bytes: Vec<u64>,
+    /// What housekeeping says of each shard's files.
+    pub(super) boards: Vec<Arc<Board>>,
 }
 
 /// The admin side's thread.
@@ -39,11 +62,12 @@ pub(super) struct AdminServer {
 }
 
 impl AdminServer {
-    /// Starts the thread and answers from now on.
+    /// Starts the thread and answers from now on; scrapes at `metrics` as well, if that is there.
     ///
     /// Errors: no thread, or out of descriptors.
     pub(super) fn start(
         socket: AdminSocket,
+        metrics: Option<TcpListener>,
         desk: AdminDesk,
         identity: Identity,
     ) -> io::Result<Self> {
@@ -57,9 +81,19 @@ impl AdminServer {
             .name("forebay-admin".to_owned())
             .spawn(move || {
                 let served = runtime.block_on(async {
-                    let listener = tokio::net::UnixListener::from_std(listener)?;
-                    let shards = Desk::start(desk, answers)?;
-                    serve::serve(listener, api::router(shards, identity), stopped).await;
+                    let door = Door::Unix(tokio::net::UnixListener::from_std(listener)?);
+                    let desk = Desk::start(desk, answers)?;
+                    let api = Api { desk, identity };
+                    if let Some(metrics) = metrics {
+                        metrics.set_nonblocking(true)?;
+                        let door = Door::Tcp(tokio::net::TcpListener::from_std(metrics)?);
+                        // Ends with the runtime.
+                        tokio::spawn(serve::serve(door, metrics::router(api.clone())));
+                    }
+                    tokio::select! {
+                        () = serve::serve(door, api::router(api)) => {}
+                        _ = stopped => {}
+                    }
                     Ok::<(), io::Error>(())
                 });
                 if let Err(error) = served {

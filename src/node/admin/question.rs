@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use forebay_journal::ShardId;
+use forebay_journal::{SegmentId, ShardId};
 
 use super::desk::Desk;
 use super::shape::ErrorReport;
@@ -137,6 +137,18 @@ impl Desk {
             }
         }
         Err(Failure::Unknown)
+    }
+
+    /// How many records of a segment are still needed.
+    pub(super) async fn needed_records(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+    ) -> Result<u64, Failure> {
+        match self.ask(shard, AdminAsk::Segment(segment)).await? {
+            AdminTold::Segment { needed } => Ok(needed),
+            _ => Err(Failure::Stopping),
+        }
     }
 
     /// Purges a queue, a portion at a time, and tells how many messages went.

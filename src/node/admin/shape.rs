@@ -1,7 +1,9 @@
 //! What goes over the admin socket, as JSON. The names are part of the interface.
 
+use forebay_journal::Lsn;
 use serde::{Deserialize, Serialize};
 
+use crate::housekeeping::Damage;
 use crate::shard::{QueueSeen, Routing};
 
 /// Why a request has no answer.
@@ -95,6 +97,42 @@ pub(in crate::node) struct ShardReport {
     pub(in crate::node) disk_full: bool,
     /// Whether messages wait for a segment.
     pub(in crate::node) waiting_for_segment: bool,
+    /// Damaged places in files that are still needed.
+    pub(in crate::node) damages: Vec<DamageReport>,
+}
+
+/// A damaged place of the journal.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct DamageReport {
+    /// The file; bytes that are not UTF-8 are replaced.
+    pub(in crate::node) file: String,
+    /// Byte offset in it.
+    pub(in crate::node) offset: u64,
+    /// Bytes, as far as known.
+    pub(in crate::node) bytes: u64,
+    /// First record that is lost with it, if that can be said.
+    pub(in crate::node) lsn_from: Option<u64>,
+    /// Last one, if that can be said; below the first if what is lost holds none.
+    pub(in crate::node) lsn_upto: Option<u64>,
+    /// Records in the whole file that are still needed, if the shard answers: zero means that
+    /// nothing is lost.
+    pub(in crate::node) needed_records: Option<u64>,
+    /// What is wrong.
+    pub(in crate::node) what: String,
+}
+
+impl From<(Damage, Option<u64>)> for DamageReport {
+    fn from((damage, needed_records): (Damage, Option<u64>)) -> Self {
+        Self {
+            file: damage.path.display().to_string(),
+            offset: damage.offset,
+            bytes: damage.size,
+            lsn_from: damage.lsn_from.map(Lsn::get),
+            lsn_upto: damage.lsn_upto.map(Lsn::get),
+            needed_records,
+            what: damage.what,
+        }
+    }
 }
 
 impl From<QueueSeen> for QueueReport {

@@ -64,6 +64,8 @@ pub enum Kind {
     },
     /// IP address and port.
     Address { slot: Slot<SocketAddr> },
+    /// Likewise, or `"off"`.
+    OptionalAddress { slot: Slot<Option<SocketAddr>> },
     /// `"auto"`, `"off"` or a list of CPUs.
     Placement { slot: Slot<Pin> },
     /// Text of a `[[user]]`: 1 to 255 bytes.
@@ -145,6 +147,9 @@ impl Key {
                  (\"localhost:61613\" means 127.0.0.1; host names are not looked up)"
                     .into()
             }
+            Kind::OptionalAddress { .. } => {
+                "\"off\", or an IP address and a port, such as \"127.0.0.1:9090\"".into()
+            }
             Kind::Placement { .. } => {
                 "\"auto\", \"off\" or a list of CPU numbers such as [2, 3], each once".into()
             }
@@ -178,6 +183,10 @@ impl Key {
                 format!("\"{}\"", format_size(*slot(config)))
             }
             Kind::Address { slot } => format!("\"{}\"", slot(config)),
+            Kind::OptionalAddress { slot } => match slot(config) {
+                Some(address) => format!("\"{address}\""),
+                None => "\"off\"".into(),
+            },
             Kind::Placement { slot } => match slot(config) {
                 Pin::Auto => "\"auto\"".into(),
                 Pin::Off => "\"off\"".into(),
@@ -283,6 +292,17 @@ pub const KEYS: &[Key] = &[
         default: Some("\"50MB\""),
         effect: "Bytes per second written while zero-filling a segment ahead, so that it does not \
                  disturb the journal. Without any prepared segment left it goes at full speed.",
+    },
+    Key {
+        path: "journal.scrub_bytes_per_s",
+        kind: Kind::Rate {
+            least: 0,
+            most: 10_000_000_000,
+            slot: |c| &mut c.journal.scrub_bytes_per_s,
+        },
+        default: Some("\"8MiB\""),
+        effect: "Bytes per second and shard of reading written segments again, so that damage is \
+                 told before somebody needs what lies there. 0 reads nothing.",
     },
     Key {
         path: "journal.strict",
@@ -402,6 +422,16 @@ pub const KEYS: &[Key] = &[
         default: Some("1000"),
         effect: "Messages sent ahead of acknowledgements to a subscription that does not ask for a \
                  number by `activemq.prefetchSize`.",
+    },
+    Key {
+        path: "admin.metrics",
+        kind: Kind::OptionalAddress {
+            slot: |c| &mut c.admin.metrics,
+        },
+        default: Some("\"off\""),
+        effect: "Where Prometheus scrapes `GET /metrics`, besides the admin socket. Port 0 takes any \
+                 free port; a line at start names it. There is no password: who reaches it reads \
+                 the names of queues and how much is in them.",
     },
     Key {
         path: "runtime.pin",

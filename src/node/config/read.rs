@@ -391,6 +391,10 @@ fn try_apply(config: &mut Config, key: &Key, value: &Given) -> Option<()> {
         }
         Kind::Rate { least, most, slot } => *slot(config) = size(value, least, most, 1)?,
         Kind::Address { slot } => *slot(config) = address(value)?,
+        Kind::OptionalAddress { slot } => {
+            let is_off = matches!(value, Given::Text(text) if text == "off");
+            *slot(config) = if is_off { None } else { Some(address(value)?) };
+        }
         Kind::Placement { slot } => *slot(config) = pin(value)?,
         Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => return None,
     }

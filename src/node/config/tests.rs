@@ -32,6 +32,7 @@ fn every_key_has_its_own_field_and_a_default_within_range() {
             Kind::OptionalSize { .. } => "9".into(),
             Kind::Pair { most, .. } => format!("[{most}, {most}]"),
             Kind::Size { most, .. } | Kind::Rate { most, .. } => most.to_string(),
+            Kind::OptionalAddress { .. } => "\"[::1]:9\"".into(),
             Kind::Address { .. } => "\"[::1]:9\"".into(),
             Kind::Placement { .. } => "[7]".into(),
             Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => continue,

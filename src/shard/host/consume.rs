@@ -348,7 +348,7 @@ impl Host {
         self.join(link, transaction);
         let lsn = self.commit_decision()?;
         if verdict == Verdict::Accept {
-            self.stats.settled += 1;
+            self.stats.settled += self.decision.message_count();
         }
         let held = self.link(link);
         held.last_lsn = held.last_lsn.max(lsn);
@@ -408,6 +408,7 @@ impl Host {
             return;
         }
         if self.commit_decision().is_ok() {
+            self.stats.settled += self.decision.message_count();
             return;
         }
         let held = self.links.get(&link);

@@ -113,9 +113,14 @@ impl Host {
         match pumped {
             Pumped::Piece { bytes, is_last } => {
                 link.pumped_bytes += bytes;
+                let is_journaled = matches!(streaming.delivery.place, Place::Journal(_));
+                self.stats.cache_hits += u64::from(is_journaled);
                 if is_new {
                     link.deliveries.pop_front();
                     self.stats.delivered += 1;
+                    let is_consumers = matches!(streaming.delivery.taker, Taker::Consumer(..));
+                    let is_again = is_consumers && streaming.delivery.is_redelivered;
+                    self.stats.redelivered += u64::from(is_again);
                 }
                 let next = if is_new { 0 } else { streaming.next + 1 };
                 link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
@@ -133,6 +138,7 @@ impl Host {
             }
             Pumped::Gone => link.streaming = None,
             Pumped::Waiting => {
+                self.stats.cache_misses += 1;
                 self.waiting_for_disk.push(id);
                 return false;
             }
@@ -332,7 +338,9 @@ impl Host {
     }
 
     pub(in crate::shard) fn poll_read(&mut self) -> Option<ColdRead> {
-        self.cold.poll_read()
+        let read = self.cold.poll_read();
+        self.stats.reads += u64::from(read.is_some());
+        read
     }
 
     pub(in crate::shard) fn handle_read(

@@ -121,6 +121,7 @@ impl Host {
         };
         let (queue, message) = (departing.queue, departing.queued.message);
         if is_taken {
+            self.stats.count_departure(departing.reason);
             self.run(Deferred::Departed { queue, message });
         } else {
             let due_unix_ms = self.now_unix_ms + RETRY_MS;

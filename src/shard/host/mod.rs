@@ -9,6 +9,7 @@
 //! every later control command.
 
 mod browse;
+mod confirm;
 mod consume;
 mod deliver;
 mod depart;
@@ -19,6 +20,7 @@ mod filters;
 mod follow;
 mod idle;
 mod keys;
+mod meter;
 mod operate;
 mod produce;
 mod recall;
@@ -75,6 +77,8 @@ enum Parked {
     Receipt {
         link: ConnectionId,
         receipt: Text,
+        /// When its message came, if it is that of one.
+        sent_us: Option<u64>,
     },
     Deliver(Delivery),
     Answered {
@@ -225,23 +229,6 @@ pub(super) enum Taken {
     YesButWait,
 }
 
-/// Counters since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostStats {
-    /// Messages taken in.
-    pub received: u64,
-    /// Messages handed out, redeliveries included.
-    pub delivered: u64,
-    /// Messages settled for good.
-    pub settled: u64,
-    /// Messages dropped because their time was over.
-    pub expired: u64,
-    /// Messages that a full address dropped on arrival.
-    pub dropped: u64,
-    /// Consumers found slow, each once in a period.
-    pub slow_consumers: u64,
-}
-
 pub(super) struct Host {
     shard: u16,
     pub(super) machine: Machine,
@@ -291,6 +278,7 @@ pub(super) struct Host {
     filters: Filters,
     recall: recall::Recall,
     stats: HostStats,
+    meter: meter::Meter,
 }
 
 #[derive(Debug)]
@@ -375,6 +363,7 @@ impl Host {
             filters,
             recall: recall::Recall::default(),
             stats: HostStats::default(),
+            meter: meter::Meter::new(),
         }
     }
 
@@ -401,6 +390,7 @@ impl Host {
             return Taken::Yes;
         }
         self.now_unix_ms = now.unix_ms;
+        self.meter.begin(now);
         match *command {
             Command::Send(ref send) => return self.send(link, send, now),
             Command::SendPart(part) => return self.send_part(link, &part, now),
@@ -478,44 +468,6 @@ impl Host {
             if self.try_run(&command).is_err() {
                 return self.deferred.push_front(command);
             }
-        }
-    }
-
-    fn sync(&mut self, link: ConnectionId) {
-        let last_lsn = self
-            .links
-            .get(&link)
-            .map_or(Lsn::ZERO, |link| link.last_lsn);
-        if last_lsn < self.writer.durable_end() && self.gate.is_empty() {
-            self.answers.push_back((link, Answer::Synced));
-        } else {
-            self.gate.park(last_lsn, Parked::Synced { link });
-        }
-    }
-
-    /// Answers a receipt when everything up to `lsn` is durable.
-    fn confirm(&mut self, link: ConnectionId, lsn: Lsn, receipt: Option<Text>) {
-        let Some(receipt) = receipt else { return };
-        if lsn < self.writer.durable_end() {
-            self.answers.push_back((link, Answer::Receipt(receipt)));
-        } else {
-            self.gate.park(lsn, Parked::Receipt { link, receipt });
-        }
-    }
-
-    /// The last record appended so far; zero before the first.
-    fn last_lsn(&self) -> Lsn {
-        self.writer.next_lsn().before()
-    }
-
-    /// Answers a command about a durable subscription when everything so far is durable: what it
-    /// found may be another connection's doing of just now.
-    fn answer(&mut self, link: ConnectionId, lsn: Lsn, existed: bool) {
-        let lsn = lsn.max(self.last_lsn());
-        if lsn < self.writer.durable_end() {
-            self.answers.push_back((link, Answer::Answered { existed }));
-        } else {
-            self.gate.park(lsn, Parked::Answered { link, existed });
         }
     }
 
@@ -642,26 +594,6 @@ impl Host {
         }
     }
 
-    /// What a delivery of this record waits for. One that needs no record itself, to a queue that
-    /// dies with the process, waits all the same for a message that the journal has: for all that
-    /// is appended so far, which is the message's record or behind it.
-    fn lsn_of_delivery(&self, lsn: Lsn, place: Place) -> Lsn {
-        match place {
-            Place::Journal(_) if lsn == Lsn::ZERO => self.lsn_so_far(),
-            _ => lsn,
-        }
-    }
-
-    /// The last record appended so far; zero if all are durable.
-    fn lsn_so_far(&self) -> Lsn {
-        let last = self.last_lsn();
-        if last < self.writer.durable_end() {
-            Lsn::ZERO
-        } else {
-            last
-        }
-    }
-
     /// A delivery waits for its own record, and never overtakes an earlier one of its connection.
     fn park_delivery(&mut self, lsn: Lsn, delivery: Delivery) {
         let Some(link) = self.links.get_mut(&delivery.link) else {
@@ -690,7 +622,14 @@ impl Host {
         self.gate.advance(self.writer.durable_end());
         while let Some(parked) = self.gate.release() {
             match parked {
-                Parked::Receipt { link, receipt } => {
+                Parked::Receipt {
+                    link,
+                    receipt,
+                    sent_us,
+                } => {
+                    if let Some(sent_us) = sent_us {
+                        self.meter.confirmed(sent_us);
+                    }
                     replies.reply(
                         link,
                         &Reply::Receipt {
@@ -749,11 +688,14 @@ impl Host {
                     refusal,
                     about,
                     receipt,
-                } => Reply::Refused {
-                    refusal: *refusal,
-                    about: about.as_ref().map(Text::bytes),
-                    receipt: receipt.as_ref().map(Text::bytes),
-                },
+                } => {
+                    self.stats.count_refusal(refusal);
+                    Reply::Refused {
+                        refusal: *refusal,
+                        about: about.as_ref().map(Text::bytes),
+                        receipt: receipt.as_ref().map(Text::bytes),
+                    }
+                }
                 Answer::Answered { existed } => Reply::Answered { existed: *existed },
                 &Answer::Reported {
                     transaction,
@@ -776,6 +718,7 @@ impl Host {
     /// not delivered to another that closes next.
     pub(super) fn finish_turn(&mut self, is_stopping: bool, now: Now, replies: &mut impl Replies) {
         self.now_unix_ms = now.unix_ms;
+        self.meter.begin(now);
         if !self.is_sealed {
             self.run_deferred();
             self.reclaim();
@@ -815,10 +758,13 @@ impl Host {
     }
 
     pub(super) fn poll_write(&mut self, now: Now) -> Option<BlockWrite> {
-        self.writer.poll_write(now.unix_ms)
+        let write = self.writer.poll_write(now.unix_ms)?;
+        self.meter.write_begins(&write, now);
+        Some(write)
     }
 
     pub(super) fn handle_write_done(&mut self, done: WriteDone, now: Now) {
+        self.meter.write_ends(done.ticket, now);
         if let Err(failure) = self.writer.handle_write_done(done, now.monotonic_us) {
             self.fail(Failure::Write(failure));
         }
@@ -884,4 +830,5 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
+pub use meter::{HostMeasures, HostStats, REFUSAL_REASONS};
 pub(super) use space::Segments;

@@ -104,7 +104,11 @@ impl Host {
             AdminAsk::Pause { queue, is_paused } => self.pause(queue, is_paused),
             AdminAsk::Purge { queue, from } => self.purge(queue, from),
             AdminAsk::Delete { queue, is_forced } => self.delete(queue, is_forced),
-            AdminAsk::Health | AdminAsk::List { .. } | AdminAsk::Find { .. } => {
+            AdminAsk::Health
+            | AdminAsk::Metrics
+            | AdminAsk::Segment(_)
+            | AdminAsk::List { .. }
+            | AdminAsk::Find { .. } => {
                 unreachable!("answered at once")
             }
         }

@@ -240,7 +240,7 @@ impl Host {
                 self.join(link, incoming.fields.transaction);
                 let last_lsn = &mut self.link(link).last_lsn;
                 *last_lsn = lsn.max(*last_lsn);
-                self.confirm(link, lsn, receipt);
+                self.confirm_sent(link, lsn, receipt);
                 Taken::Yes
             }
             Ok(Enqueued::NoRoom { needed }) => {

@@ -132,6 +132,11 @@ impl Host {
         self.space.is_disk_full
     }
 
+    /// The oldest segment that is needed, as journaled.
+    pub(super) fn oldest_segment(&self) -> SegmentId {
+        self.space.oldest
+    }
+
     /// Whether producers wait for a segment.
     pub(in crate::shard) fn is_waiting_for_segment(&self) -> bool {
         let answer = self.writer.check(super::MESSAGE_ROOM, Budget::Message);
