@@ -87,7 +87,8 @@ enum QueueVerb {
     Delete {
         #[command(flatten)]
         naming: Naming,
-        /// Also when somebody consumes from it; those connections are closed with an ERROR.
+        /// Also when somebody consumes from it; those connections are closed with an ERROR, but
+        /// for those that take from it as one of all that a wildcard matches.
         #[arg(long)]
         force: bool,
     },

@@ -14,6 +14,7 @@
 //! know is no error: segments are freed oldest first, so a settlement outlives its message.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod arrival;
 mod aside;
 mod bodies;
@@ -31,6 +32,7 @@ mod examine;
 mod expiring;
 mod fate;
 mod fullness;
+mod gathering;
 mod group;
 mod idle;
 mod invariants;
@@ -67,6 +69,7 @@ pub use destination::DestinationId;
 pub use entry::{Place, Queued};
 pub use examine::Examine;
 pub use fate::Return;
+pub use gathering::{Gather, GatheringId};
 pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use operate::{Described, Purge};
 pub use policy::{Full, Policies, Policy, PolicySettings, SlowConsumer};

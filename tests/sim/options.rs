@@ -129,10 +129,12 @@ pub(crate) enum Mutant {
     ForgottenDeletion,
     /// Recovery forgets that messages went to another address.
     ForgottenDeparture,
+    /// Who asks for a pattern of queues gets one of them.
+    NarrowPattern,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -158,6 +160,7 @@ impl Mutant {
         Self::ForgottenKeys,
         Self::ForgottenDeletion,
         Self::ForgottenDeparture,
+        Self::NarrowPattern,
     ];
 
     /// The kind that it is planted in; none for the plain load.
@@ -175,6 +178,7 @@ impl Mutant {
             Self::WideLimit => Some(Kind::Blocking),
             Self::WideRing => Some(Kind::Ring),
             Self::ForgottenKeys => Some(Kind::LastValue),
+            Self::NarrowPattern => Some(Kind::Gathered),
             _ => None,
         }
     }

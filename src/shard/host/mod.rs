@@ -8,6 +8,7 @@
 //! although it may always come (a connection that is gone) waits in `deferred` and holds back
 //! every later control command.
 
+mod answer;
 mod browse;
 mod consume;
 mod deliver;
@@ -17,6 +18,7 @@ mod examine;
 mod expire;
 mod filters;
 mod follow;
+mod gather;
 mod idle;
 mod keys;
 mod operate;
@@ -483,82 +485,6 @@ impl Host {
         }
     }
 
-    fn sync(&mut self, link: ConnectionId) {
-        let last_lsn = self
-            .links
-            .get(&link)
-            .map_or(Lsn::ZERO, |link| link.last_lsn);
-        if last_lsn < self.writer.durable_end() && self.gate.is_empty() {
-            self.answers.push_back((link, Answer::Synced));
-        } else {
-            self.gate.park(last_lsn, Parked::Synced { link });
-        }
-    }
-
-    /// Answers a receipt when everything up to `lsn` is durable.
-    fn confirm(&mut self, link: ConnectionId, lsn: Lsn, receipt: Option<Text>) {
-        let Some(receipt) = receipt else { return };
-        if lsn < self.writer.durable_end() {
-            self.answers.push_back((link, Answer::Receipt(receipt)));
-        } else {
-            self.gate.park(lsn, Parked::Receipt { link, receipt });
-        }
-    }
-
-    /// The last record appended so far; zero before the first.
-    fn last_lsn(&self) -> Lsn {
-        self.writer.next_lsn().before()
-    }
-
-    /// Answers a command about a durable subscription when everything so far is durable: what it
-    /// found may be another connection's doing of just now.
-    fn answer(&mut self, link: ConnectionId, lsn: Lsn, existed: bool) {
-        let lsn = lsn.max(self.last_lsn());
-        if lsn < self.writer.durable_end() {
-            self.answers.push_back((link, Answer::Answered { existed }));
-        } else {
-            self.gate.park(lsn, Parked::Answered { link, existed });
-        }
-    }
-
-    fn refuse(&mut self, link: ConnectionId, refusal: Refusal, receipt: Option<Text>) {
-        let about = None;
-        let answer = Answer::Refused {
-            refusal,
-            about,
-            receipt,
-        };
-        self.answers.push_back((link, answer));
-    }
-
-    /// Refuses a command that names an address: a client that does not wait for answers is told
-    /// which.
-    fn refuse_about(
-        &mut self,
-        link: ConnectionId,
-        address: &[u8],
-        refusal: Refusal,
-        receipt: Option<Text>,
-    ) {
-        let about = Some(Text::new(address));
-        let answer = Answer::Refused {
-            refusal,
-            about,
-            receipt,
-        };
-        self.answers.push_back((link, answer));
-    }
-
-    /// Tells a connection of another shard to wait for memory here.
-    pub(super) fn hold(&mut self, link: ConnectionId) {
-        self.answers.push_back((link, Answer::Hold));
-    }
-
-    /// Undoes [`Self::hold`].
-    pub(super) fn resume(&mut self, link: ConnectionId) {
-        self.answers.push_back((link, Answer::Resume));
-    }
-
     fn link(&mut self, link: ConnectionId) -> &mut Link {
         self.links.entry(link).or_default()
     }
@@ -638,6 +564,11 @@ impl Host {
                     link.remove(Subscription(consumer_tag as u32));
                 }
             }
+            Effect::Matched {
+                link,
+                gathering,
+                queue,
+            } => self.gather_queue(ConnectionId(link), gathering, queue),
             Effect::Hold { slot } => self.bodies.hold(slot),
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
@@ -886,4 +817,5 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
+pub(super) use gather::Gathered;
 pub(super) use space::Segments;
