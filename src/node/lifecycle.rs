@@ -8,6 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::admin::{self, AdminServer, Identity};
 use super::config::{Config, Pin};
+use super::damaged::DamagedShard;
 use super::error::NodeError;
 use super::report;
 use super::running::Started;
@@ -44,8 +45,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
     check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
-    let scans = scan_all(config, &folder, &superblock)?;
-    check_all_selectors(&scans)?;
+    let (scans, damaged) = scan_all(config, &folder, &superblock)?;
     let quarantine = quarantine::used(&folder).map_err(NodeError::Folder)?;
     report::recovered(
         &folder,
@@ -53,9 +53,10 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         quarantine,
         Duration::from_micros(clock::monotonic_us() - started_us),
     );
+    report::damaged(&scans, &damaged);
     // Opened before the epoch is claimed: a start that cannot listen uses up none.
-    let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
-        .map_err(NodeError::Listen)?;
+    let (listeners, address) =
+        listen(config.listen.stomp, scans.iter().flatten().count()).map_err(NodeError::Listen)?;
     let admin_socket = admin::socket::listen(folder.root()).map_err(NodeError::Admin)?;
     let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
     let device = placement::device_of(folder.root());
@@ -72,6 +73,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         node: config.node.name.clone(),
         epoch: epoch.get(),
         quarantine,
+        damaged,
     };
     let admin = AdminServer::start(admin_socket, desk, identity).map_err(NodeError::Admin)?;
     match started {
@@ -125,22 +127,39 @@ fn scan_all(
     config: &Config,
     folder: &Folder,
     superblock: &Superblock,
-) -> Result<Vec<Scanned>, NodeError> {
-    (0..superblock.shard_count)
-        .map(|shard| {
-            let (limits, policies) = (queue_limits(), config.policies());
-            scan(folder, superblock.journal, ShardId(shard), limits, policies)
-                .map_err(NodeError::Scan)
-        })
-        .collect()
+) -> Result<(Vec<Option<Scanned>>, Vec<DamagedShard>), NodeError> {
+    let (mut scans, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
+    for shard in (0..superblock.shard_count).map(ShardId) {
+        match scan_one(config, folder, superblock, shard) {
+            Ok(scanned) => scans.push(Some(scanned)),
+            Err(error) => {
+                let Some(one) = DamagedShard::of(shard, &error) else {
+                    return Err(error);
+                };
+                damaged.push(one);
+                scans.push(None);
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        // Nothing is left to serve.
+        Some(error) if scans.iter().all(Option::is_none) => Err(error),
+        _ => Ok((scans, damaged)),
+    }
 }
 
-fn check_all_selectors(scans: &[Scanned]) -> Result<(), NodeError> {
-    let shards = (0..).map(ShardId).zip(scans);
-    for (shard, scanned) in shards {
-        check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
-    }
-    Ok(())
+fn scan_one(
+    config: &Config,
+    folder: &Folder,
+    superblock: &Superblock,
+    shard: ShardId,
+) -> Result<Scanned, NodeError> {
+    let (limits, policies) = (queue_limits(), config.policies());
+    let scanned = scan(folder, superblock.journal, shard, limits, policies);
+    let scanned = scanned.map_err(NodeError::Scan)?;
+    check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
+    Ok(scanned)
 }
 
 fn choose_cores(config: &Config, shards: u16, device: Option<&Device>) -> Vec<Option<usize>> {

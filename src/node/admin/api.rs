@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use forebay_journal::ShardId;
 use serde::Deserialize;
 
+use super::super::damaged::DamagedShard;
 use super::Identity;
 use super::desk::Desk;
 use super::question::{Failure, Target};
@@ -78,6 +79,8 @@ async fn health(State(api): State<Api>) -> Response {
     for shard in api.desk.shards() {
         let told = api.desk.health(shard).await;
         let known = told.as_ref().ok();
+        let mut damaged = api.identity.damaged.iter();
+        let damage = damaged.find(|one| one.shard == shard);
         let is_stopping = told == Err(Failure::Stopping);
         shards.push(ShardReport {
             shard: shard.0,
@@ -87,6 +90,7 @@ async fn health(State(api): State<Api>) -> Response {
             queues: known.map_or(0, |one| one.queues as u64),
             disk_full: known.is_some_and(|one| one.is_disk_full),
             waiting_for_segment: known.is_some_and(|one| one.is_waiting_for_segment),
+            damage: damage.map(DamagedShard::report),
         });
     }
     let serving = shards.iter().all(|one| one.answers && !one.stopping);
@@ -124,7 +128,12 @@ async fn list(State(api): State<Api>, from: Asked<From>) -> Result<Json<ListRepo
         (None, None) => None,
     };
     let queues = queues.into_iter().map(QueueReport::from).collect();
-    Ok(Json(ListReport { queues, next }))
+    let damaged = api.desk.damaged().iter().map(|shard| shard.0);
+    Ok(Json(ListReport {
+        queues,
+        next,
+        damaged_shards: damaged.collect(),
+    }))
 }
 
 fn parse_place(from: &str) -> Option<(u16, u32)> {

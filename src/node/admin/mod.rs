@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::damaged::DamagedShard;
 use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::admin::AdminDesk;
 use desk::Desk;
@@ -29,6 +30,8 @@ pub(super) struct Identity {
     pub(super) epoch: u64,
     /// What lies in the quarantine since its start.
     pub(super) quarantine: QuarantineUse,
+    /// Its shards that do not serve.
+    pub(super) damaged: Vec<DamagedShard>,
 }
 
 /// The admin side's thread.
@@ -58,7 +61,8 @@ impl AdminServer {
             .spawn(move || {
                 let served = runtime.block_on(async {
                     let listener = tokio::net::UnixListener::from_std(listener)?;
-                    let shards = Desk::start(desk, answers)?;
+                    let damaged = identity.damaged.iter().map(|one| one.shard);
+                    let shards = Desk::start(desk, answers, damaged.collect())?;
                     serve::serve(listener, api::router(shards, identity), stopped).await;
                     Ok::<(), io::Error>(())
                 });

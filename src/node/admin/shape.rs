@@ -48,6 +48,8 @@ pub(in crate::node) struct QueueReport {
 pub(in crate::node) struct ListReport {
     pub(in crate::node) queues: Vec<QueueReport>,
     pub(in crate::node) next: Option<String>,
+    /// Shards that do not serve: what they have is not listed.
+    pub(in crate::node) damaged_shards: Vec<u16>,
 }
 
 /// What was done to a queue.
@@ -95,6 +97,24 @@ pub(in crate::node) struct ShardReport {
     pub(in crate::node) disk_full: bool,
     /// Whether messages wait for a segment.
     pub(in crate::node) waiting_for_segment: bool,
+    /// Why it does not serve, if its journal is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) damage: Option<DamageReport>,
+}
+
+/// What keeps a shard from serving.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct DamageReport {
+    /// In words.
+    pub(in crate::node) reason: String,
+    /// The file, if it is there and known.
+    pub(in crate::node) file: Option<String>,
+    pub(in crate::node) segment: Option<u64>,
+    /// Byte offset in the file.
+    pub(in crate::node) offset: Option<u64>,
+    /// The first record that is or may be lost, and the last one, as far as known.
+    pub(in crate::node) lsn_from: Option<u64>,
+    pub(in crate::node) lsn_upto: Option<u64>,
 }
 
 impl From<QueueSeen> for QueueReport {
