@@ -49,6 +49,7 @@ pub(in crate::node) struct ListReport {
     pub(in crate::node) queues: Vec<QueueReport>,
     pub(in crate::node) next: Option<String>,
     /// Shards that do not serve: what they have is not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::node) damaged_shards: Vec<u16>,
 }
 
