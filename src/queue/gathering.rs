@@ -85,6 +85,8 @@ pub(super) struct Gatherings {
     roomy: VecDeque<u32>,
     /// Whether somebody got something since a thirsty one had its turn.
     pub(super) has_moved: bool,
+    /// Whether a thirsty one had its turn since somebody asked.
+    has_woken: bool,
 }
 
 impl Gathering {
@@ -324,7 +326,15 @@ impl Machine {
             queue.welcome_now(index, &mut self.consumers);
             queue.touch(dirty);
         }
+        self.consumers.gatherings.has_woken = true;
         true
+    }
+
+    /// Whether there may be something to examine that was not there before the last
+    /// [`Self::poll_dispatch`], though nothing was handed out: asked once.
+    pub fn has_woken(&mut self) -> bool {
+        let has_woken = core::mem::take(&mut self.consumers.gatherings.has_woken);
+        has_woken && self.examining_count() > 0
     }
 
     /// Whether one consumer or gathering more has room.

@@ -535,6 +535,10 @@ impl Story {
                     .note_examined(asked.queue, asked.filter, message, is_match);
             }
             let Some(queue) = self.machine.poll_dispatch() else {
+                // Some had their turn, and have to be asked about first.
+                if self.machine.has_woken() {
+                    continue;
+                }
                 return;
             };
             assert_eq!(self.machine.poll_dispatch(), Some(queue));

@@ -468,6 +468,7 @@ impl Host {
             }
             let Some(queue) = self.machine.poll_dispatch() else {
                 self.has_more_to_dispatch = self.machine.is_searching();
+                self.has_more_to_examine |= self.machine.has_woken();
                 return;
             };
             if self.expire_front(queue, now) {
