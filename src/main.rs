@@ -21,9 +21,9 @@ fn main() -> ExitCode {
             Exit::Clean.into()
         }
         Request::Operate(order) => match operator::run(&order) {
-            Ok(text) => {
-                println!("{}", text.trim_end());
-                Exit::Clean.into()
+            Ok(said) => {
+                println!("{}", said.text.trim_end());
+                said.exit.into()
             }
             Err(refusal) => {
                 eprintln!("forebay: {}", refusal.message);

@@ -456,6 +456,11 @@ pub enum Refusal {
     NothingStays,
     /// A consumer asked to begin with a message of another queue.
     StartElsewhere,
+    /// A shard of the node whose journal is damaged would be needed.
+    ShardDamaged {
+        /// Which.
+        shard: u16,
+    },
     /// The shard holds as many selectors as it may.
     SelectorsFull {
         /// Bytes of memory for them.
@@ -510,6 +515,12 @@ impl fmt::Display for Refusal {
             Self::SelectorsFull { max } => {
                 write!(f, "the limit of {max} bytes for selectors is reached")
             }
+            Self::ShardDamaged { shard } => write!(
+                f,
+                "shard {shard} of this node is needed for that and does not serve, because its \
+                 journal is damaged; the other shards do. The operator: `forebay status` says where \
+                 the damage is and what can be done"
+            ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
             Self::UnknownQueue => write!(f, "the address has no queue of that name"),
             Self::UnknownDurableSubscription => {

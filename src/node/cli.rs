@@ -58,6 +58,12 @@ enum Verb {
     /// Look at configuration files.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Say how a running broker does: which shards serve, and of one that does not where its
+    /// journal is damaged.
+    ///
+    /// Ends with 0 if all serve, with 1 if not. Asks the broker that runs on the data folder, through
+    /// `admin.sock` in it.
+    Status(Asking),
     /// Look at the queues of a running broker, pause, empty or delete them.
     ///
     /// Speaks to the broker that runs on the data folder, through `admin.sock` in it, as the user
@@ -87,7 +93,8 @@ enum QueueVerb {
     Delete {
         #[command(flatten)]
         naming: Naming,
-        /// Also when somebody consumes from it; those connections are closed with an ERROR.
+        /// Also when somebody consumes from it; those connections are closed with an ERROR, but
+        /// for those that take from it as one of all that a wildcard matches.
         #[arg(long)]
         force: bool,
     },
@@ -115,6 +122,19 @@ struct Naming {
     asking: Asking,
 }
 
+impl Asking {
+    /// An operation that names nothing.
+    fn of_all(self, operation: Operation) -> Order {
+        Order {
+            operation,
+            name: None,
+            routing: None,
+            data: self.data,
+            is_json: self.json,
+        }
+    }
+}
+
 impl QueueVerb {
     fn order(self) -> Order {
         let named = |naming: Naming, operation| Order {
@@ -125,13 +145,7 @@ impl QueueVerb {
             is_json: naming.asking.json,
         };
         match self {
-            Self::List(asking) => Order {
-                operation: Operation::List,
-                name: None,
-                routing: None,
-                data: asking.data,
-                is_json: asking.json,
-            },
+            Self::List(asking) => asking.of_all(Operation::List),
             Self::Show(naming) => named(naming, Operation::Show),
             Self::Pause(naming) => named(naming, Operation::Pause),
             Self::Resume(naming) => named(naming, Operation::Resume),
@@ -211,6 +225,7 @@ where
             Ok(Request::Serve(Box::new(loaded)))
         }
         Verb::Queue(verb) => Ok(Request::Operate(verb.order())),
+        Verb::Status(asking) => Ok(Request::Operate(asking.of_all(Operation::Status))),
         Verb::Config(ConfigVerb::Check { file }) => {
             let loaded = Loaded::load(Some(&file), &Overrides::default())
                 .map_err(|error| refuse(format!("error: {error}\n")))?;

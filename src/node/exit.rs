@@ -7,7 +7,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Stopped cleanly: by SIGTERM, Ctrl-C, or after printing what was asked for.
     Clean,
-    /// Failed while running: a disk error, a lost lease; the log's last lines say what.
+    /// Failed while running: a disk error, a lost lease; the log's last lines say what. Of
+    /// `status`: not all shards serve.
     Failed,
     /// Bad usage, or a configuration that is not accepted.
     Usage,
@@ -54,7 +55,7 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Clean => "clean stop",
-            Self::Failed => "failed while running, or could not be asked",
+            Self::Failed => "failed while running, could not be asked, or not all of it serves",
             Self::Usage => "bad usage or configuration",
             Self::DataRefused => "data folder refused (foreign, newer, damaged or held by another)",
             Self::ListenFailed => "could not listen",

@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::admin::{self, AdminServer, Identity};
 use super::config::{Config, Pin};
+use super::damaged::DamagedShard;
 use super::error::NodeError;
 use super::report;
 use super::running::Started;
@@ -45,8 +46,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
     check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
-    let scans = scan_all(config, &folder, &superblock)?;
-    check_all_selectors(&scans)?;
+    let (scans, damaged) = scan_all(config, &folder, &superblock)?;
     let quarantine = quarantine::used(&folder).map_err(NodeError::Folder)?;
     report::recovered(
         &folder,
@@ -54,15 +54,18 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         quarantine,
         Duration::from_micros(clock::monotonic_us() - started_us),
     );
+    report::damaged(&scans, &damaged);
     // Opened before the epoch is claimed: a start that cannot listen uses up none.
-    let (listeners, address) = listen(config.listen.stomp, usize::from(superblock.shard_count))
-        .map_err(NodeError::Listen)?;
+    let (listeners, address) =
+        listen(config.listen.stomp, scans.iter().flatten().count()).map_err(NodeError::Listen)?;
     let metrics = listen_for_metrics(config)?;
     let admin_socket = admin::socket::listen(folder.root()).map_err(NodeError::Admin)?;
     let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
     let device = placement::device_of(folder.root());
     let cores = choose_cores(config, superblock.shard_count, device.as_ref());
-    let cut_bytes = scans.iter().map(Scanned::cut_bytes).collect();
+    let cut = |scanned: &Option<Scanned>| scanned.as_ref().map_or(0, Scanned::cut_bytes);
+    let cut_bytes = scans.iter().map(cut).collect();
+    let serving: Vec<bool> = scans.iter().map(Option::is_some).collect();
     let node = Starting {
         config,
         folder: &folder,
@@ -71,15 +74,23 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     };
     let (mut running, desk) = node.start(scans, listeners, cores)?;
     let started = running.wait_ready(signals, config, &device)?;
+    let mut boards = running.boards().into_iter();
+    // One that is damaged has none: nothing is written there.
+    let boards = serving.iter().map(|is_serving| {
+        let board = is_serving.then(|| boards.next()).flatten();
+        board.unwrap_or_default()
+    });
+    let boards = boards.collect();
     let identity = Identity {
         node: config.node.name.clone(),
         epoch: epoch.get(),
         quarantine,
+        damaged,
         data: folder.root().to_owned(),
         started_unix_ms,
         is_strict: config.journal.is_strict,
         cut_bytes,
-        boards: running.boards(),
+        boards,
     };
     let scraped_at = metrics.as_ref().and_then(|one| one.local_addr().ok());
     let admin =
@@ -143,22 +154,39 @@ fn scan_all(
     config: &Config,
     folder: &Folder,
     superblock: &Superblock,
-) -> Result<Vec<Scanned>, NodeError> {
-    (0..superblock.shard_count)
-        .map(|shard| {
-            let (limits, policies) = (queue_limits(), config.policies());
-            scan(folder, superblock.journal, ShardId(shard), limits, policies)
-                .map_err(NodeError::Scan)
-        })
-        .collect()
+) -> Result<(Vec<Option<Scanned>>, Vec<DamagedShard>), NodeError> {
+    let (mut scans, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
+    for shard in (0..superblock.shard_count).map(ShardId) {
+        match scan_one(config, folder, superblock, shard) {
+            Ok(scanned) => scans.push(Some(scanned)),
+            Err(error) => {
+                let Some(one) = DamagedShard::of(shard, &error) else {
+                    return Err(error);
+                };
+                damaged.push(one);
+                scans.push(None);
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        // Nothing is left to serve.
+        Some(error) if scans.iter().all(Option::is_none) => Err(error),
+        _ => Ok((scans, damaged)),
+    }
 }
 
-fn check_all_selectors(scans: &[Scanned]) -> Result<(), NodeError> {
-    let shards = (0..).map(ShardId).zip(scans);
-    for (shard, scanned) in shards {
-        check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
-    }
-    Ok(())
+fn scan_one(
+    config: &Config,
+    folder: &Folder,
+    superblock: &Superblock,
+    shard: ShardId,
+) -> Result<Scanned, NodeError> {
+    let (limits, policies) = (queue_limits(), config.policies());
+    let scanned = scan(folder, superblock.journal, shard, limits, policies);
+    let scanned = scanned.map_err(NodeError::Scan)?;
+    check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
+    Ok(scanned)
 }
 
 fn choose_cores(config: &Config, shards: u16, device: Option<&Device>) -> Vec<Option<usize>> {

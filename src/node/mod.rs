@@ -5,6 +5,7 @@
 mod admin;
 pub mod cli;
 pub mod config;
+mod damaged;
 pub mod error;
 pub mod exit;
 pub mod lifecycle;
@@ -13,3 +14,4 @@ mod report;
 mod running;
 mod shard_thread;
 mod starting;
+mod status;

@@ -14,15 +14,18 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::admin::shape::{DoneReport, ErrorReport, ListReport, QueueReport};
+use super::admin::shape::{DoneReport, ErrorReport, HealthReport, ListReport, QueueReport};
 use super::admin::socket;
 use super::cli::Refusal;
 use super::exit::Exit;
+use super::status;
 use crate::limits::ADMIN_ANSWER_SIZE_MAX_BYTES;
 
 /// What an operator wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
+    /// See how the broker does.
+    Status,
     /// See all queues.
     List,
     /// See one.
@@ -64,16 +67,31 @@ pub struct Order {
     pub is_json: bool,
 }
 
+/// What the broker says.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// What to print to standard output.
+    pub text: String,
+    /// `Clean`; `Failed` if not all of the broker serves.
+    pub exit: Exit,
+}
+
 /// Asks the running broker; gives what to print.
 ///
 /// Errors: what to print to standard error, and the exit code: `NoBroker`, `Refused` (the broker
 /// says no), `Usage` (what was asked for makes no sense to it), `Failed` (no answer).
-pub fn run(order: &Order) -> Result<String, Refusal> {
+pub fn run(order: &Order) -> Result<Said, Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| failed(format!("no runtime: {error}")))?;
-    runtime.block_on(order.run())
+    runtime.block_on(async {
+        if order.operation == Operation::Status {
+            return order.status().await;
+        }
+        let (text, exit) = (order.run().await?, Exit::Clean);
+        Ok(Said { text, exit })
+    })
 }
 
 /// What stays as it is in a path.
@@ -87,6 +105,7 @@ fn failed(message: String) -> Refusal {
 impl Order {
     async fn run(&self) -> Result<String, Refusal> {
         let (method, verb) = match self.operation {
+            Operation::Status => unreachable!("asked otherwise"),
             Operation::List => return self.list().await,
             Operation::Show => {
                 let queue: QueueReport = self.ask(Method::GET, &self.path("", "")).await?;
@@ -118,17 +137,39 @@ impl Order {
         })
     }
 
+    /// A broker that does not serve says so as well.
+    async fn status(&self) -> Result<Said, Refusal> {
+        let (_, body) = self.fetch(Method::GET, "/v1/health").await?;
+        let report: HealthReport = understood(&body)?;
+        let exit = if report.serving {
+            Exit::Clean
+        } else {
+            Exit::Failed
+        };
+        let text = self.say(&report, || status::describe(&report))?;
+        Ok(Said { text, exit })
+    }
+
     async fn list(&self) -> Result<String, Refusal> {
         let mut queues = Vec::new();
         let mut path = "/v1/queues".to_owned();
-        loop {
+        let damaged = loop {
             let page: ListReport = self.ask(Method::GET, &path).await?;
             queues.extend(page.queues);
-            let Some(next) = page.next else { break };
+            let Some(next) = page.next else {
+                break page.damaged_shards;
+            };
             path = format!("/v1/queues?from={}", utf8_percent_encode(&next, PLAIN));
-        }
+        };
         queues.sort_by(|one, other| (&one.name, one.shard).cmp(&(&other.name, other.shard)));
-        self.say(&json!({ "queues": queues }), || table(&queues))
+        let report = json!({ "queues": queues, "damaged_shards": damaged });
+        self.say(&report, || {
+            let mut text = table(&queues);
+            for shard in damaged {
+                let _ = writeln!(text, "shard {shard} is damaged: what it has is not listed");
+            }
+            text
+        })
     }
 
     fn path(&self, verb: &str, query: &str) -> String {
@@ -157,16 +198,18 @@ impl Order {
         serde_json::to_string_pretty(report).map_err(|error| failed(error.to_string()))
     }
 
-    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Refusal> {
+    async fn fetch(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), Refusal> {
         let stream = socket::connect(&self.data).map_err(|error| no_broker(&self.data, &error))?;
-        let (status, body) = exchange(stream, method, path).await.map_err(|reason| {
+        exchange(stream, method, path).await.map_err(|reason| {
             let data = self.data.display();
             failed(format!("the broker on {data} did not answer: {reason}"))
-        })?;
+        })
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, Refusal> {
+        let (status, body) = self.fetch(method, path).await?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                failed(format!("the broker's answer is not understood: {error}"))
-            });
+            return understood(&body);
         }
         let said = serde_json::from_slice::<ErrorReport>(&body);
         let message = said.map_or_else(|_| format!("answered {status}"), |said| said.error);
@@ -181,6 +224,11 @@ impl Order {
         };
         Err(Refusal { message, exit })
     }
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| failed(format!("the broker's answer is not understood: {error}")))
 }
 
 /// One request and its answer.

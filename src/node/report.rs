@@ -8,23 +8,24 @@ use std::time::Duration;
 use forebay_journal::ShardId;
 
 use super::config::Config;
+use super::damaged::DamagedShard;
 use crate::housekeeping::Scanned;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::placement::{Device, Placed};
 use crate::runtime::reactor::ArenaUse;
+use crate::shard::undecided;
 
 /// What recovery found.
 pub(super) fn recovered(
     folder: &Folder,
-    scans: &[Scanned],
+    scans: &[Option<Scanned>],
     quarantine: QuarantineUse,
     elapsed: Duration,
 ) {
-    let total = |count: fn(&Scanned) -> u64| scans.iter().map(count).sum::<u64>();
-    let clean = scans
-        .iter()
-        .all(|scanned| scanned.recovered.is_clean_shutdown);
+    let sound = || scans.iter().flatten();
+    let total = |count: fn(&Scanned) -> u64| sound().map(count).sum::<u64>();
+    let clean = sound().all(|scanned| scanned.recovered.is_clean_shutdown);
     let is_new = total(|scanned| scanned.recovered.totals.blocks) == 0;
     let state = match (is_new, clean) {
         (true, _) => "new journal",
@@ -43,6 +44,7 @@ pub(super) fn recovered(
         total(|scanned| scanned.replayed.messages),
     );
     for (shard, scanned) in scans.iter().enumerate() {
+        let Some(scanned) = scanned else { continue };
         let Some(cut) = &scanned.recovered.cut else {
             continue;
         };
@@ -66,6 +68,21 @@ pub(super) fn recovered(
             folder.quarantine().display(),
             quarantine.files,
             quarantine.bytes,
+        );
+    }
+}
+
+/// Which shards do not serve, and what waits for them.
+pub(super) fn damaged(scans: &[Option<Scanned>], damaged: &[DamagedShard]) {
+    for one in damaged {
+        eprintln!("{one}");
+    }
+    let machines = scans.iter().map(|scanned| Some(&scanned.as_ref()?.machine));
+    let undecided = undecided(machines);
+    if undecided > 0 {
+        eprintln!(
+            "{undecided} transactions on the other shards stay undecided, and what they \
+             acknowledged stays locked, until a shard that does not serve is back: it decides them"
         );
     }
 }

@@ -36,41 +36,55 @@ pub(super) struct Starting<'a> {
 impl Starting<'_> {
     pub(super) fn start(
         &self,
-        scans: Vec<Scanned>,
+        scans: Vec<Option<Scanned>>,
         listeners: Vec<OwnedFd>,
         cores: Vec<Option<usize>>,
     ) -> Result<(Running, AdminDesk), NodeError> {
         let (bells, desk, admin_ports) = open_bells(scans.len())
             .map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
         let files = (0..).zip(&scans).zip(&bells);
-        let files = files.map(|((shard, scanned), bell)| {
-            let files = self.shard_files(ShardId(shard), scanned);
-            (files, bell.clone())
+        let files = files.filter_map(|((shard, scanned), bell)| {
+            let files = self.shard_files(ShardId(shard), scanned.as_ref()?);
+            Some((files, bell.clone()))
         });
         let (housekeeper, ports) =
             Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)?;
         let mailboxes = Mailboxes::new(&bells);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = channel();
-        let verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
-        let held: Vec<_> = scans.iter().map(|scanned| scanned.machine.held()).collect();
+        let machines = || {
+            let machines = scans.iter().map(Option::as_ref);
+            machines.map(|scanned| scanned.map(|scanned| &scanned.machine))
+        };
+        let verdicts = verdicts(machines());
+        let held =
+            machines().map(|machine| machine.map_or_else(Default::default, |one| one.held()));
+        let held: Vec<_> = held.collect();
+        let damaged = (0..).map(ShardId).zip(&scans);
+        let damaged = damaged.filter(|(_, scanned)| scanned.is_none());
+        let damaged: Vec<ShardId> = damaged.map(|(shard, _)| shard).collect();
+        let serving = scans.len() - damaged.len();
         let quotas = Quotas::of_all(self.config.global_limits(), &held);
         let mut threads = Vec::new();
-        let shards = scans
-            .into_iter()
-            .zip(ports)
-            .zip(listeners)
+        let (mut ports, mut listeners) = (ports.into_iter(), listeners.into_iter());
+        let shards = (0..)
+            .map(ShardId)
+            .zip(scans)
             .zip(cores)
             .zip(admin_ports)
             .zip(&bells)
-            .zip(verdicts)
-            .zip(quotas);
-        for (index, (((((((scanned, port), listener), core), admin), bell), verdicts), quotas)) in
-            shards.enumerate()
-        {
-            let shard = ShardId(index as u16);
+            .zip(verdicts.into_iter().zip(quotas));
+        for (((((shard, scanned), core), admin), bell), (verdicts, quotas)) in shards {
+            // One that is damaged has no thread: nobody asks it for anything.
+            let Some(scanned) = scanned else { continue };
+            let (Some(port), Some(listener)) = (ports.next(), listeners.next()) else {
+                panic!("as many ports and listeners as shards that serve");
+            };
             let start = ShardStart {
-                config: self.shard_config(shard, &scanned, verdicts, quotas),
+                config: ShardConfig {
+                    damaged: damaged.clone(),
+                    ..self.shard_config(shard, &scanned, verdicts, quotas)
+                },
                 files: self.open_files(&scanned)?,
                 scanned,
                 epoch: self.epoch,
@@ -86,8 +100,7 @@ impl Starting<'_> {
                 core,
                 slice: Duration::from_millis(self.config.runtime.scheduling_slice_ms.into()),
                 busy_poll: Duration::from_micros(self.config.node.busy_poll_us.into()),
-                connections_max: (self.config.limits.connections_max as usize)
-                    .div_ceil(usize::from(self.superblock.shard_count)),
+                connections_max: (self.config.limits.connections_max as usize).div_ceil(serving),
             };
             threads.push(spawn_shard(shard, start, sender.clone())?);
         }
@@ -125,6 +138,7 @@ impl Starting<'_> {
             transaction_timeout_us: u64::from(config.limits.transaction_timeout_ms) * 1000,
             verdicts,
             quotas,
+            damaged: Vec::new(),
             node: config.node.name.clone(),
             oldest_segment: oldest.max(SegmentId::ZERO.next()),
             held_segments: held_segments(&scanned.recovered),

@@ -187,16 +187,14 @@ impl QueueState {
         };
         let turns = self.willing.iter().filter_map(|index| {
             let consumer = consumers.at(*index);
-            let messages = consumer.available();
+            let messages = consumers.available(*index);
             (messages > 0).then(|| Turn {
                 index: *index,
                 priority: consumer.rank.priority,
                 filter: consumer.filter,
                 messages,
                 is_done: false,
-                bytes: consumer
-                    .credit_bytes
-                    .saturating_sub(consumer.unsettled_bytes - consumer.staged_bytes),
+                bytes: consumers.available_bytes(*index),
             })
         });
         selective.search(turns, &self.ready, max)
@@ -207,12 +205,13 @@ impl QueueState {
         let selective = self.selective.as_ref()?;
         // Who is watched is asked for one message, to know whether any waits for it.
         let least = u32::from(self.is_watched());
-        let watched = self.consumers.iter().filter(|index| {
-            least > 0 && self.serves(**index) && consumers.at(**index).available() == 0
-        });
+        let watched = self
+            .consumers
+            .iter()
+            .filter(|index| least > 0 && self.serves(**index) && consumers.available(**index) == 0);
         self.willing.iter().chain(watched).find_map(|index| {
-            let consumer = consumers.at(*index);
-            let (filter, credit) = (consumer.filter?, consumer.available().max(least) as usize);
+            let filter = consumers.at(*index).filter?;
+            let credit = consumers.available(*index).max(least) as usize;
             let lane = selective.lane(Some(filter)).filter(|_| credit > 0)?;
             let is_due = |spot: &Spot| {
                 let is_first = lane.first_match().is_none_or(|first| *spot < first);

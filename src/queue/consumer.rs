@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use forebay_journal::QueueId;
 
+use super::allowance::Allowance;
 use super::delivered::{Holder, Slot};
+use super::gathering::Gatherings;
 use super::slow::Watch;
 
 /// Names an attached consumer; a later consumer in the same place has another generation.
@@ -27,6 +29,16 @@ pub enum Credit {
     Unlimited,
     /// This many; zero takes nothing until credit is added.
     Messages(u32),
+}
+
+impl Credit {
+    /// As a number, no more than this.
+    pub(super) fn most(self, most: u32) -> u32 {
+        match self {
+            Self::Unlimited => most,
+            Self::Messages(count) => count.min(most),
+        }
+    }
 }
 
 /// Who settles what a consumer gets.
@@ -99,21 +111,15 @@ pub(super) struct Consumer {
     pub(super) settlement: Settlement,
     pub(super) rank: Rank,
     pub(super) filter: Option<FilterId>,
-    pub(super) credit: u32,
-    pub(super) unsettled: u32,
-    /// Of these, those settled in transactions that are still open: they use up no credit, or a
-    /// transaction could not settle more than that.
-    pub(super) staged: u32,
-    pub(super) staged_bytes: u64,
-    /// Most unsettled ones, whatever its credit.
-    unsettled_max: u32,
-    /// Bytes at which it gets nothing more; the greatest number for no such limit.
-    pub(super) credit_bytes: u64,
-    pub(super) unsettled_bytes: u64,
+    pub(super) allowance: Allowance,
+    /// Whose member it is, if it shares an allowance with consumers of other queues.
+    pub(super) gathering: Option<u32>,
+    /// Whether its gathering tells it when there is room again.
+    pub(super) is_thirsty: bool,
     pub(super) is_blocked: bool,
     /// Whether the queue's ring of willing consumers has it.
     pub(super) is_queued: bool,
-    next_tag: u64,
+    pub(super) next_tag: u64,
     outstanding: VecDeque<Outstanding>,
     /// How fast it is, where the queue's policy asks.
     pub(super) watch: Option<Box<Watch>>,
@@ -123,35 +129,11 @@ pub(super) struct Consumer {
 const TOMBSTONES_MIN: usize = 64;
 
 impl Consumer {
-    /// How many messages it takes now.
-    pub(super) const fn available(&self) -> u32 {
-        let bytes = self.unsettled_bytes - self.staged_bytes;
-        if self.is_blocked || bytes >= self.credit_bytes {
-            return 0;
-        }
-        let messages = self.unsettled - self.staged;
-        let credit = self.credit.saturating_sub(messages);
-        // Not `min`: that of the trait is no constant function.
-        let room = self.unsettled_max - self.unsettled;
-        if credit < room { credit } else { room }
-    }
-
-    /// How many messages it takes now, whatever their size: with a limit in bytes the next one may
-    /// be the last.
-    pub(super) fn available_at_least(&self) -> u32 {
-        if self.credit_bytes == u64::MAX {
-            self.available()
-        } else {
-            self.available().min(1)
-        }
-    }
-
     /// Takes a message and returns its delivery tag.
     pub(super) fn take(&mut self, message: u64, size_bytes: u32, is_journaled: bool) -> u64 {
         let tag = self.next_tag;
         self.next_tag += 1;
-        self.unsettled += 1;
-        self.unsettled_bytes += u64::from(size_bytes);
+        self.allowance.take(size_bytes);
         self.outstanding.push_back(Outstanding {
             tag,
             message,
@@ -160,28 +142,15 @@ impl Consumer {
         tag
     }
 
-    /// A delivery is settled in an open transaction.
-    pub(super) fn stage(&mut self, size_bytes: u32) {
-        self.staged += 1;
-        self.staged_bytes += u64::from(size_bytes);
-    }
-
-    /// Undoes [`Self::stage`].
-    pub(super) fn unstage(&mut self, size_bytes: u32) {
-        self.staged -= 1;
-        self.staged_bytes -= u64::from(size_bytes);
-    }
-
     /// Forgets a delivery.
     ///
     /// Panics: if it is not outstanding (our own bookkeeping: queue and consumer disagree).
     pub(super) fn forget(&mut self, tag: u64, size_bytes: u32) {
-        self.unsettled_bytes -= u64::from(size_bytes);
+        self.allowance.forget(size_bytes);
         let index = self
             .position(tag)
             .expect("what the queue gave is outstanding");
         self.outstanding[index].message = 0;
-        self.unsettled -= 1;
         while self
             .outstanding
             .front()
@@ -189,7 +158,7 @@ impl Consumer {
         {
             self.outstanding.pop_front();
         }
-        if self.outstanding.len() > 2 * self.unsettled as usize + TOMBSTONES_MIN {
+        if self.outstanding.len() > 2 * self.allowance.unsettled as usize + TOMBSTONES_MIN {
             self.outstanding.retain(|one| one.message != 0);
         }
     }
@@ -215,11 +184,6 @@ impl Consumer {
         self.outstanding.iter().filter(|one| one.message != 0)
     }
 
-    /// Messages delivered to it, ever.
-    pub(super) const fn delivered_count(&self) -> u64 {
-        self.next_tag - 1
-    }
-
     /// All places kept, settled ones included.
     pub(super) fn slot_count(&self) -> usize {
         self.outstanding.len()
@@ -242,9 +206,10 @@ impl Consumer {
 /// The consumers of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
-    places: Vec<(u32, Option<Consumer>)>,
+    pub(super) places: Vec<(u32, Option<Consumer>)>,
     free: Vec<u32>,
     count: usize,
+    pub(super) gatherings: Gatherings,
 }
 
 impl Consumers {
@@ -256,8 +221,8 @@ impl Consumers {
         &mut self,
         attachment: &Attachment,
         rank: Rank,
-        credit: u32,
-        unsettled_max: u32,
+        allowance: Allowance,
+        gathering: Option<u32>,
     ) -> ConsumerId {
         let consumer = Consumer {
             queue: attachment.queue,
@@ -266,13 +231,9 @@ impl Consumers {
             settlement: attachment.settlement,
             rank,
             filter: attachment.filter,
-            credit,
-            unsettled: 0,
-            staged: 0,
-            staged_bytes: 0,
-            unsettled_max,
-            credit_bytes: attachment.credit_bytes.unwrap_or(u64::MAX),
-            unsettled_bytes: 0,
+            allowance,
+            gathering,
+            is_thirsty: false,
             is_blocked: false,
             is_queued: false,
             next_tag: 1,
@@ -286,10 +247,11 @@ impl Consumers {
         });
         let place = &mut self.places[index as usize];
         place.1 = Some(consumer);
-        ConsumerId {
-            index,
-            generation: place.0,
+        let generation = place.0;
+        if let Some(at) = gathering {
+            self.gatherings.enter(at, index);
         }
+        ConsumerId { index, generation }
     }
 
     pub(super) fn remove(&mut self, index: u32) -> Option<Consumer> {
@@ -298,6 +260,9 @@ impl Consumers {
         place.0 = place.0.wrapping_add(1);
         self.free.push(index);
         self.count -= 1;
+        if let Some(at) = consumer.gathering {
+            self.gatherings.leave(at, index, &consumer);
+        }
         Some(consumer)
     }
 
@@ -336,14 +301,107 @@ impl Consumers {
             .filter_map(|(index, (_, consumer))| Some((index, consumer.as_ref()?)))
     }
 
+    /// How many messages a consumer takes now.
+    pub(super) fn available(&self, index: u32) -> u32 {
+        let consumer = self.at(index);
+        if consumer.is_blocked {
+            return 0;
+        }
+        let own = consumer.allowance.messages();
+        match consumer.gathering {
+            None => own,
+            Some(at) => own.min(self.gatherings.at(at).allowance.messages()),
+        }
+    }
+
+    /// How many messages it takes now, whatever their size.
+    pub(super) fn available_at_least(&self, index: u32) -> u32 {
+        let consumer = self.at(index);
+        if consumer.is_blocked {
+            return 0;
+        }
+        let own = consumer.allowance.messages_at_least();
+        match consumer.gathering {
+            None => own,
+            Some(at) => own.min(self.gatherings.at(at).allowance.messages_at_least()),
+        }
+    }
+
+    /// Bytes that may come to it before nothing more does.
+    pub(super) fn available_bytes(&self, index: u32) -> u64 {
+        let consumer = self.at(index);
+        let allowance = match consumer.gathering {
+            None => &consumer.allowance,
+            Some(at) => &self.gatherings.at(at).allowance,
+        };
+        allowance.bytes()
+    }
+
+    /// Gives a message to a consumer and returns its delivery tag.
+    pub(super) fn take(
+        &mut self,
+        index: u32,
+        message: u64,
+        size_bytes: u32,
+        is_journaled: bool,
+    ) -> u64 {
+        let Self {
+            places, gatherings, ..
+        } = self;
+        let (_, consumer) = &mut places[index as usize];
+        let consumer = consumer.as_mut().expect("queues name attached consumers");
+        gatherings.has_moved = true;
+        if let Some(at) = consumer.gathering {
+            consumer.next_tag = gatherings.take(at, index, size_bytes);
+        }
+        consumer.take(message, size_bytes, is_journaled)
+    }
+
+    /// A delivery is settled in an open transaction.
+    pub(super) fn stage(&mut self, index: u32, size_bytes: u32) {
+        let consumer = self.at_mut(index);
+        consumer.allowance.stage(size_bytes);
+        if let Some(at) = consumer.gathering {
+            self.gatherings.stage(at, size_bytes);
+        }
+    }
+
+    /// Undoes [`Self::stage`].
+    pub(super) fn unstage(&mut self, index: u32, size_bytes: u32) {
+        let consumer = self.at_mut(index);
+        consumer.allowance.unstage(size_bytes);
+        if let Some(at) = consumer.gathering {
+            self.gatherings.unstage(at, size_bytes);
+        }
+    }
+
     /// A delivered message left its holder, if it had one.
     pub(super) fn let_go(&mut self, slot: &Slot) -> Option<u32> {
         match slot.holder {
             Holder::Consumer { index, tag } => {
-                self.at_mut(index).forget(tag, slot.entry.size_bytes);
+                let size_bytes = slot.entry.size_bytes;
+                let consumer = self.at_mut(index);
+                consumer.forget(tag, size_bytes);
+                if let Some(at) = consumer.gathering {
+                    self.gatherings.forget(at, tag, size_bytes);
+                }
                 Some(index)
             }
             Holder::Gone | Holder::Unassigned | Holder::Locked => None,
         }
+    }
+
+    /// Deliveries that a consumer gave back, settled or not; those it settled in open transactions
+    /// count. A member counts those of its gathering.
+    pub(super) fn settled_count(&self, index: u32) -> u64 {
+        let consumer = self.at(index);
+        let (delivered, allowance) = match consumer.gathering {
+            None => (consumer.next_tag - 1, &consumer.allowance),
+            Some(at) => {
+                let gathering = self.gatherings.at(at);
+                (gathering.delivered_count(), &gathering.allowance)
+            }
+        };
+        delivered + u64::from(allowance.staged) - u64::from(allowance.unsettled)
     }
 }

@@ -504,7 +504,7 @@ impl Machine {
     }
 
     /// The tag under which this consumer holds the message.
-    fn tag_of(&self, id: ConsumerId, message: u64) -> Option<u64> {
+    pub(super) fn tag_of(&self, id: ConsumerId, message: u64) -> Option<u64> {
         let queue = self.queues.get(self.consumers.resolve(id)?.queue)?;
         match queue.delivered.find(message)?.holder {
             Holder::Consumer { index, tag } if index == id.index => Some(tag),

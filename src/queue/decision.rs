@@ -13,6 +13,7 @@ use zerocopy::little_endian::U64;
 use super::consumer::{ConsumerId, Settlement};
 use super::destination::Destination;
 use super::entry::Place;
+use super::gathering::GatheringId;
 use super::level::Front;
 use super::lifetime::Lifetime;
 use super::said::Said;
@@ -87,6 +88,15 @@ pub enum Effect {
         consumer: ConsumerId,
         /// The subscription, as named at attach.
         consumer_tag: u64,
+    },
+    /// A new queue is one of those that a gathering takes from: [`super::Machine::join`] is due.
+    Matched {
+        /// The connection, as named when it began.
+        link: u64,
+        /// The gathering.
+        gathering: GatheringId,
+        /// The queue.
+        queue: QueueId,
     },
     /// A message is ready in a queue that is followed ([`super::Machine::set_followed`]).
     Arrived {

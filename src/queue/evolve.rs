@@ -120,7 +120,7 @@ impl Machine {
                     name,
                     filter,
                 };
-                self.define(queue, at, &name);
+                self.define(queue, at, &name, effects);
             }
             Record::QueueDelete { queue } => self.delete(queue, effects),
             _ => unreachable!("the caller picks the kinds"),
@@ -225,7 +225,7 @@ impl Machine {
     /// Panics: if a repeated definition changes whether the queue is journaled, or a durable
     /// subscription (our own mistake).
     #[cold]
-    fn define(&mut self, id: QueueId, at: Place, name: &Name<'_>) {
+    fn define(&mut self, id: QueueId, at: Place, name: &Name<'_>, effects: &mut Vec<Effect>) {
         let segment = match at {
             Place::Journal(location) => Some(location.segment()),
             Place::Volatile(_) => None,
@@ -279,6 +279,7 @@ impl Machine {
         if let Some(queue) = self.queues.get_mut(id) {
             self.idle.note(queue);
         }
+        self.call_gatherings(id, effects);
     }
 
     /// A replay knows only now that what came into the queue is on its way to another address.
@@ -704,12 +705,12 @@ fn give(
     let index = planned.taker;
     let is_journaled = entry.is_durable() && queue.is_durable();
     let consumer_id = consumers.id_of(index);
+    let tag = consumers.take(index, entry.message, entry.size_bytes, is_journaled);
     let consumer = consumers.at_mut(index);
-    let tag = consumer.take(entry.message, entry.size_bytes, is_journaled);
     consumer.is_queued = false;
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
     queue.end_turn(index);
-    queue.welcome(index, consumers);
+    queue.welcome_now(index, consumers);
     effects.push(Effect::Deliver {
         link,
         consumer: consumer_id,

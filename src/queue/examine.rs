@@ -28,7 +28,7 @@ impl Machine {
     /// While the answer for a message is missing, consumers with that filter get nothing behind
     /// it. Filters are asked as far ahead as their consumers have credit.
     pub fn poll_examine(&mut self) -> Option<Examine> {
-        let (queue, filter, spot) = self.queues.poll_curious(&self.consumers)?;
+        let (queue, filter, spot) = self.queues.poll_curious(&mut self.consumers)?;
         let entry = *self.queues.get(queue)?.ready.at(spot)?;
         Some(Examine {
             queue,

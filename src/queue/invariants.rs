@@ -25,6 +25,7 @@ impl Machine {
             self.check_selective(queue);
         }
         self.check_consumers();
+        self.check_gatherings();
         self.check_destinations();
         self.check_subscriptions();
         self.check_messages();
@@ -225,7 +226,10 @@ impl Machine {
             assert_eq!(consumer.is_queued, turns.contains(index), "turn of {index}");
             let is_served = queue.exclusive.is_none_or(|one| one == *index);
             assert!(
-                consumer.available() == 0 || consumer.is_queued || !is_served,
+                self.consumers.available(*index) == 0
+                    || consumer.is_queued
+                    || consumer.is_thirsty
+                    || !is_served,
                 "consumer {index} waits for a turn that never comes"
             );
             assert!(is_served || !consumer.is_queued, "{index} is not served");
@@ -297,7 +301,7 @@ impl Machine {
                 bytes += u64::from(size_bytes);
             }
             assert_eq!(
-                unsettled, consumer.unsettled,
+                unsettled, consumer.allowance.unsettled,
                 "unsettled of consumer {index}"
             );
             let staged = consumer.outstanding();
@@ -305,14 +309,17 @@ impl Machine {
                 staged.filter(|one| self.transactions.settles(consumer.queue, one.message));
             assert_eq!(
                 staged.count(),
-                consumer.staged as usize,
+                consumer.allowance.staged as usize,
                 "settled in transactions of {index}"
             );
             assert!(
                 unsettled <= self.limits.unsettled_max,
                 "consumer {index} holds too many"
             );
-            assert_eq!(bytes, consumer.unsettled_bytes, "bytes of consumer {index}");
+            assert_eq!(
+                bytes, consumer.allowance.unsettled_bytes,
+                "bytes of consumer {index}"
+            );
             assert!(
                 consumer.slot_count() <= 2 * unsettled as usize + 65,
                 "tombstones of consumer {index} unbounded"

@@ -5,10 +5,11 @@ use core::fmt;
 use forebay_journal::format::{Departure, PRIORITY_MAX, QueueFlags, Routing};
 use forebay_journal::{MessageId, QueueId, SegmentId};
 
+use super::allowance::Allowance;
 use super::aside::{Departing, Waits, Why};
 use super::bodies::{Bodies, FragmentPlace};
 use super::checkpoint::Checkpoint;
-use super::consumer::{Attachment, ConsumerId, Consumers, Credit, Rank};
+use super::consumer::{Attachment, ConsumerId, Consumers, Rank};
 use super::decision::{IDS_PER_RECORD_MAX, Refused};
 use super::destination::{DestinationId, Destinations};
 use super::duplicates::Unplaced;
@@ -183,23 +184,27 @@ impl Machine {
     ///
     /// Errors: `UnknownQueue`; `ConsumersFull`.
     pub fn attach(&mut self, attachment: &Attachment) -> Result<ConsumerId, Refused> {
-        let max = self.limits.consumers_max;
+        self.attach_to(attachment, None)
+    }
+
+    pub(super) fn attach_to(
+        &mut self,
+        attachment: &Attachment,
+        gathering: Option<u32>,
+    ) -> Result<ConsumerId, Refused> {
+        self.check_consumers_max()?;
         let Some((queue, dirty)) = self.queues.open(attachment.queue) else {
             return Err(Refused::UnknownQueue);
         };
-        if self.consumers.len() >= max {
-            return Err(Refused::ConsumersFull { max });
-        }
-        let credit = match attachment.credit {
-            Credit::Unlimited => self.limits.unsettled_max,
-            Credit::Messages(count) => count.min(self.limits.unsettled_max),
-        };
+        let most = self.limits.unsettled_max;
+        let allowance = Allowance::new(attachment.credit.most(most), attachment.credit_bytes, most);
         let rank = Rank {
             is_exclusive: attachment.rank.is_exclusive || queue.policy.is_exclusive,
             ..attachment.rank
         };
-        let most = self.limits.unsettled_max;
-        let id = self.consumers.insert(attachment, rank, credit, most);
+        let id = self
+            .consumers
+            .insert(attachment, rank, allowance, gathering);
         self.idle.end(queue);
         if queue.is_watched() {
             self.watches.begin(id);
@@ -219,7 +224,7 @@ impl Machine {
             return;
         };
         assert_eq!(
-            consumer.unsettled, consumer.staged,
+            consumer.allowance.unsettled, consumer.allowance.staged,
             "a consumer that goes holds messages"
         );
         if let Some((queue, dirty)) = self.queues.open(consumer.queue) {
@@ -244,7 +249,8 @@ impl Machine {
             .consumers
             .resolve_mut(id)
             .ok_or(Refused::UnknownConsumer)?;
-        consumer.credit = consumer.credit.saturating_add(messages).min(max);
+        let credit = &mut consumer.allowance.credit;
+        *credit = credit.saturating_add(messages).min(max);
         self.welcome(id);
         Ok(())
     }
@@ -291,7 +297,13 @@ impl Machine {
     /// queue with more work than one decision holds comes again after the others.
     pub fn poll_dispatch(&mut self) -> Option<QueueId> {
         let max = self.limits.dispatch_max.min(IDS_PER_RECORD_MAX);
-        self.queues.poll_dirty(&mut self.consumers, max)
+        loop {
+            let woken = self.wake_thirsty();
+            let found = self.queues.poll_dirty(&mut self.consumers, max);
+            if found.is_some() || !woken || self.queues.is_searching() {
+                return found;
+            }
+        }
     }
 
     /// Whether [`Self::poll_dispatch`] found nothing because it looked for long enough: there may

@@ -14,6 +14,7 @@
 //! know is no error: a replay begins behind it, so that a settlement outlives its message.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod arrival;
 mod aside;
 mod bodies;
@@ -32,6 +33,7 @@ mod examine;
 mod expiring;
 mod fate;
 mod fullness;
+mod gathering;
 mod group;
 mod idle;
 mod invariants;
@@ -69,6 +71,7 @@ pub use destination::DestinationId;
 pub use entry::{Place, Queued};
 pub use examine::Examine;
 pub use fate::Return;
+pub use gathering::{Gather, GatheringId};
 pub use machine::{BrowsePlace, Damaged, Limits, Machine, QueueCounts, Replayed};
 pub use operate::{Described, Purge};
 pub use policy::{Full, Policies, Policy, PolicySettings, SlowConsumer};

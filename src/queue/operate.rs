@@ -180,10 +180,13 @@ impl Machine {
         Ok(())
     }
 
-    /// The connections that consume from a queue, as named at attach, one for each consumer.
+    /// The connections that consume from a queue, as named at attach, one for each consumer that
+    /// consumes from no other.
     pub fn links_of(&self, queue: QueueId) -> impl Iterator<Item = u64> + '_ {
         let queue = self.queues.get(queue);
         let attached = queue.into_iter().flat_map(|queue| &queue.consumers);
-        attached.map(|index| self.consumers.at(*index).link)
+        let attached = attached.map(|index| self.consumers.at(*index));
+        let alone = attached.filter(|consumer| consumer.gathering.is_none());
+        alone.map(|consumer| consumer.link)
     }
 }

@@ -288,6 +288,16 @@ impl Quotas {
         held.iter().map(one).collect()
     }
 
+    /// A shard that does not serve gives nothing of its part, and has nothing to ask for.
+    pub fn leave_out(&mut self, shard: u16) {
+        let quotas = [&mut self.messages, &mut self.bytes];
+        for quota in quotas.into_iter().flatten() {
+            if let Some(peer) = quota.peers.get_mut(usize::from(shard)) {
+                peer.asked = Asked::HasNothing;
+            }
+        }
+    }
+
     /// Whether any limit is set.
     pub(super) const fn is_any(&self) -> bool {
         self.messages.is_some() || self.bytes.is_some()

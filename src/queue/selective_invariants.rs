@@ -123,7 +123,7 @@ impl Machine {
             );
             assert!(queue.ready.at(one.spot).is_some(), "{one:?} is not ready");
             assert!(queue.consumers.contains(&one.taker), "{one:?} for nobody");
-            assert!(self.consumers.at(one.taker).available() > 0, "{one:?}");
+            assert!(self.consumers.available(one.taker) > 0, "{one:?}");
         }
     }
 
@@ -134,7 +134,7 @@ impl Machine {
         }
         for index in &queue.willing {
             let consumer = self.consumers.at(*index);
-            if consumer.available() == 0 {
+            if self.consumers.available(*index) == 0 || consumer.is_thirsty {
                 continue;
             }
             let lane = selective.lane(consumer.filter).expect("attached");
@@ -153,7 +153,9 @@ impl Machine {
                 "{index} has work nobody knows of"
             );
         }
-        let is_due = queue.next_to_examine(&self.consumers).is_some();
+        let mut attached = queue.consumers.iter();
+        let is_told_later = attached.any(|index| self.consumers.at(*index).is_thirsty);
+        let is_due = queue.next_to_examine(&self.consumers).is_some() && !is_told_later;
         assert!(!is_due || queue.is_curious, "a question nobody knows of");
     }
 }

@@ -85,13 +85,6 @@ impl Watches {
     }
 }
 
-impl Consumer {
-    /// Deliveries that it gave back, settled or not; those it settled in open transactions count.
-    fn settled(&self) -> u64 {
-        self.delivered_count() + u64::from(self.staged) - u64::from(self.unsettled)
-    }
-}
-
 impl QueueState {
     /// Whether there is a message that this consumer could have, had it credit: as far as is known,
     /// where it has a filter.
@@ -132,18 +125,18 @@ impl Machine {
     }
 
     fn watch(&mut self, id: ConsumerId, now_us: u64) {
-        let queues = &self.queues;
-        let Some(consumer) = self.consumers.resolve_mut(id) else {
+        let Some(consumer) = self.consumers.resolve(id) else {
             return;
         };
-        let Some(queue) = queues.get(consumer.queue) else {
+        let Some(queue) = self.queues.get(consumer.queue) else {
             return;
         };
         let due_us = now_us + queue.policy.look_every_us();
-        consumer.watch = Some(Box::new(Watch {
+        let settled = self.consumers.settled_count(id.index);
+        self.consumers.at_mut(id.index).watch = Some(Box::new(Watch {
             due_us,
             start_us: now_us,
-            settled: consumer.settled(),
+            settled,
             is_lagging: true,
         }));
         self.watches.due.insert((due_us, id.index));
@@ -155,18 +148,21 @@ impl Machine {
         now_us: u64,
         is_held: &impl Fn(u64) -> bool,
     ) -> Option<SlowSeen> {
+        let (available, settled_count) = (
+            self.consumers.available(index),
+            self.consumers.settled_count(index),
+        );
         let consumer = self.consumers.at_mut(index);
         let mut watch = consumer.watch.take()?;
         let queue = self.queues.get(consumer.queue)?;
         let policy = &queue.policy;
-        let is_lagging = consumer.available() == 0
-            && queue.has_message_for(index, consumer)
-            && !is_held(consumer.link);
+        let is_lagging =
+            available == 0 && queue.has_message_for(index, consumer) && !is_held(consumer.link);
         watch.is_lagging &= is_lagging;
         let elapsed_us = now_us.saturating_sub(watch.start_us);
         let mut seen = None;
         if elapsed_us >= policy.slow_period_us() {
-            let settled = consumer.settled().saturating_sub(watch.settled);
+            let settled = settled_count.saturating_sub(watch.settled);
             let threshold = policy.slow_consumer_threshold_per_s.unwrap_or(0);
             let wanted = u128::from(threshold) * u128::from(elapsed_us);
             let is_slow = u128::from(settled) * u128::from(SECOND_US) < wanted;
@@ -178,7 +174,7 @@ impl Machine {
                 elapsed_us,
                 policy: policy.slow_consumer_policy,
             });
-            (watch.start_us, watch.settled) = (now_us, consumer.settled());
+            (watch.start_us, watch.settled) = (now_us, settled_count);
             watch.is_lagging = is_lagging;
         }
         watch.due_us = now_us + policy.look_every_us();

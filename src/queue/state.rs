@@ -232,14 +232,25 @@ impl QueueState {
         }
     }
 
+    /// A consumer may take messages again: as [`Self::welcome_now`], but behind others of its
+    /// gathering that wait for room.
+    pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
+        if !consumers.queues_up(index) {
+            self.welcome_now(index, consumers);
+        }
+    }
+
     /// Puts a consumer that takes messages again at the end of the turns of its priority, unless
     /// another one is served alone.
-    pub(super) fn welcome(&mut self, index: u32, consumers: &mut Consumers) {
-        let consumer = consumers.at_mut(index);
+    pub(super) fn welcome_now(&mut self, index: u32, consumers: &mut Consumers) {
         let is_served = self.serves(index);
-        if consumer.is_queued || consumer.available() == 0 || !is_served {
+        if consumers.at(index).is_queued || !is_served {
             return;
         }
+        if consumers.available(index) == 0 {
+            return consumers.note_thirst(index);
+        }
+        let consumer = consumers.at_mut(index);
         consumer.is_queued = true;
         let priority = consumer.rank.priority;
         let comes_before = |one: &u32| consumers.at(*one).rank.priority >= priority;
@@ -261,11 +272,12 @@ impl QueueState {
     /// The consumer whose turn it is, with credit.
     pub(super) fn next_willing(&mut self, consumers: &mut Consumers) -> Option<u32> {
         while let Some(index) = self.willing.front().copied() {
-            if consumers.at(index).available() > 0 {
+            if consumers.available(index) > 0 {
                 return Some(index);
             }
             consumers.at_mut(index).is_queued = false;
             self.willing.pop_front();
+            consumers.note_thirst(index);
         }
         None
     }
@@ -313,8 +325,7 @@ impl QueueState {
     pub(super) fn demand(&self, consumers: &Consumers, max: usize) -> usize {
         let mut demand = 0;
         for index in &self.willing {
-            let consumer = consumers.at(*index);
-            demand += consumer.available_at_least() as usize;
+            demand += consumers.available_at_least(*index) as usize;
             if demand >= max {
                 return max;
             }
@@ -404,6 +415,9 @@ impl Queues {
                     search = queue.search(consumers, max);
                 }
                 queue.is_dirty = search != Search::Nothing;
+                if search == Search::Nothing {
+                    queue.note_thirst(consumers);
+                }
             }
             match search {
                 Search::Found => return Some(id),
@@ -425,7 +439,7 @@ impl Queues {
     /// The first queue, filter and message that somebody has to be asked about.
     pub(super) fn poll_curious(
         &mut self,
-        consumers: &Consumers,
+        consumers: &mut Consumers,
     ) -> Option<(QueueId, FilterId, Spot)> {
         while let Some(id) = self.dirty.examine.front().copied().map(QueueId) {
             if let Some(queue) = self.get_mut(id) {
@@ -433,6 +447,7 @@ impl Queues {
                     return Some((id, filter, spot));
                 }
                 queue.is_curious = false;
+                queue.note_thirst(consumers);
             }
             self.dirty.examine.pop_front();
         }

@@ -28,19 +28,39 @@ pub struct Verdict {
 }
 
 /// Asks the recovered coordinators of all that was in doubt when the node ended, shard by shard.
-pub fn verdicts<'a>(machines: impl Iterator<Item = &'a Machine> + Clone) -> Vec<Vec<Verdict>> {
-    let decided = machines.clone().map(|machine| machine.decided());
-    let decided: Vec<BTreeSet<u64>> = decided.map(|list| list.into_iter().collect()).collect();
+///
+/// Shape: none for a shard that is damaged: what it coordinates stays in doubt.
+pub fn verdicts<'a>(
+    machines: impl Iterator<Item = Option<&'a Machine>> + Clone,
+) -> Vec<Vec<Verdict>> {
+    let decided = machines.clone().map(|machine| {
+        let decided = machine?.decided();
+        Some(decided.into_iter().collect())
+    });
+    let decided: Vec<Option<BTreeSet<u64>>> = decided.collect();
     let verdict = |transaction: u64| {
         let coordinator = usize::from(Machine::coordinator_of(transaction));
-        let known = decided.get(coordinator);
-        Verdict {
+        let is_committed = match decided.get(coordinator) {
+            Some(Some(known)) => known.contains(&transaction),
+            Some(None) => return None,
+            None => false,
+        };
+        Some(Verdict {
             transaction,
-            is_committed: known.is_some_and(|known| known.contains(&transaction)),
-        }
+            is_committed,
+        })
     };
-    let judge = |machine: &Machine| machine.in_doubt().into_iter().map(verdict).collect();
-    machines.map(judge).collect()
+    let judge = |machine: &Machine| machine.in_doubt().into_iter().filter_map(verdict).collect();
+    machines
+        .map(|machine| machine.map_or_else(Vec::new, judge))
+        .collect()
+}
+
+/// How many transactions stay in doubt because the shard that coordinates them is damaged.
+pub fn undecided<'a>(machines: impl Iterator<Item = Option<&'a Machine>> + Clone) -> usize {
+    let in_doubt = machines.clone().flatten().map(|one| one.in_doubt().len());
+    let judged = verdicts(machines).into_iter().map(|list| list.len());
+    in_doubt.sum::<usize>() - judged.sum::<usize>()
 }
 
 /// Something to tell a shard.
@@ -112,7 +132,18 @@ impl Commits {
     }
 
     /// Goes on with what was decided when the node ended: the others may not have heard of it.
-    pub(super) fn resume(&mut self, decided: &[u64], shards: impl Iterator<Item = ShardId>) {
+    ///
+    /// Those that are damaged hear of it when they are back: until then it is kept.
+    pub(super) fn resume(
+        &mut self,
+        decided: &[u64],
+        shards: impl Iterator<Item = ShardId>,
+        damaged: &[ShardId],
+    ) {
+        if !damaged.is_empty() {
+            // The others have heard of it ([`verdicts`]).
+            return;
+        }
         let (own, lanes) = (self.own, CONTROL);
         let others = shards.filter(|shard| *shard != own);
         let parts: Vec<Part> = others.map(|shard| Part { shard, lanes }).collect();

@@ -200,6 +200,11 @@ impl Routing {
         }
     }
 
+    /// A shard was asked for nothing after all.
+    pub(super) fn forget(&mut self, shard: ShardId) {
+        self.known.retain(|one| *one != shard);
+    }
+
     /// The shard that hosts a subscription.
     pub(super) fn host_of(&self, subscription: Subscription) -> Option<ShardId> {
         self.subscriptions.get(&subscription).copied()

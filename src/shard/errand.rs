@@ -217,6 +217,14 @@ impl Shard {
                 continue;
             };
             match errand.go_on(self.shard_count) {
+                // A subscription that it has is found again when the name is asked for then.
+                Next::Ask(shard) if self.peers.damaged().contains(&shard) => {
+                    errand.answer = Some(Answer::Done { existed: false });
+                    if let Some(connection) = self.connections.get_mut(&id) {
+                        connection.errand = Some(errand);
+                        self.answered.push_back(id);
+                    }
+                }
                 Next::Ask(shard) => {
                     let (name, receipt) = (errand.name.as_slice(), errand.receipt.as_deref());
                     let forget = Command::Forget {

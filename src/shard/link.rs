@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use forebay_journal::{Lsn, MessageId, QueueId};
 
 use super::ConnectionId;
-use super::host::Follower;
+use super::host::{Follower, Gathered};
 use crate::frontend::{Extras, Subscription};
 use crate::queue::{BrowsePlace, ConsumerId, FilterId, Place, Settlement};
 
@@ -40,10 +40,12 @@ pub(super) enum Taker {
 }
 
 /// A subscription that looks at what is ready in a queue and takes nothing.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Browser {
     pub(super) subscription: Subscription,
     pub(super) queue: QueueId,
+    /// Queues that it looks at next, the last one first.
+    pub(super) others: Vec<QueueId>,
     /// Its selector, if it has one.
     pub(super) filter: Option<FilterId>,
     /// What it saw last.
@@ -175,6 +177,8 @@ impl Text {
 pub(super) struct Link {
     /// In order of subscription.
     pub(super) consumers: Vec<(Subscription, ConsumerId)>,
+    /// Those to patterns of queues.
+    pub(super) gathered: Vec<Gathered>,
     pub(super) browsers: Vec<Browser>,
     pub(super) followers: Vec<Follower>,
     /// Messages on their way in, by copy: one, but of a message for several destinations.

@@ -10,6 +10,7 @@ mod check;
 mod cold;
 mod commit;
 mod connection;
+mod damaged;
 mod errand;
 mod gate;
 mod host;
@@ -28,7 +29,7 @@ mod transactions;
 pub use admin::{AdminAnswer, AdminAsk, AdminQuestion, AdminTold, QueueSeen, ShardHealth};
 pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
-pub use commit::{Verdict, verdicts};
+pub use commit::{Verdict, undecided, verdicts};
 pub use connection::ConnectionId;
 pub use host::{
     Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, UnsoundSelector,
@@ -121,6 +122,8 @@ pub struct ShardConfig {
     pub verdicts: Vec<Verdict>,
     /// What its queues may hold where that is limited over all addresses.
     pub quotas: Quotas,
+    /// The other shards that do not serve because their journals are damaged, sorted.
+    pub damaged: Vec<ShardId>,
     /// Where a replay begins.
     pub oldest_segment: SegmentId,
     /// Segments that hold something.
@@ -174,7 +177,11 @@ pub struct Shard {
 impl Shard {
     /// Makes a shard around queues that were recovered and a journal that goes on.
     pub fn new(config: ShardConfig, mut machine: Machine, writer: Writer) -> Self {
-        machine.set_quotas(config.quotas);
+        let mut quotas = config.quotas;
+        for shard in &config.damaged {
+            quotas.leave_out(shard.0);
+        }
+        machine.set_quotas(quotas);
         let segments = host::Segments {
             oldest: config.oldest_segment,
             held: config.held_segments,
@@ -182,7 +189,7 @@ impl Shard {
         };
         let mut commits = Commits::new(config.shard);
         let others = (0..config.shard_count).map(ShardId);
-        commits.resume(&machine.decided(), others);
+        commits.resume(&machine.decided(), others, &config.damaged);
         let forwarder = ConnectionId::new(config.shard, 0);
         let mut host = Host::new(
             config.shard.0,
@@ -204,7 +211,7 @@ impl Shard {
             node: config.node,
             stomp: Rc::new(config.stomp),
             window_bytes: config.limits.window_bytes as usize,
-            peers: Peers::new(config.shard, config.shard_count),
+            peers: Peers::new(config.shard, config.shard_count, config.damaged),
             timers: Timers::default(),
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),

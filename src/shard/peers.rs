@@ -34,12 +34,23 @@ struct Peer {
 pub(super) struct Peers {
     own: ShardId,
     peers: Vec<Peer>,
+    /// Those that do not serve, sorted.
+    damaged: Vec<ShardId>,
 }
 
 impl Peers {
-    pub(super) fn new(own: ShardId, shard_count: u16) -> Self {
+    pub(super) fn new(own: ShardId, shard_count: u16, damaged: Vec<ShardId>) -> Self {
         let peers = (0..shard_count).map(|_| Peer::default()).collect();
-        Self { own, peers }
+        Self {
+            own,
+            peers,
+            damaged,
+        }
+    }
+
+    /// Shards that do not serve because their journals are damaged, sorted.
+    pub(super) fn damaged(&self) -> &[ShardId] {
+        &self.damaged
     }
 
     pub(super) fn outgoing(&mut self, shard: ShardId) -> &mut Outgoing {

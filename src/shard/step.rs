@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::commit::{Commits, Outcome};
 use super::connection::{Connection, Pause, Phase};
+use super::damaged::Unserved;
 use super::errand::Errand;
 use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
@@ -306,6 +307,11 @@ impl Shard {
                 mut command,
             } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
+                let unserved = Unserved::of(&command, shard, peers.damaged(), routing);
+                if let Some(unserved) = unserved {
+                    self.refuse_unserved(id, &unserved);
+                    return Progress::Consumed(consumed);
+                }
                 let due_us = now.monotonic_us + self.transaction_timeout_us;
                 let draw = || (host.draw_transaction(), due_us);
                 match transactions.take(&mut command, (shard, lane), draw) {

@@ -42,6 +42,46 @@ fn a_queue_in_use_is_deleted_by_force_alone_and_its_consumers_are_told() {
 }
 
 #[test]
+fn who_takes_from_a_pattern_loses_a_queue_and_nothing_else() {
+    with_shards("delete-pattern", |setup| {
+        let broker = setup.start();
+        let mut sender = connect(broker.address());
+        let queues = ["p.a", "p.b", "p.c", "p.d"];
+        for queue in queues {
+            send(&mut sender, &format!("/queue/{queue}"), &[queue]);
+        }
+        let mut consumer = connect(broker.address());
+        let pattern = [
+            ("id", "0"),
+            ("destination", "/queue/p.*"),
+            ("ack", "client-individual"),
+        ];
+        ask(&mut consumer, "SUBSCRIBE", &pattern);
+        let held = queues.map(|_| next_message(&mut consumer));
+        refused(setup, &["delete", "p.b"], REFUSED, "somebody consumes");
+        assert_eq!(json(setup, &["show", "p.b"])["consumers"], 1);
+        let said = queue(setup, &["delete", "p.b", "--force"]);
+        assert_eq!((said.code, said.out.as_str()), (0, "p.b: deleted\n"));
+        // Also what it held of the one that is gone.
+        for frame in &held {
+            ask(
+                &mut consumer,
+                "ACK",
+                &[("id", frame.header("ack").unwrap())],
+            );
+        }
+        for queue in queues {
+            send(&mut sender, &format!("/queue/{queue}"), &["again"]);
+            let frame = next_message(&mut consumer);
+            assert_eq!(
+                frame.header("destination"),
+                Some(&*format!("/queue/{queue}"))
+            );
+        }
+    });
+}
+
+#[test]
 fn a_durable_subscription_is_deleted_by_its_name() {
     with_shards("delete-subscription", |setup| {
         let broker = setup.start();

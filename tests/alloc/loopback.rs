@@ -63,6 +63,7 @@ impl Loopback {
             node: "loopback".to_owned(),
             transaction_timeout_us: 300_000_000,
             verdicts: Vec::new(),
+            damaged: Vec::new(),
             quotas: Quotas::default(),
             oldest_segment,
             held_segments: Vec::new(),

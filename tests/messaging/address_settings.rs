@@ -252,6 +252,44 @@ fn a_queue_goes_when_nobody_uses_it_and_stays_gone() {
 }
 
 #[test]
+fn who_takes_from_a_pattern_uses_its_queues() {
+    const QUEUES: [&str; 3] = ["/queue/brief.a", "/queue/brief.b", "/queue/brief.c"];
+    with_shards("address-pattern", |setup| {
+        let running = setup.start();
+        let mut client = connect(running.address());
+        for queue in QUEUES {
+            send(&mut client, queue, &[], queue);
+        }
+        running.kill();
+        setup.config += "[[address]]\nmatch = \"brief.#\"\nauto_create_queues = false\n\
+                         auto_delete_queues = true\n";
+        let running = setup.start();
+        let address = running.address();
+        let mut consumer = connect(address);
+        let pattern = [
+            ("id", "0"),
+            ("destination", "/queue/brief.*"),
+            ("ack", "client"),
+        ];
+        ask(&mut consumer, "SUBSCRIBE", &pattern);
+        for round in 0..2 {
+            let frames = QUEUES.map(|_| next_message(&mut consumer));
+            let last = frames[2].header("ack").unwrap();
+            ask(&mut consumer, "ACK", &[("id", last)]);
+            for queue in QUEUES.into_iter().filter(|_| round == 0) {
+                // Empty, and still there.
+                send(&mut connect(address), queue, &[], queue);
+            }
+        }
+        ask(&mut consumer, "UNSUBSCRIBE", &pattern[..1]);
+        wait_until(PATIENCE, "what nobody uses goes", || {
+            QUEUES.iter().all(|queue| !is_there(address, queue))
+        });
+        assert!(running.stop().success());
+    });
+}
+
+#[test]
 fn a_queue_that_went_comes_back_when_it_is_named() {
     const QUEUE: &str = "/queue/brief";
     with_shards("address-again", |setup| {

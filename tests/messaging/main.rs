@@ -11,6 +11,7 @@ mod diverts;
 mod fullness;
 mod global_limits;
 mod row_01_competing_consumers;
+mod row_01_wildcards;
 mod row_02_publish_subscribe;
 mod row_03_durable_subscriptions;
 mod row_04_shared_subscriptions;

@@ -4,6 +4,7 @@
 //! `FOREBAY_QUEUE_HISTORIES=100000 cargo test --test queue_model` runs longer.
 
 mod dispatch;
+mod gathering;
 mod journal;
 mod model;
 mod operate;

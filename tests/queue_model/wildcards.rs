@@ -54,7 +54,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// One word after the other, trying every length of `#`.
-fn matches(pattern: &[&str], address: &[&str]) -> bool {
+pub(crate) fn matches(pattern: &[&str], address: &[&str]) -> bool {
     match pattern {
         [] => address.is_empty(),
         ["#" | ">", rest @ ..] => (0..=address.len()).any(|skip| matches(rest, &address[skip..])),

@@ -57,12 +57,17 @@ pub(crate) struct Segment {
 
 /// Segments of shard 0 in the order they were written, those without blocks left out.
 pub(crate) fn segments(data: &Path) -> Vec<Segment> {
+    segments_of(data, 0)
+}
+
+/// The same of any shard.
+pub(crate) fn segments_of(data: &Path, shard: u16) -> Vec<Segment> {
     let mut segments: Vec<(u64, Segment)> = Vec::new();
     for (path, (_, bytes)) in snapshot(&data.join("journal")) {
         let Ok(head) = SegmentHead::decode(&bytes) else {
             continue;
         };
-        if head.shard.0 == 0 {
+        if head.shard.0 == shard {
             let segment = blocks_of(path, &head, &bytes);
             segments.push((head.segment.get(), segment));
         }

@@ -13,6 +13,7 @@ mod disk;
 mod folders;
 mod life;
 mod machine;
+mod one_of_two;
 mod ports;
 mod strict;
 mod users;

@@ -98,7 +98,7 @@ impl World {
                 .segments
                 .max(recovered.segment_max.get() * u64::from(self.options.shards));
         }
-        let mut verdicts = verdicts(scans.iter().map(|scanned| &scanned.machine));
+        let mut verdicts = verdicts(scans.iter().map(|scanned| Some(&scanned.machine)));
         self.report.verdicts += verdicts.iter().map(Vec::len).sum::<usize>() as u64;
         self.twist(&mut verdicts);
         let shards = scans.into_iter().zip(verdicts).enumerate();
@@ -211,6 +211,7 @@ impl World {
             node: "sim".to_owned(),
             transaction_timeout_us: 300_000_000,
             verdicts,
+            damaged: Vec::new(),
             quotas: Quotas::default(),
             oldest_segment,
             held_segments: Vec::new(),

@@ -131,10 +131,12 @@ pub(crate) enum Mutant {
     ForgottenDeparture,
     /// Recovery forgets what a checkpoint says again.
     ForgottenCheckpoint,
+    /// Who asks for a pattern of queues gets one of them.
+    NarrowPattern,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 26] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -161,6 +163,7 @@ impl Mutant {
         Self::ForgottenDeletion,
         Self::ForgottenDeparture,
         Self::ForgottenCheckpoint,
+        Self::NarrowPattern,
     ];
 
     /// The kind that it is planted in; none for the plain load.
@@ -178,6 +181,7 @@ impl Mutant {
             Self::WideLimit => Some(Kind::Blocking),
             Self::WideRing => Some(Kind::Ring),
             Self::ForgottenKeys => Some(Kind::LastValue),
+            Self::NarrowPattern => Some(Kind::Gathered),
             _ => None,
         }
     }

@@ -222,9 +222,6 @@ impl Session {
         let mut command = None;
         for one in &listened {
             let is_qualified = split_queue(&one.address).is_some();
-            if one.is_everywhere && !is_qualified && one.routing == Routing::Anycast {
-                return Err(wildcard_of_queues(&one.destination));
-            }
             command = Some(self.read_subscribe(subscribe, one.routing, is_qualified)?);
         }
         let named = command.filter(|command| command.name.is_some());
@@ -372,12 +369,4 @@ struct Listened {
     address: Box<[u8]>,
     is_temporary: bool,
     is_everywhere: bool,
-}
-
-fn wildcard_of_queues(destination: &str) -> Unusable {
-    let details = format!(
-        "{destination:?} stands for any number of queues. This release offers wildcards of topics; \
-         name the queues, with commas between."
-    );
-    Unusable::new("wildcard of queues not offered", details)
 }

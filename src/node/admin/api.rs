@@ -9,6 +9,7 @@ use axum::{Json, Router};
 use forebay_journal::ShardId;
 use serde::Deserialize;
 
+use super::super::damaged::DamagedShard;
 use super::question::{Failure, Target};
 use super::shape::{
     DamageReport, DoneReport, ErrorReport, HealthReport, ListReport, QueueReport, ShardReport,
@@ -74,6 +75,8 @@ async fn health(State(api): State<Api>) -> Response {
     for shard in api.desk.shards() {
         let told = api.desk.health(shard).await;
         let known = told.as_ref().ok();
+        let mut damaged = api.identity.damaged.iter();
+        let damage = damaged.find(|one| one.shard == shard);
         let is_stopping = told == Err(Failure::Stopping);
         shards.push(ShardReport {
             shard: shard.0,
@@ -84,6 +87,7 @@ async fn health(State(api): State<Api>) -> Response {
             disk_full: known.is_some_and(|one| one.is_disk_full),
             waiting_for_segment: known.is_some_and(|one| one.is_waiting_for_segment),
             damages: damages_of(&api, shard).await,
+            damage: damage.map(DamagedShard::report),
         });
     }
     let serving = shards.iter().all(|one| one.answers && !one.stopping);
@@ -138,7 +142,12 @@ async fn list(State(api): State<Api>, from: Asked<From>) -> Result<Json<ListRepo
         (None, None) => None,
     };
     let queues = queues.into_iter().map(QueueReport::from).collect();
-    Ok(Json(ListReport { queues, next }))
+    let damaged = api.desk.damaged().iter().map(|shard| shard.0);
+    Ok(Json(ListReport {
+        queues,
+        next,
+        damaged_shards: damaged.collect(),
+    }))
 }
 
 fn parse_place(from: &str) -> Option<(u16, u32)> {

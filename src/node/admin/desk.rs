@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_journal::ShardId;
@@ -30,6 +31,7 @@ struct Call {
 pub(super) struct Desk {
     calls: mpsc::Sender<Call>,
     shard_count: u16,
+    damaged: Arc<[ShardId]>,
 }
 
 /// The task.
@@ -44,7 +46,11 @@ impl Desk {
     /// Starts the task on the runtime that this is called in.
     ///
     /// Errors: the socket cannot be watched.
-    pub(super) fn start(desk: AdminDesk, woken: StdUnixStream) -> io::Result<Self> {
+    pub(super) fn start(
+        desk: AdminDesk,
+        woken: StdUnixStream,
+        damaged: Vec<ShardId>,
+    ) -> io::Result<Self> {
         let shard_count = desk.shards().count() as u16;
         let (calls, mut asked) = mpsc::channel::<Call>(ADMIN_QUESTIONS_MAX as usize);
         let woken = UnixStream::from_std(woken)?;
@@ -70,7 +76,11 @@ impl Desk {
                 }
             }
         });
-        Ok(Self { calls, shard_count })
+        Ok(Self {
+            calls,
+            shard_count,
+            damaged: damaged.into(),
+        })
     }
 
     /// The shards of the node.
@@ -78,10 +88,18 @@ impl Desk {
         (0..self.shard_count).map(ShardId)
     }
 
+    /// Those that do not serve because their journals are damaged.
+    pub(super) fn damaged(&self) -> &[ShardId] {
+        &self.damaged
+    }
+
     /// Asks a shard.
     ///
-    /// Errors: it does not answer in time, has too many questions open, or stops.
+    /// Errors: it is damaged, does not answer in time, has too many questions open, or stops.
     pub(super) async fn ask(&self, shard: ShardId, ask: AdminAsk) -> Result<AdminTold, Failure> {
+        if self.damaged.contains(&shard) {
+            return Err(Failure::Damaged(shard));
+        }
         let (reply, answer) = oneshot::channel();
         let call = Call { shard, ask, reply };
         let asked = async {

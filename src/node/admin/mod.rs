@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::damaged::DamagedShard;
 use crate::housekeeping::Board;
 use crate::housekeeping::quarantine::QuarantineUse;
 use crate::runtime::admin::AdminDesk;
@@ -52,6 +53,8 @@ pub(super) struct Identity {
     pub(super) cut_bytes: Vec<u64>,
     /// What housekeeping says of each shard's files.
     pub(super) boards: Vec<Arc<Board>>,
+    /// Its shards that do not serve.
+    pub(super) damaged: Vec<DamagedShard>,
 }
 
 /// The admin side's thread.
@@ -82,7 +85,8 @@ impl AdminServer {
             .spawn(move || {
                 let served = runtime.block_on(async {
                     let door = Door::Unix(tokio::net::UnixListener::from_std(listener)?);
-                    let desk = Desk::start(desk, answers)?;
+                    let damaged = identity.damaged.iter().map(|one| one.shard);
+                    let desk = Desk::start(desk, answers, damaged.collect())?;
                     let api = Api { desk, identity };
                     if let Some(metrics) = metrics {
                         metrics.set_nonblocking(true)?;

@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Bad(&'static str),
     /// The shard has as many questions open as it may.
     Busy(ShardId),
+    /// The shard does not serve, because its journal is damaged.
+    Damaged(ShardId),
     /// The queue machine's reason.
     Refused(QueueRefused),
     /// The shard does not answer.
@@ -44,6 +46,13 @@ impl Failure {
             Self::Busy(shard) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("shard {shard} is being asked too much at once: try again"),
+            ),
+            Self::Damaged(shard) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!(
+                    "shard {shard} does not serve, because its journal is damaged, and no other \
+                     has it: `forebay status` says where"
+                ),
             ),
             Self::Refused(QueueRefused::QueueInUse) => (
                 StatusCode::CONFLICT,
@@ -94,6 +103,9 @@ impl Desk {
         shard: ShardId,
         place: u32,
     ) -> Result<(Vec<QueueSeen>, Option<u32>), Failure> {
+        if self.damaged().contains(&shard) {
+            return Ok((Vec::new(), None));
+        }
         match self.ask(shard, AdminAsk::List { place }).await? {
             AdminTold::Queues { queues, next } => Ok((queues, next)),
             other => unreachable!("asked for queues, told {other:?}"),
@@ -102,10 +114,11 @@ impl Desk {
 
     /// The queue that is meant.
     ///
-    /// Errors: `Unknown`; `Ambiguous`; a shard does not answer.
+    /// Errors: `Unknown`; `Ambiguous`; `Damaged`: the shards that serve do not have it; a shard
+    /// does not answer.
     pub(super) async fn find(&self, target: &Target) -> Result<QueueSeen, Failure> {
         let mut found = Vec::new();
-        for shard in self.shards() {
+        for shard in self.shards().filter(|one| !self.damaged().contains(one)) {
             let name = target.name.as_bytes().into();
             match self.ask(shard, AdminAsk::Find { name }).await? {
                 AdminTold::Queues { queues, .. } => found.extend(queues),
@@ -114,7 +127,10 @@ impl Desk {
         }
         found.retain(|one| target.routing.is_none_or(|routing| routing == one.routing));
         match (found.pop(), found.is_empty()) {
-            (None, _) => Err(Failure::Unknown),
+            (None, _) => {
+                let damaged = self.damaged().first();
+                Err(damaged.map_or(Failure::Unknown, |shard| Failure::Damaged(*shard)))
+            }
             (Some(one), true) => Ok(one),
             (Some(_), false) => Err(Failure::Ambiguous),
         }

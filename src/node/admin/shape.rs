@@ -50,6 +50,9 @@ pub(in crate::node) struct QueueReport {
 pub(in crate::node) struct ListReport {
     pub(in crate::node) queues: Vec<QueueReport>,
     pub(in crate::node) next: Option<String>,
+    /// Shards that do not serve: what they have is not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::node) damaged_shards: Vec<u16>,
 }
 
 /// What was done to a queue.
@@ -99,6 +102,9 @@ pub(in crate::node) struct ShardReport {
     pub(in crate::node) waiting_for_segment: bool,
     /// Damaged places in files that are still needed.
     pub(in crate::node) damages: Vec<DamageReport>,
+    /// Why it does not serve, if its journal is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) damage: Option<ShardDamageReport>,
 }
 
 /// A damaged place of the journal.
@@ -133,6 +139,21 @@ impl From<(Damage, Option<u64>)> for DamageReport {
             what: damage.what,
         }
     }
+}
+
+/// What keeps a shard from serving.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct ShardDamageReport {
+    /// In words.
+    pub(in crate::node) reason: String,
+    /// The file, if it is there and known.
+    pub(in crate::node) file: Option<String>,
+    pub(in crate::node) segment: Option<u64>,
+    /// Byte offset in the file.
+    pub(in crate::node) offset: Option<u64>,
+    /// The first record that is or may be lost, and the last one, as far as known.
+    pub(in crate::node) lsn_from: Option<u64>,
+    pub(in crate::node) lsn_upto: Option<u64>,
 }
 
 impl From<QueueSeen> for QueueReport {

@@ -222,3 +222,19 @@ fn what_was_found_at_the_start_counts_before_anything_else_may_come() {
     let parts: Vec<u64> = node.quotas.iter().map(|quota| quota.part).collect();
     assert_eq!(parts, [3, 2, 5]);
 }
+
+#[test]
+fn one_that_does_not_serve_is_asked_for_nothing() {
+    let limits = GlobalLimits {
+        messages: Some(4),
+        bytes: None,
+    };
+    let mut quotas = Quotas::of_all(limits, &[Held::default(); 2]);
+    let mut own = quotas.remove(0);
+    own.leave_out(1);
+    let held = |messages| Held { messages, bytes: 0 };
+    assert_eq!(own.room(held(1)), Room::Yes);
+    assert_eq!(own.room(held(2)), Room::No, "the rest is the other's");
+    own.step(held(2));
+    assert_eq!(own.poll(), None);
+}

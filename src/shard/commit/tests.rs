@@ -4,10 +4,15 @@
 
 use std::collections::VecDeque;
 
-use forebay_journal::ShardId;
+use forebay_journal::format::{
+    Annotations, IdList, MessageFields, MessageFlags, Parts, QueueFlags, Record, Routing,
+    TransactionState,
+};
+use forebay_journal::{Location, MessageId, QueueId, SegmentId, ShardId};
 
-use super::{Commits, Outcome, Told};
+use super::{Commits, Outcome, Told, Verdict, undecided, verdicts};
 use crate::frontend::{Order, Report};
+use crate::queue::{Machine, Place};
 use crate::shard::ConnectionId;
 use crate::shard::transactions::{End, Open, Part};
 
@@ -276,7 +281,7 @@ fn all_or_nothing_wherever_the_power_fails_and_whoever_goes() {
 #[test]
 fn what_was_decided_is_told_again_after_a_restart() {
     let mut commits = Commits::new(ShardId(1));
-    commits.resume(&[NUMBER], (0..3).map(ShardId));
+    commits.resume(&[NUMBER], (0..3).map(ShardId), &[]);
     let told: Vec<_> = std::iter::from_fn(|| commits.poll_order()).collect();
     let seen: Vec<_> = told.iter().map(|one| (one.shard.0, one.order)).collect();
     assert_eq!(seen, [(0, Order::Commit), (2, Order::Commit)]);
@@ -291,8 +296,81 @@ fn what_was_decided_is_told_again_after_a_restart() {
 #[test]
 fn alone_it_forgets_at_once_what_was_decided() {
     let mut commits = Commits::new(ShardId(0));
-    commits.resume(&[NUMBER], std::iter::once(ShardId(0)));
+    commits.resume(&[NUMBER], std::iter::once(ShardId(0)), &[]);
     let last = commits.poll_order().map(|one| (one.shard.0, one.order));
     assert_eq!(last, Some((0, Order::End)));
     assert_eq!(commits.poll_order(), None);
+}
+
+/// A recovered shard with these transactions prepared, and those decided.
+fn recovered(prepared: &[u64], decided: &[u64]) -> Machine {
+    let limits = crate::queue::Limits {
+        queues_max: 9,
+        consumers_max: 9,
+        unsettled_max: 9,
+        dispatch_max: 9,
+    };
+    let mut machine = Machine::new(limits, crate::queue::Policies::default());
+    let at = Place::Journal(Location::new(SegmentId::ZERO.next(), 4096, 128));
+    let mut evolve = |record: Record<'_>| {
+        machine.evolve(&crate::queue::Fact::from(record), at, &mut Vec::new());
+    };
+    let queue = QueueId(1);
+    evolve(Record::QueueDefine {
+        queue,
+        routing: Routing::Anycast,
+        flags: QueueFlags::default(),
+        address: b"q",
+        name: b"q",
+        filter: b"",
+    });
+    let state = |transaction, state| Record::Transaction { transaction, state };
+    for (message, transaction) in (1..).zip(prepared) {
+        evolve(Record::Message {
+            fields: MessageFields {
+                message: MessageId(message),
+                transaction: *transaction,
+                body_size: 1,
+                flags: MessageFlags {
+                    is_durable: true,
+                    ..MessageFlags::default()
+                },
+                ..MessageFields::default()
+            },
+            annotations: Annotations::default(),
+            queues: IdList(&[queue.0.into()]),
+            head: Parts::EMPTY,
+            body: Parts::One(b"x"),
+        });
+        evolve(state(*transaction, TransactionState::Prepared));
+    }
+    for transaction in decided {
+        evolve(state(*transaction, TransactionState::Decided));
+    }
+    machine.finish_replay().expect("it adds up");
+    machine
+}
+
+#[test]
+fn what_a_damaged_shard_coordinates_stays_in_doubt() {
+    // Coordinated by shards 0, 0, 1 and 2.
+    let [kept, dropped, of_damaged, unknown] = [0x100, 0x200, 0x301, 0x402];
+    let first = recovered(&[], &[kept]);
+    let last = recovered(&[kept, dropped, of_damaged, unknown], &[]);
+    let verdict = |transaction, is_committed| Verdict {
+        transaction,
+        is_committed,
+    };
+    let judged = [
+        verdict(kept, true),
+        verdict(dropped, false),
+        verdict(unknown, false),
+    ];
+    let machines = || [Some(&first), None, Some(&last)].into_iter();
+    assert_eq!(verdicts(machines()), [vec![], vec![], judged.to_vec()]);
+    assert_eq!(undecided(machines()), 1);
+    // What was decided is kept for it: nobody is told to forget it.
+    let mut commits = Commits::new(ShardId(0));
+    commits.resume(&[kept], (0..3).map(ShardId), &[ShardId(1)]);
+    assert!(!commits.has_work());
 }

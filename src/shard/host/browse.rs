@@ -23,9 +23,22 @@ impl Host {
         queue: QueueId,
         filter: Option<FilterId>,
     ) {
+        self.begin_browsing_all(link, subscription, vec![queue], filter);
+    }
+
+    /// Begins to look at queues one after another, the last one first.
+    pub(super) fn begin_browsing_all(
+        &mut self,
+        link: ConnectionId,
+        subscription: Subscription,
+        mut queues: Vec<QueueId>,
+        filter: Option<FilterId>,
+    ) {
         self.link(link).browsers.push(Browser {
             subscription,
-            queue,
+            // Where there is none, one that is not there is at its end at once.
+            queue: queues.pop().unwrap_or(QueueId(0)),
+            others: queues,
             filter,
             place: BrowsePlace::START,
             is_at_end: false,
@@ -59,7 +72,7 @@ impl Host {
     /// A ready message may not be durable yet: everything waits in the gate for what is appended
     /// so far.
     pub(super) fn browse(&mut self, id: ConnectionId) -> bool {
-        let Some(link) = self.links.get(&id) else {
+        let Some(link) = self.links.get_mut(&id) else {
             return false;
         };
         if link.parked_count > 0 {
@@ -68,7 +81,11 @@ impl Host {
         let Some(at) = link.browsers.iter().position(|one| !one.is_at_end) else {
             return false;
         };
-        let mut browser = link.browsers[at];
+        let others = std::mem::take(&mut link.browsers[at].others);
+        let mut browser = Browser {
+            others,
+            ..link.browsers[at].clone()
+        };
         let seen = self.machine.ready_after(browser.queue, browser.place);
         let seen: Vec<_> = seen.take(BROWSED_AT_ONCE_MAX).collect();
         browser.is_at_end = seen.len() < BROWSED_AT_ONCE_MAX;
@@ -92,7 +109,13 @@ impl Host {
             );
         }
         if browser.is_at_end {
-            self.park_delivery(lsn, end_of(id, browser.subscription));
+            match browser.others.pop() {
+                Some(next) => {
+                    (browser.queue, browser.place) = (next, BrowsePlace::START);
+                    browser.is_at_end = false;
+                }
+                None => self.park_delivery(lsn, end_of(id, browser.subscription)),
+            }
         }
         let link = self.link(id);
         link.browsers[at] = browser;

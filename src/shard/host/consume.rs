@@ -3,6 +3,7 @@
 use forebay_journal::format::{Outcome, Routing};
 use forebay_journal::{AppendError, Budget, Lsn, QueueId};
 
+use super::gather::is_gathering;
 use super::{CONTROL_ROOM, Deferred, Host};
 use crate::frontend::{Ending, Refusal, SubscribeCommand, Subscription, Verdict};
 use crate::now::Now;
@@ -33,6 +34,10 @@ impl Host {
         link: ConnectionId,
         subscribe: &SubscribeCommand<&[u8]>,
     ) -> Result<(Lsn, bool), Refusal> {
+        if is_gathering(subscribe) {
+            let begun = self.begin_gathering(link, subscribe);
+            return begun.map(|()| (Lsn::ZERO, true));
+        }
         let is_qualified = split_queue(subscribe.address).is_some();
         let queue = self.decide_subscribe(subscribe)?;
         let existed = self.decision.is_empty();
@@ -172,6 +177,13 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription))
         else {
+            if let Some(gathering) = self.gathering(link, subscription) {
+                let lsn = self.scatter(link, gathering, Return::Unused)?;
+                let held = self.link(link);
+                held.last_lsn = held.last_lsn.max(lsn);
+                self.confirm(link, lsn, receipt.cloned());
+                return Ok(());
+            }
             let is_found =
                 self.stop_browsing(link, subscription) || self.stop_following(link, subscription);
             if is_found {
@@ -221,7 +233,7 @@ impl Host {
 
     /// Gives back what the consumer holds, then takes it away, with its queue where the ending
     /// says so and nobody else is attached.
-    fn detach_consumer(
+    pub(super) fn detach_consumer(
         &mut self,
         consumer: ConsumerId,
         ending: Ending,
@@ -260,6 +272,7 @@ impl Host {
             self.detach_consumer(consumer, Ending::Detach, given_back)?;
             self.link(link).remove(subscription);
         }
+        self.scatter_all(link, given_back)?;
         if self.links.contains_key(&link) {
             self.stop_all_browsing(link);
             self.stop_all_following(link);
@@ -303,6 +316,10 @@ impl Host {
             .get(&link)
             .and_then(|link| link.consumer(subscription));
         let Some(consumer) = consumer else {
+            if let Some(gathering) = self.gathering(link, subscription) {
+                let answer = (verdict, transaction);
+                return self.settle_gathered(link, gathering, selection, answer, receipt);
+            }
             self.spoil(link, transaction);
             if transaction != 0 && self.follows(link, subscription) {
                 self.refuse(link, Refusal::FollowerInTransaction, receipt.cloned());
@@ -318,28 +335,7 @@ impl Host {
             }
             return Ok(());
         };
-        let decided = match verdict {
-            Verdict::Accept if transaction != 0 => self.machine.decide_stage_settle(
-                consumer,
-                selection,
-                transaction,
-                &mut self.decision,
-            ),
-            Verdict::Accept => self.machine.decide_settle(
-                consumer,
-                selection,
-                Outcome::Accepted,
-                &mut self.decision,
-            ),
-            Verdict::Release | Verdict::Refuse => {
-                let given_back = if verdict == Verdict::Refuse {
-                    Return::Refused
-                } else {
-                    Return::Failed
-                };
-                self.give_back(consumer, selection, given_back, transaction)
-            }
-        };
+        let decided = self.decide_verdict(consumer, selection, verdict, transaction);
         if let Err(refused) = decided {
             self.spoil(link, transaction);
             self.refuse(link, Refusal::Queue(refused), receipt.cloned());
@@ -354,6 +350,29 @@ impl Host {
         held.last_lsn = held.last_lsn.max(lsn);
         self.confirm(link, lsn, receipt.cloned());
         Ok(())
+    }
+
+    /// Decides what becomes of deliveries of a consumer.
+    pub(super) fn decide_verdict(
+        &mut self,
+        consumer: ConsumerId,
+        selection: Selection,
+        verdict: Verdict,
+        transaction: u64,
+    ) -> Result<(), Refused> {
+        let given_back = match verdict {
+            Verdict::Accept => {
+                let (machine, decision) = (&self.machine, &mut self.decision);
+                return if transaction == 0 {
+                    machine.decide_settle(consumer, selection, Outcome::Accepted, decision)
+                } else {
+                    machine.decide_stage_settle(consumer, selection, transaction, decision)
+                };
+            }
+            Verdict::Release => Return::Failed,
+            Verdict::Refuse => Return::Refused,
+        };
+        self.give_back(consumer, selection, given_back, transaction)
     }
 
     fn give_back(
@@ -411,9 +430,7 @@ impl Host {
             self.stats.settled += self.decision.message_count();
             return;
         }
-        let held = self.links.get(&link);
-        let named = held.and_then(|link| link.consumers.iter().find(|(_, c)| *c == consumer));
-        if let Some(&(subscription, _)) = named {
+        if let Some(subscription) = self.subscription_of(link, consumer) {
             let (selection, verdict) = (Selection::Upto(tag), Verdict::Accept);
             let receipt = None;
             let later = Deferred::Settle {
@@ -428,6 +445,20 @@ impl Host {
         }
     }
 
+    /// The subscription that a consumer is, or is a member of. Of the latter all deliveries up to
+    /// one are handed over as they are numbered.
+    fn subscription_of(&self, link: ConnectionId, consumer: ConsumerId) -> Option<Subscription> {
+        let held = self.links.get(&link)?;
+        let mut consumers = held.consumers.iter();
+        if let Some((subscription, _)) = consumers.find(|(_, one)| *one == consumer) {
+            return Some(*subscription);
+        }
+        let gathering = self.machine.gathering_of(consumer)?;
+        let mut gathered = held.gathered.iter();
+        let found = gathered.find(|one| one.gathering == gathering)?;
+        Some(found.subscription)
+    }
+
     /// Hands ready messages to consumers with credit, as far as records of it fit.
     pub(super) fn dispatch(&mut self, now: Now) {
         self.has_more_to_dispatch = false;
@@ -438,6 +469,7 @@ impl Host {
             }
             let Some(queue) = self.machine.poll_dispatch() else {
                 self.has_more_to_dispatch = self.machine.is_searching();
+                self.has_more_to_examine |= self.machine.has_woken();
                 return;
             };
             if self.expire_front(queue, now) {

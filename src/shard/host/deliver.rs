@@ -190,6 +190,7 @@ impl Host {
                     return Pumped::Stale;
                 }
                 let is_complete = fields.upload == 0;
+                let address = address_of(&self.machine, delivery, annotations.address);
                 let body = match body {
                     Parts::One(body) if is_complete => body,
                     _ => &[],
@@ -198,7 +199,7 @@ impl Host {
                     shard,
                     delivery,
                     &fields,
-                    [annotations.address, head, body, group_first_key],
+                    [address, head, body, group_first_key],
                     is_complete,
                 );
                 let bytes = (head.len() + body.len()) as u64;
@@ -248,7 +249,7 @@ impl Host {
             delivery,
             &fields,
             [
-                &kept.address,
+                address_of(&self.machine, delivery, &kept.address),
                 &kept.head,
                 body,
                 group_first_key(&self.machine, delivery),
@@ -456,6 +457,17 @@ fn deliver<'a>(
         body,
         is_complete,
     }
+}
+
+/// The address that a delivery names: of whom takes from or looks at queues, which may be many,
+/// that of the queue; else the one it was sent to, if that is to be said.
+fn address_of<'a>(machine: &'a Machine, delivery: &Delivery, sent_to: &'a [u8]) -> &'a [u8] {
+    let own = match delivery.taker {
+        Taker::Consumer(consumer, _) => machine.gathered_from(consumer),
+        Taker::Browser(queue, _) => machine.anycast_address(queue),
+        Taker::Follower(_) | Taker::BrowserAtEnd | Taker::Departing => None,
+    };
+    own.unwrap_or(sent_to)
 }
 
 /// The header that marks the delivery as the first of its group; empty for none.

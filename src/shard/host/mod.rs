@@ -8,6 +8,7 @@
 //! although it may always come (a connection that is gone) waits in `deferred` and holds back
 //! every later control command.
 
+mod answer;
 mod browse;
 mod confirm;
 mod consume;
@@ -18,6 +19,7 @@ mod examine;
 mod expire;
 mod filters;
 mod follow;
+mod gather;
 mod idle;
 mod keys;
 mod meter;
@@ -471,44 +473,6 @@ impl Host {
         }
     }
 
-    fn refuse(&mut self, link: ConnectionId, refusal: Refusal, receipt: Option<Text>) {
-        let about = None;
-        let answer = Answer::Refused {
-            refusal,
-            about,
-            receipt,
-        };
-        self.answers.push_back((link, answer));
-    }
-
-    /// Refuses a command that names an address: a client that does not wait for answers is told
-    /// which.
-    fn refuse_about(
-        &mut self,
-        link: ConnectionId,
-        address: &[u8],
-        refusal: Refusal,
-        receipt: Option<Text>,
-    ) {
-        let about = Some(Text::new(address));
-        let answer = Answer::Refused {
-            refusal,
-            about,
-            receipt,
-        };
-        self.answers.push_back((link, answer));
-    }
-
-    /// Tells a connection of another shard to wait for memory here.
-    pub(super) fn hold(&mut self, link: ConnectionId) {
-        self.answers.push_back((link, Answer::Hold));
-    }
-
-    /// Undoes [`Self::hold`].
-    pub(super) fn resume(&mut self, link: ConnectionId) {
-        self.answers.push_back((link, Answer::Resume));
-    }
-
     fn link(&mut self, link: ConnectionId) -> &mut Link {
         self.links.entry(link).or_default()
     }
@@ -588,6 +552,11 @@ impl Host {
                     link.remove(Subscription(consumer_tag as u32));
                 }
             }
+            Effect::Matched {
+                link,
+                gathering,
+                queue,
+            } => self.gather_queue(ConnectionId(link), gathering, queue),
             Effect::Hold { slot } => self.bodies.hold(slot),
             Effect::Forget { slot } => self.bodies.forget(slot),
             Effect::Arrived { queue, message } => self.note_arrival(queue, message),
@@ -830,5 +799,6 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
+pub(super) use gather::Gathered;
 pub use meter::{HostMeasures, HostStats, REFUSAL_REASONS};
 pub(super) use space::Segments;

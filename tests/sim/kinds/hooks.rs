@@ -4,7 +4,7 @@ use forebay::shard::ConnectionId;
 
 use crate::frame::Frame;
 use crate::kinds::player::{Role, seat_of, wire_of};
-use crate::kinds::{Facts, Kind, Kinds, Player, ShelfId, durable, replaced};
+use crate::kinds::{Facts, Kind, Kinds, Player, ShelfId, durable, gathered, replaced};
 use crate::ledger::{Departure, SessionId, Uid};
 use crate::network::{NOTE, name_of};
 use crate::options::Mutant;
@@ -101,6 +101,9 @@ impl Facts {
             Kind::Scheduled => self.choose_begin(world),
             Kind::Priorities => self.priority = world.random.below(10) as u8,
             Kind::Durable => self.topic = world.random.below(2) as usize,
+            Kind::Gathered => {
+                self.topic = world.random.below(gathered::QUEUES.len() as u64) as usize
+            }
             Kind::LastValue => self.key = world.random.below(3) as u8,
             Kind::Groups => self.group = (!world.chance(6)).then(|| world.random.below(4) as u8),
             _ => {}
@@ -286,6 +289,9 @@ impl World {
             Mutant::ForgottenGroups => *key != "JMSXGroupID",
             _ => true,
         });
+        for (_, destination) in headers.iter_mut().filter(|(key, _)| *key == "destination") {
+            *destination = gathered::heard(destination, self.mutant);
+        }
         headers
     }
 
@@ -328,6 +334,7 @@ impl World {
                 Kind::Priorities => kinds.check_priority(at, one),
                 Kind::Groups => kinds.check_group(at, one),
                 Kind::Ring | Kind::LastValue => kinds.check_replaced(at, one),
+                Kind::Gathered => kinds.note_gathered(at, one),
                 Kind::Duplicates | Kind::Blocking | Kind::Failing => {}
             }
         }

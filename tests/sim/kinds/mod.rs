@@ -10,6 +10,7 @@ mod duplicates;
 mod durable;
 mod expiry;
 mod fullness;
+mod gathered;
 mod groups;
 mod hooks;
 mod player;
@@ -55,10 +56,12 @@ pub(crate) enum Kind {
     Ring,
     /// A queue that keeps the last of each key.
     LastValue,
+    /// Patterns of queues.
+    Gathered,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Durable,
         Self::Dead,
         Self::Duplicates,
@@ -70,6 +73,7 @@ impl Kind {
         Self::Failing,
         Self::Ring,
         Self::LastValue,
+        Self::Gathered,
     ];
 
     /// Its address.
@@ -86,6 +90,7 @@ impl Kind {
             Self::Failing => "strict",
             Self::Ring => "ring",
             Self::LastValue => "prices",
+            Self::Gathered => "crop.*",
         }
     }
 }
@@ -126,10 +131,13 @@ pub(crate) struct Tried {
     /// Messages that were confirmed and gave way to newer ones.
     pub(crate) rung_out: u64,
     pub(crate) replaced: u64,
+    /// Deliveries to a consumer of a pattern: sent before it came, and then.
+    pub(crate) gathered_there: u64,
+    pub(crate) gathered_new: u64,
 }
 
 impl Tried {
-    fn all(&mut self) -> [&mut u64; 14] {
+    fn all(&mut self) -> [&mut u64; 16] {
         [
             &mut self.attached_again,
             &mut self.unsubscribed,
@@ -145,6 +153,8 @@ impl Tried {
             &mut self.at_the_limit,
             &mut self.rung_out,
             &mut self.replaced,
+            &mut self.gathered_there,
+            &mut self.gathered_new,
         ]
     }
 
@@ -216,6 +226,7 @@ pub(crate) fn policies(mutant: Mutant) -> Policies {
     let full = |kind: Kind| set(kind.address(), fullness::settings(kind, mutant));
     Policies::new(vec![
         set("#", plain()),
+        set(Kind::Gathered.address(), gathered::settings()),
         set(Kind::Dead.address(), dead_letters::settings(mutant)),
         set(Kind::Expiry.address(), expiry::settings()),
         full(Kind::Blocking),

@@ -181,7 +181,7 @@ impl Player {
     fn is_restless(&mut self, id: ConnectionId, world: &mut World) -> bool {
         // Where coming and going is what is tried there is more of it.
         let least = match (self.kind, self.role) {
-            (Kind::Durable | Kind::Groups, Role::Taker(_)) => 40,
+            (Kind::Durable | Kind::Groups | Kind::Gathered, Role::Taker(_)) => 40,
             _ => 5,
         };
         let permille = least + world.options.unrest_permille;

@@ -26,7 +26,7 @@ pub(crate) struct Facts {
     pub(crate) due_ms: u64,
     pub(crate) priority: u8,
     pub(crate) group: Option<u8>,
-    /// Which of the topics it goes to.
+    /// Which of the topics, or of several queues, it goes to.
     pub(crate) topic: usize,
     /// Of a last value.
     pub(crate) key: u8,
@@ -97,7 +97,7 @@ impl Shelf {
             Kind::Durable | Kind::Expiry | Kind::Blocking | Kind::Failing
         );
         let mut ledger = Ledger::default();
-        // Topics on several shards have an order each.
+        // What is on several shards has an order on each.
         let is_pattern = address.ends_with('*');
         ledger.has_no_order = is_landing || is_pattern || !is_ordered;
         Self {
@@ -115,14 +115,15 @@ impl Shelf {
 
     /// Whether messages of this topic go to it.
     pub(crate) fn matches(&self, facts: &Facts) -> bool {
-        let topic = super::durable::TOPICS[facts.topic];
-        self.kind != Kind::Durable || self.address.ends_with('*') || self.address == topic
+        let is_all = self.kind != Kind::Durable || self.address.ends_with('*');
+        is_all || self.address == super::durable::TOPICS[facts.topic]
     }
 
     /// Where a message was sent that comes from here.
     pub(crate) fn destination_of(&self, facts: &Facts) -> String {
         match self.kind {
             Kind::Durable => format!("/topic/{}", super::durable::TOPICS[facts.topic]),
+            Kind::Gathered => format!("/queue/{}", facts.queue()),
             _ => self.destination(),
         }
     }
