@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use forebay_journal::format::{IdList, Outcome};
+use forebay_journal::format::Outcome;
 use forebay_journal::recovery::RecordSink as _;
 use forebay_journal::{Location, ShardId};
 
 use crate::build::NewStore;
 use crate::cli::UndeleteArgs;
-use crate::emit::{Choose, emit};
+use crate::emit::{Choose, Listed, emit};
 use crate::folder::Place;
 use crate::gather::{Gathered, gather};
 use crate::ledger::Ledger;
 use crate::line::{self, MessageLine};
 use crate::queue::Definition;
-use crate::survey::BELOW_OLDEST;
+use crate::survey::{BELOW_START, BODIES};
 use crate::text::count;
 use crate::walk::{Event, walk};
 
@@ -79,7 +79,7 @@ fn past_of(gathered: &Gathered) -> anyhow::Result<Ledger> {
         let (spot, block) = match event {
             Event::Block {
                 counts: Err(why), ..
-            } if why != BELOW_OLDEST => return Ok(ControlFlow::Continue(())),
+            } if why != BELOW_START && why != BODIES => return Ok(ControlFlow::Continue(())),
             Event::Block { spot, block, .. } => (spot, block),
             Event::Gap { .. } => {
                 past.note_hole();
@@ -132,7 +132,8 @@ impl Settled<'_> {
 }
 
 impl Choose for Settled<'_> {
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<line::Place> {
+    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<line::Place> {
+        let (message, queues) = (listed.message, listed.queues);
         let past = &gathered.ledger;
         let is_of_none = past.was_rolled_back(message)
             || past.is_doubted(message)
@@ -144,7 +145,7 @@ impl Choose for Settled<'_> {
         let held = &self.held[&gathered.shard];
         let settled = past.settled.as_ref();
         let mut likes = BTreeSet::new();
-        for queue in past.queues_of(queues) {
+        for queue in listed.all(past) {
             let is_held = held
                 .queues
                 .get(&queue)
