@@ -151,6 +151,16 @@ impl Bodies {
         (shared.own_bytes, &shared.fragments)
     }
 
+    /// The oldest segment with a part of a message that is in the journal.
+    pub(super) fn oldest_segment(&self, entry: &Entry) -> SegmentId {
+        if !entry.is_shared() {
+            return entry.segment();
+        }
+        let fragments = self.fragments(MessageId(entry.message)).iter();
+        let fragments = fragments.map(|part| part.location.segment());
+        fragments.fold(entry.segment(), Ord::min)
+    }
+
     /// The oldest segment that holds a part of an upload on its way.
     pub(super) fn oldest_staged(&self) -> Option<SegmentId> {
         let parts = self.uploads.values().flatten();

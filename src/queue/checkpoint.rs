@@ -8,9 +8,10 @@
 //! and in a replay of everything, a slice says what is known.
 //!
 //! What a fact takes from one place to another must not slip through: a queue is gone through from
-//! the highest name down, wherever in it the messages are; a queue that shares messages with
+//! the highest name down, wherever in it the messages are; a queue that got messages of
 //! another one is gone through again; and a replay begins before all that transactions and uploads
-//! have staged.
+//! had staged when the first slice that it reads was said. So it never begins among the slices of
+//! an older checkpoint: what they say could end by a transaction that the replay does not know.
 
 use std::collections::BTreeSet;
 
@@ -126,14 +127,32 @@ impl Slice {
 
 impl Machine {
     /// Begins a checkpoint: messages whose records lie below `current`, the segment that is being
-    /// written, are to be said again. One that is under way is given up.
+    /// written, are to be said again. One that is under way is given up. Whether it begins: not
+    /// while a replay would begin among the slices of an older one.
     ///
     /// Cost: O(records of transactions and uploads that are open).
-    pub fn begin_checkpoint(&mut self, current: SegmentId) {
+    pub fn begin_checkpoint(&mut self, current: SegmentId) -> bool {
         let staged = self.transactions.oldest_segment(&self.bodies);
         let uploads = self.bodies.oldest_staged();
         let start = staged.into_iter().chain(uploads).fold(current, Ord::min);
-        self.checkpoint = Some(Box::new(Checkpoint::new(current, start)));
+        let is_behind = start > self.said_upto;
+        self.checkpoint = is_behind.then(|| Box::new(Checkpoint::new(current, start)));
+        is_behind
+    }
+
+    /// Where a replay may begin without a checkpoint: at the oldest segment with a record that must
+    /// stay. None while that lies among the slices of a checkpoint.
+    pub fn replay_start(&self, current: SegmentId) -> Option<SegmentId> {
+        let live = self.oldest_live_segment();
+        let start = live.map_or(current, |live| live.min(current));
+        (start > self.said_upto).then_some(start)
+    }
+
+    /// A slice lies in this segment.
+    pub(super) fn note_said(&mut self, at: Place) {
+        if let Place::Journal(location) = at {
+            self.said_upto = self.said_upto.max(location.segment());
+        }
     }
 
     /// Where a replay may begin when the checkpoint under way is written; none if there is none.
@@ -226,7 +245,7 @@ impl Machine {
                 cursor.fragments = 0;
             }
             cursor.before = entry.message;
-            if !entry.is_durable() || entry.segment() >= checkpoint.below {
+            if !entry.is_durable() || self.bodies.oldest_segment(entry) >= checkpoint.below {
                 continue;
             }
             let said = if *state == CheckpointState::Ready && is_plain(queue, entry) {
@@ -353,8 +372,9 @@ impl Machine {
         self.scratch.clear();
         for said in entries {
             let entry = Entry::restored(said, false);
-            if let Some(known) = known(queue, entry.message) {
-                assert_eq!(known, (entry, CheckpointState::Ready), "said otherwise");
+            if let Some((known, state)) = known(queue, entry.message) {
+                check_said(&known, &entry);
+                assert_eq!(state, CheckpointState::Ready, "{known:?} is said otherwise");
                 continue;
             }
             self.next_message = self.next_message.max(entry.message + 1);
@@ -394,8 +414,13 @@ impl Machine {
             entry = entry.noted();
         }
         let known = known(queue, entry.message);
-        if let Some((_, state)) = known {
-            assert_eq!(state, fields.state, "{} is said otherwise", entry.message);
+        if let Some((known, state)) = known {
+            check_said(&known, &entry);
+            assert_eq!(state, fields.state, "{known:?} is said otherwise");
+            // Another queue had it that a restart forgot: then all is known of its body.
+            if !known.is_shared() {
+                return;
+            }
         }
         self.bodies
             .restore(&entry, fields, fragments, known.is_none());
@@ -463,6 +488,12 @@ impl Machine {
             self.waits.insert(id, &mut queue.aside, entry, why);
         }
     }
+}
+
+/// What is said of a message is what is known of it. Who else had it may be forgotten.
+fn check_said(known: &Entry, said: &Entry) {
+    let what = |entry: &Entry| (entry.place(), entry.attempts(), entry.priority());
+    assert_eq!(what(known), what(said), "{known:?} is said otherwise");
 }
 
 /// What a queue knows of a message.

@@ -47,6 +47,15 @@ impl QueueState {
         }
     }
 
+    /// The policy is known, perhaps later than messages with a group.
+    pub(super) fn obey_policy(&mut self) {
+        if let Some(selective) = &mut self.selective
+            && selective.groups.is_empty()
+        {
+            selective.groups.buckets = self.policy.group_buckets;
+        }
+    }
+
     /// A consumer came, and is in the list.
     pub(super) fn join_selective(&mut self, index: u32, consumers: &Consumers) {
         let filter = consumers.at(index).filter;

@@ -85,14 +85,20 @@ impl Machine {
                 queue,
                 latest_unix_ms,
                 entries,
-            } => self.restore_entries(queue, latest_unix_ms, entries),
+            } => {
+                self.note_said(at);
+                self.restore_entries(queue, latest_unix_ms, entries);
+            }
             Record::CheckpointMessage {
                 queue,
                 ref entry,
                 ref fields,
                 fragments,
                 last_value,
-            } => self.restore_message(queue, (entry, fields), fragments, last_value),
+            } => {
+                self.note_said(at);
+                self.restore_message(queue, (entry, fields), fragments, last_value);
+            }
         }
     }
 
@@ -280,7 +286,28 @@ impl Machine {
             filter: name.filter.into(),
             segment,
         });
-        self.idle.note(queue);
+        queue.obey_policy();
+        self.surplus.note_ready(queue);
+        if queue.is_divert() && !queue.ready.is_empty() {
+            self.send_on(id);
+        }
+        if let Some(queue) = self.queues.get_mut(id) {
+            self.idle.note(queue);
+        }
+    }
+
+    /// A replay knows only now that what came into the queue is on its way to another address.
+    fn send_on(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(id) else {
+            return;
+        };
+        self.scratch.clear();
+        self.scratch.extend(queue.ready.iter().copied());
+        queue.ready.remove(&mut self.scratch);
+        for entry in &self.scratch {
+            let why = Why::Leaving(Departure::Diverted);
+            self.waits.insert(id, &mut queue.aside, *entry, why);
+        }
     }
 
     /// What a repeated definition says anew: whether the queue is paused.

@@ -46,6 +46,8 @@ pub(super) struct Space {
     /// Whether a record about freed segments is on its way to the disk.
     is_freeing: bool,
     is_disk_full: bool,
+    /// The last segment in which a checkpoint was to begin, if one was due.
+    asked_at: SegmentId,
     /// Where the last checkpoint began.
     checkpoint_at: SegmentId,
     /// Bytes of its records.
@@ -68,6 +70,7 @@ impl Space {
             freed: Vec::new(),
             is_freeing: false,
             is_disk_full: false,
+            asked_at: SegmentId::ZERO,
             checkpoint_at: segments.oldest,
             checkpoint_bytes: 0,
             has_emptied: true,
@@ -142,13 +145,10 @@ impl Host {
         if self.writer.check(CONTROL_ROOM, Budget::Control).is_err() {
             return;
         }
-        let live = self.machine.oldest_live_segment();
-        let live = live.map_or(current.segment, |live| live.min(current.segment));
-        let said = self.checkpoint(&current, live);
-        let oldest = said
-            .into_iter()
-            .chain([live])
-            .fold(self.space.oldest, Ord::max);
+        let said = self.checkpoint(&current);
+        let start = self.machine.replay_start(current.segment);
+        let later = said.into_iter().chain(start);
+        let oldest = later.fold(self.space.oldest, Ord::max);
         self.space.has_emptied |= self.machine.take_emptied();
         let is_later = oldest > self.space.oldest;
         let is_due = is_later || self.space.has_emptied || self.machine.needs_floor();
@@ -166,6 +166,7 @@ impl Host {
         self.begin_replay_at(oldest);
         if said.is_some() && self.space.oldest == oldest {
             self.space.checkpoint_bytes = self.machine.end_checkpoint();
+            self.space.checkpoint_at = self.space.asked_at;
         }
     }
 
@@ -211,16 +212,17 @@ impl Host {
 
     /// Begins a checkpoint when one is due, and goes on with the one under way. Returns where a
     /// replay may begin, once all is said.
-    fn checkpoint(&mut self, current: &SegmentHead, live: SegmentId) -> Option<SegmentId> {
+    fn checkpoint(&mut self, current: &SegmentHead) -> Option<SegmentId> {
         let Some(start) = self.machine.checkpoint_start() else {
             let space = &mut self.space;
             let since = current.segment.get() - space.oldest.max(space.checkpoint_at).get();
             let to_replay = since.saturating_mul(current.size);
             let is_due = since > 0 && to_replay >= REPLAY_PER_CHECKPOINT * space.checkpoint_bytes;
-            if is_due && live < current.segment {
-                space.checkpoint_at = current.segment;
-                space.has_more_to_say = true;
-                self.machine.begin_checkpoint(current.segment);
+            let live = self.machine.oldest_live_segment();
+            let is_needed = live.is_some_and(|live| live < current.segment);
+            if is_due && is_needed && space.asked_at != current.segment {
+                space.asked_at = current.segment;
+                space.has_more_to_say = self.machine.begin_checkpoint(current.segment);
             }
             return None;
         };
