@@ -87,6 +87,8 @@ pub(crate) struct Queue {
     /// Times that a release named, or a checkpoint: few, those of messages that failed and wait, and
     /// of those that have waited since before the checkpoint.
     until: BTreeMap<u64, u64>,
+    /// Came before the definition.
+    early: RoaringTreemap,
     reasons: BTreeMap<Departure, RoaringTreemap>,
     priorities: BTreeMap<u8, RoaringTreemap>,
     attempts: Counters,
@@ -128,6 +130,9 @@ impl Queue {
     pub(crate) fn enter(&mut self, message: u64, priority: u8, is_delayed: bool) {
         self.priorities.entry(priority).or_default().insert(message);
         let defined = self.defined.as_ref();
+        if defined.is_none() {
+            self.early.insert(message);
+        }
         if defined.is_some_and(|defined| defined.flags.is_divert) {
             self.leave_for(message, Departure::Diverted);
         } else if is_delayed {
@@ -144,9 +149,12 @@ impl Queue {
 
     /// A definition may come behind the first messages: what came before is on its way, too.
     pub(crate) fn define(&mut self, defined: Definition) {
+        let early = std::mem::take(&mut self.early);
         if defined.flags.is_divert && self.defined.is_none() {
-            for message in std::mem::take(&mut self.ready) {
-                self.leave_for(message, Departure::Diverted);
+            for message in early {
+                if self.ready.remove(message) || self.delayed.remove(message) {
+                    self.leave_for(message, Departure::Diverted);
+                }
             }
         }
         self.defined = Some(defined);

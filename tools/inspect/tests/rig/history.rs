@@ -20,6 +20,8 @@ pub struct History {
     data: PathBuf,
     pub model: Model,
     next_transaction: u64,
+    /// Whether a divert is left alone, as a broker does, which hands nothing out there.
+    pub spares_divert: bool,
 }
 
 impl History {
@@ -59,6 +61,7 @@ impl History {
             data: data.to_owned(),
             model: Model::new(),
             next_transaction: 1 << 8,
+            spares_divert: false,
         }
     }
 
@@ -191,6 +194,9 @@ impl History {
         let (queue, message) = picked.unwrap_or((1, 1));
         let (queue, one) = (QueueId(queue), [message.into()]);
         let messages = IdList(&one);
+        if self.spares_divert && queue.0 == 3 && [6, 7, 9].contains(kind) {
+            return;
+        }
         match kind {
             0..=3 => {
                 let (message, queues) = self.send(*pick, body, fields);

@@ -71,6 +71,8 @@ pub struct State {
     uploads: BTreeMap<u64, (Vec<(Location, u32)>, Vec<u8>)>,
     transactions: BTreeMap<u64, Staged>,
     checkpoint: Option<Checkpoint>,
+    /// The last segment with a record of a checkpoint.
+    said_upto: SegmentId,
 }
 
 /// A checkpoint under way.
@@ -181,6 +183,9 @@ impl State {
                 }
             }
             Record::Transaction { transaction, state } => self.transact(transaction, state),
+            Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
+                self.said_upto = self.said_upto.max(location.segment());
+            }
             _ => self.leave(record, location),
         }
     }
@@ -421,14 +426,19 @@ impl State {
         records.chain(uploads).chain(first).collect()
     }
 
-    /// Begins a checkpoint in the segment that is being written.
+    /// Begins a checkpoint in the segment that is being written, unless a replay would begin among
+    /// what an older one said.
     pub fn begin_checkpoint(&mut self, current: SegmentId) {
         let uploads = self.uploads.values().flat_map(|(places, _)| places);
         let open = uploads.map(|(place, _)| place.segment());
         let staged = self.transactions.values().map(|staged| staged.first);
+        let start = open.chain(staged).fold(current, Ord::min);
+        if start <= self.said_upto {
+            return;
+        }
         self.checkpoint = Some(Checkpoint {
             below: current,
-            start: open.chain(staged).fold(current, Ord::min),
+            start,
             queue: 0,
             before: u64::MAX,
             again: BTreeSet::new(),
