@@ -18,6 +18,8 @@ pub(crate) struct Named {
     parts: BTreeMap<SegmentId, RoaringTreemap>,
     /// Sectors of the segment where blocks with fragments begin.
     part_blocks: BTreeMap<SegmentId, RoaringBitmap>,
+    /// Where a replay begins, of what [`Self::needed`] says.
+    pub(crate) replay_start: SegmentId,
 }
 
 impl Named {
@@ -50,6 +52,7 @@ impl Named {
             own: keep(&self.own),
             parts,
             part_blocks,
+            replay_start: below,
         }
     }
 

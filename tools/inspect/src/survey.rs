@@ -137,9 +137,12 @@ fn later_block(
 pub(crate) fn mark_bodies(files: &[OpenSegment], surveyed: &mut [Surveyed], needed: &Named) {
     let segments = needed.segments();
     for (file, one) in files.iter().zip(surveyed) {
-        if one.standing == Standing::Leftover(BELOW_START) && segments.contains(&file.name.segment)
-        {
+        // Under a running broker the replay's beginning may have moved since the survey.
+        let is_below = file.name.segment < needed.replay_start;
+        if is_below && segments.contains(&file.name.segment) {
             one.standing = Standing::Bodies { upto: one.upto };
+        } else if is_below {
+            one.standing = Standing::Leftover(BELOW_START);
         }
     }
 }

@@ -640,3 +640,78 @@ fn half_a_message_is_said_again_as_a_whole() {
     assert!(found.values().all(|(_, found)| *found == body));
     assert_eq!(inspect(&["verify"], &data).code, 0);
 }
+
+#[test]
+fn settled_messages_are_found_in_what_is_kept_for_bodies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, into) = (folder.path().join("data"), folder.path().join("new"));
+    let mut journal = aged(&data);
+    let settled = journal.send(&[1], b"settled by mistake");
+    let kept = journal.send(&[1], b"kept");
+    journal.settle(1, &[settled]);
+    fill(&mut journal, 2);
+    let start = checkpoint(&mut journal);
+    let state = journal.state.as_ref().expect("is kept");
+    assert!(state.messages[&settled].location.segment() < start);
+    let into_text = into.to_str().expect("a path");
+    let said = inspect(&["undelete", "--into", into_text], &data);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(inspect(&["verify"], &into).code, 0);
+    let found = exported(&into);
+    assert_eq!(found[&(1, settled)].1, b"settled by mistake");
+    let names: BTreeSet<u64> = found.keys().map(|(_, message)| *message).collect();
+    assert!(!names.contains(&kept));
+    let held = state.queues.values().flat_map(BTreeMap::keys);
+    assert!(held.into_iter().all(|name| !names.contains(name)));
+}
+
+#[test]
+fn damage_to_bodies_is_listed_beside_that_to_what_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, into) = (folder.path().join("data"), folder.path().join("new"));
+    let mut journal = aged(&data);
+    let start = checkpoint(&mut journal);
+    fill(&mut journal, 1);
+    let newest = journal.send(&[2], b"newest");
+    journal.idle();
+    journal.idle();
+    let state = journal.state.clone().expect("is kept");
+    let bodies = body_blocks(&data, &state, start);
+    let body = bodies.iter().find(|block| {
+        let is_alone = block.offset > 4096;
+        is_alone && !block.messages.is_empty()
+    });
+    let body = body.expect("one");
+    // A block that counts, behind the checkpoint, with a message that is settled in the next one.
+    let counted = rig::blocks(&data);
+    let counted = &counted[counted.len() - 8];
+    let whole = exported(&data);
+    with_flip(&body.path, body.offset + 200, || {
+        with_flip(Path::new(&counted.file), counted.offset + 200, || {
+            let verify = inspect(&["verify", "--json"], &data);
+            assert_eq!(verify.code, 1, "{verify:?}");
+            let all = verify.json()["damage"].clone();
+            let all = all.as_array().expect("a list");
+            let at = |file: &str, offset: u64| {
+                all.iter()
+                    .any(|one| one["file"] == file && one["offset"] == offset)
+            };
+            assert!(at(&counted.file, counted.offset), "{all:?}");
+            assert!(
+                at(body.path.to_str().expect("a path"), body.offset),
+                "{all:?}"
+            );
+            let into_text = into.to_str().expect("a path");
+            let repair = ["repair", "--segment-size", "1MiB", "--into", into_text];
+            let repair = inspect(&repair, &data);
+            assert_eq!(repair.code, 1, "{repair:?}");
+        });
+    });
+    assert_eq!(inspect(&["verify"], &into).code, 0);
+    let saved = exported(&into);
+    for (key, expected) in &whole {
+        let is_lost = body.messages.contains(&key.1);
+        assert_eq!(saved.get(key), (!is_lost).then_some(expected), "{key:?}");
+    }
+    assert!(saved.contains_key(&(2, newest)));
+}

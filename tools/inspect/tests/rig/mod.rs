@@ -466,7 +466,8 @@ impl Journal {
         self.commit();
         let needed = self.state.as_ref().expect("is kept").needed();
         for (_, segment, path) in files(&self.data) {
-            if segment >= start || needed.contains(&segment) {
+            let is_spare = self.spares.iter().any(|(spare, _)| *spare == path);
+            if segment >= start || is_spare || needed.contains(&segment) {
                 continue;
             }
             match segment.get() % 3 {

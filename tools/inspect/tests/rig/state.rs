@@ -63,12 +63,15 @@ struct Staged {
     steps: Vec<Step>,
 }
 
+/// Where its fragments lie, and what is in them.
+type Upload = (Vec<(Location, u32)>, Vec<u8>);
+
 #[derive(Clone, Debug, Default)]
 pub struct State {
     pub messages: BTreeMap<u64, Message>,
     pub queues: BTreeMap<u64, BTreeMap<u64, Held>>,
     definitions: BTreeMap<u64, Definition>,
-    uploads: BTreeMap<u64, (Vec<(Location, u32)>, Vec<u8>)>,
+    uploads: BTreeMap<u64, Upload>,
     transactions: BTreeMap<u64, Staged>,
     checkpoint: Option<Checkpoint>,
     /// The last segment with a record of a checkpoint.
