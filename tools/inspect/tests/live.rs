@@ -59,7 +59,7 @@ fn write_with_checkpoints(data: &Path, is_over: &AtomicBool) -> u64 {
         let is_new = before != journal.current_or_none();
         if is_new && journal.current().get().is_multiple_of(3) {
             journal.settle(1, &std::mem::take(&mut sent));
-            let over = kept.len().saturating_sub(60);
+            let over = kept.len().saturating_sub(12);
             let ended: Vec<u64> = kept.drain(..over).collect();
             journal.settle(1, &ended);
             journal.commit();
