@@ -195,8 +195,8 @@ impl Store<'_> {
         }
     }
 
-    /// What lies before a block and is none. What lies behind the last one may be left from a former
-    /// use, or from a start that cut it.
+    /// What lies before a block and is none. What lies behind the last one may be left from a
+    /// former use, or from a start that cut it.
     fn note_between(&self, stretch: &Stretch, damages: &mut Vec<BodyDamage>) {
         if !stretch.is_inside {
             return;

@@ -79,7 +79,7 @@ impl Follower {
             .collect()
     }
 
-    /// The block of this number in a file that lies before where a replay begins and is still there.
+    /// The block of this number in a file before where a replay begins that is still there.
     pub(crate) fn older(&self, number: u64, buffer: &mut ReadBuffer) -> Option<BlockHeader> {
         let surveyed = self.surveyed.iter().enumerate().rev();
         let mut older = surveyed.filter_map(|(file, one)| {

@@ -186,7 +186,7 @@ impl Emitter<'_> {
             }
         }
         // Parts come before the message that says whose they are.
-        if ledger.has_uploads() {
+        if ledger.has_uploads() || self.choose.takes_leftovers() {
             self.each_record(|this, body_of, record| {
                 if let Record::Message {
                     fields,

@@ -21,7 +21,7 @@ use crate::ledger::{End, Ledger};
 use crate::line::Source;
 use crate::look::{Outcome, look};
 use crate::named::Named;
-use crate::survey::{BELOW_START, Standing, Surveyed, mark_bodies, survey_damaged};
+use crate::survey::{BELOW_START, BODIES, Standing, Surveyed, mark_bodies, survey_damaged};
 use crate::text::count;
 use crate::walk::{Between, Event, Stretch, walk};
 
@@ -153,36 +153,18 @@ pub(crate) fn gather_leniently(
             Event::Between(stretch) => {
                 // Nothing of what happened is missing where no replay reads.
                 let standing = files.surveyed[stretch.spot.file].standing;
-                if standing == Standing::Leftover(BELOW_START) {
-                    return Ok(ControlFlow::Continue(()));
+                let is_read = standing != Standing::Leftover(BELOW_START);
+                if let Some(hole) = hole_of(stretch).filter(|_| is_read) {
+                    put_hole(&mut holes, hole);
+                    ledger.note_hole();
                 }
-                let Some(hole) = hole_of(stretch) else {
-                    return Ok(ControlFlow::Continue(()));
-                };
-                // The gap around it came just before, and knows the records.
-                match holes.last_mut() {
-                    Some(gap) if (gap.file, gap.offset) == (hole.file, hole.offset) => {
-                        (gap.size, gap.what) = (hole.size, hole.what);
-                    }
-                    _ => holes.push(hole),
-                }
-                ledger.note_hole();
             }
         }
         Ok(ControlFlow::Continue(()))
     })?;
     let needed = ledger.needed();
     mark_bodies(&files, &mut surveyed, &needed);
-    let store = bodies::Store {
-        files: &files,
-        surveyed: &surveyed,
-        needed: &needed,
-    };
-    for damage in store.damages()? {
-        ledger.note_lost(&damage.messages);
-        holes.push(body_hole(damage));
-    }
-    let gathered = Gathered {
+    let mut gathered = Gathered {
         shard,
         files,
         surveyed,
@@ -190,7 +172,60 @@ pub(crate) fn gather_leniently(
         needed,
         source,
     };
+    holes.extend(gathered.lost_bodies()?);
     Ok((gathered, holes))
+}
+
+/// Adds a hole. The gap around it came just before, and knows the records.
+fn put_hole(holes: &mut Vec<Hole>, hole: Hole) {
+    match holes.last_mut() {
+        Some(gap) if (gap.file, gap.offset) == (hole.file, hole.offset) => {
+            (gap.size, gap.what) = (hole.size, hole.what);
+        }
+        _ => holes.push(hole),
+    }
+}
+
+impl Gathered {
+    /// Damage to bodies below where a replay begins. The messages are not whole any more.
+    fn lost_bodies(&mut self) -> anyhow::Result<Vec<Hole>> {
+        let store = bodies::Store {
+            files: &self.files,
+            surveyed: &self.surveyed,
+            needed: &self.needed,
+        };
+        let damages = store.damages()?;
+        for damage in &damages {
+            self.ledger.note_lost(&damage.messages);
+        }
+        Ok(damages.into_iter().map(body_hole).collect())
+    }
+
+    /// All that the files still say, those that are not needed any more first.
+    pub(crate) fn past(&self) -> anyhow::Result<Ledger> {
+        let mut past = Ledger::remembering();
+        walk(&self.files, &self.surveyed, &mut |files, event| {
+            let (spot, block) = match event {
+                Event::Block {
+                    counts: Err(why), ..
+                } if why != BELOW_START && why != BODIES => return Ok(ControlFlow::Continue(())),
+                Event::Block { spot, block, .. } => (spot, block),
+                Event::Gap { .. } => {
+                    past.note_hole();
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Event::Between(_) => return Ok(ControlFlow::Continue(())),
+            };
+            let segment = files.files[spot.file].name.segment;
+            for (lsn, offset, record) in block.records().flatten() {
+                if lsn.get() <= self.source.lsn {
+                    past.record(lsn, Location::new(segment, spot.offset, offset), &record);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(past)
+    }
 }
 
 /// Takes the records of a block; returns where it breaks off, if it does.

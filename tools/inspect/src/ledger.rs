@@ -279,6 +279,11 @@ impl Ledger {
         self.doubted.contains(message)
     }
 
+    /// Whether anything was heard of it.
+    pub(crate) fn knows(&self, message: u64) -> bool {
+        self.known.contains(message)
+    }
+
     /// Whether a part of its body is missing.
     pub(crate) fn is_incomplete(&self, message: u64) -> bool {
         self.incomplete.contains_key(&message)

@@ -77,8 +77,8 @@ impl Named {
         self.names(segment).len()
     }
 
-    /// Whether a record is not among these, or a block with fragments: one of a message that is gone,
-    /// it may be.
+    /// Whether a record is not among these, or a block with fragments: one of a message that is
+    /// gone, it may be.
     pub(crate) fn lacks(
         &self,
         segment: SegmentId,

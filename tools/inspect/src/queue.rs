@@ -84,8 +84,8 @@ pub(crate) struct Queue {
     pub(crate) delayed: RoaringTreemap,
     /// On their way to another address.
     pub(crate) leaving: RoaringTreemap,
-    /// Times that a release named, or a checkpoint: few, those of messages that failed and wait, and
-    /// of those that have waited since before the checkpoint.
+    /// Times that a release named, or a checkpoint: few, those of messages that failed and wait,
+    /// and of those that have waited since before the checkpoint.
     until: BTreeMap<u64, u64>,
     /// Came before the definition.
     early: RoaringTreemap,

@@ -55,8 +55,8 @@ impl Head {
 pub(crate) enum Standing {
     /// Blocks up to this number count.
     Counts { upto: u64 },
-    /// No replay reads it, but messages that are alive have their bodies in it, in blocks up to this
-    /// number.
+    /// No replay reads it, but messages that are alive have their bodies in it, in blocks up to
+    /// this number.
     Bodies { upto: u64 },
     /// Prepared, nothing in it yet.
     Spare,

@@ -148,6 +148,13 @@ fn aged(data: &Path) -> Journal {
             filter: b"",
         });
     }
+    put_of_every_state(&mut journal);
+    fill(&mut journal, 5);
+    journal
+}
+
+/// Messages in all that a queue does with them, each in a block of its own or nearly.
+fn put_of_every_state(journal: &mut Journal) {
     let usual = MessageFields::default();
     let none = Annotations::default();
     journal.send(&[1], b"plain");
@@ -160,7 +167,7 @@ fn aged(data: &Path) -> Journal {
     };
     journal.send_as(&[1], usual, later, b"scheduled");
     let due = journal.send_as(&[1], usual, later, b"came due");
-    release(&mut journal, 1, due, 0);
+    release(journal, 1, due, 0);
     journal.commit();
     let grouped = Annotations {
         group: 77,
@@ -179,8 +186,8 @@ fn aged(data: &Path) -> Journal {
         b"failed",
     );
     for ready_unix_ms in [0, 0, 5_000_000_000_000] {
-        hand_out(&mut journal, 2, failed);
-        release(&mut journal, 2, failed, ready_unix_ms);
+        hand_out(journal, 2, failed);
+        release(journal, 2, failed, ready_unix_ms);
     }
     journal.commit();
     let large: Vec<u8> = (0..60_000_u32).map(|at| at as u8).collect();
@@ -202,9 +209,7 @@ fn aged(data: &Path) -> Journal {
     });
     let held = journal.send(&[1], b"held");
     journal.commit();
-    hand_out(&mut journal, 1, held);
-    fill(&mut journal, 5);
-    journal
+    hand_out(journal, 1, held);
 }
 
 fn hand_out(journal: &mut Journal, queue: u64, message: u64) {
@@ -714,4 +719,55 @@ fn damage_to_bodies_is_listed_beside_that_to_what_counts() {
         assert_eq!(saved.get(key), (!is_lost).then_some(expected), "{key:?}");
     }
     assert!(saved.contains_key(&(2, newest)));
+}
+
+/// Names in an export that was made of what is in doubt.
+fn doubtful(into: &Path) -> BTreeSet<u64> {
+    let path = into.join("journal/quarantine/doubtful.jsonl");
+    let text = fs::read_to_string(path).expect("is there");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let messages = lines.filter(|line| line["what"] == "message");
+    messages.map(|line| number(&line["message"])).collect()
+}
+
+/// Whatever block is lost that counts, also one with what a checkpoint says: what lies elsewhere is
+/// saved, or in doubt, and never just gone.
+#[test]
+fn what_a_lost_checkpoint_named_is_in_doubt_and_not_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (data, into) = (folder.path().join("data"), folder.path().join("new"));
+    let mut journal = aged(&data);
+    checkpoint(&mut journal);
+    fill(&mut journal, 1);
+    journal.idle();
+    let state = journal.state.clone().expect("is kept");
+    let whole = exported(&data);
+    let mut counted = rig::blocks(&data);
+    counted.truncate(counted.len() - 2);
+    let mut doubted = 0;
+    for block in counted {
+        with_flip(Path::new(&block.file), block.offset + 200, || {
+            let into_text = into.to_str().expect("a path");
+            let repair = ["repair", "--segment-size", "1MiB", "--into", into_text];
+            let repair = inspect(&repair, &data);
+            assert_eq!(repair.code, 1, "{repair:?}");
+        });
+        assert_eq!(inspect(&["verify"], &into).code, 0);
+        let saved: BTreeSet<u64> = exported(&into).keys().map(|key| key.1).collect();
+        let doubtful = doubtful(&into);
+        for (_, message) in whole.keys() {
+            let place = state.messages[message].location;
+            let is_in = block
+                .file
+                .ends_with(&format!("{:020}", place.segment().get()))
+                && place.block_offset() == block.offset;
+            let is_there = saved.contains(message) || doubtful.contains(message);
+            assert!(is_in || is_there, "{message} is gone with {block:?}");
+        }
+        doubted += doubtful.len();
+        fs::remove_dir_all(&into).expect("removes");
+    }
+    assert!(doubted > 5, "a checkpoint was lost");
 }

@@ -15,80 +15,17 @@ use forebay_journal::storage::buffer::ReadBuffer;
 use serde_json::{Value, json};
 
 use super::export::JsonLines;
+use super::proof::{Doubtful, Proved};
 use super::{open, show};
 use crate::build::NewStore;
 use crate::cli::RepairArgs;
-use crate::emit::{Choose, Emitted, Listed, emit, place_of};
+use crate::emit::{Emitted, emit};
 use crate::file::{read_at, read_buffer};
 use crate::folder::Place;
 use crate::gather::{Gathered, Hole, Store, gather_leniently, refuse_running};
 use crate::identity::Identity;
-use crate::ledger::Ledger;
-use crate::line;
 use crate::look::{Outcome, look};
 use crate::text::{count, size};
-
-/// Messages of which everything is there.
-struct Proved;
-
-/// Messages of which something is missing: their queue, a part of their body, or whether their
-/// transaction was committed.
-struct Doubtful;
-
-fn is_whole(ledger: &Ledger, message: u64) -> bool {
-    !ledger.is_incomplete(message) && !ledger.is_doubted(message)
-}
-
-impl Choose for Proved {
-    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<line::Place> {
-        let (ledger, message) = (&gathered.ledger, listed.message);
-        if !is_whole(ledger, message) {
-            return Vec::new();
-        }
-        let ids = listed.all(ledger).into_iter();
-        let defined = ids.filter(|queue| ledger.definition(*queue).is_some());
-        defined
-            .filter_map(|queue| place_of(ledger, queue, listed))
-            .collect()
-    }
-
-    fn expects(&self, _: &Gathered) -> u64 {
-        0
-    }
-}
-
-impl Choose for Doubtful {
-    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<line::Place> {
-        let (ledger, message) = (&gathered.ledger, listed.message);
-        if ledger.is_doubted(message) {
-            let as_new = |queue| line::Place {
-                queue,
-                attempts: 0,
-                ready_unix_ms: None,
-                leaving: None,
-            };
-            return listed
-                .queues
-                .queues()
-                .map(|queue| as_new(queue.0))
-                .collect();
-        }
-        let is_whole = is_whole(ledger, message);
-        let ids = listed.all(ledger).into_iter();
-        let doubtful = ids.filter(|queue| !is_whole || ledger.definition(*queue).is_none());
-        doubtful
-            .filter_map(|queue| place_of(ledger, queue, listed))
-            .collect()
-    }
-
-    fn takes_incomplete(&self) -> bool {
-        true
-    }
-
-    fn expects(&self, _: &Gathered) -> u64 {
-        0
-    }
-}
 
 /// Makes the store; returns the exit status.
 pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
@@ -206,7 +143,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 fn quarantine_messages(store: &Store, quarantine: &Path) -> anyhow::Result<Emitted> {
     let path = quarantine.join("doubtful.jsonl");
     let mut file = BufWriter::new(File::create_new(path)?);
-    let emitted = emit(store, &Doubtful, &mut JsonLines(&mut file))?;
+    let emitted = emit(store, &Doubtful::of(store)?, &mut JsonLines(&mut file))?;
     file.into_inner()?.sync_all()?;
     Ok(emitted)
 }

@@ -184,6 +184,26 @@ impl History {
         self.journal.state = state;
     }
 
+    /// Releases or sends on.
+    fn move_one(&mut self, kind: u8, pick: u64, queue: QueueId, messages: IdList<'_>) {
+        let transaction = self.some_transaction(pick);
+        self.journal.append(&match kind {
+            9 => Record::Release {
+                queue,
+                transaction,
+                ready_unix_ms: pick % 2 * 5_000_000_000_000,
+                messages,
+            },
+            _ => Record::Depart {
+                queue,
+                transaction,
+                reason: Departure::AttemptsExceeded,
+                messages,
+            },
+        });
+        self.end(transaction, pick);
+    }
+
     pub fn step(&mut self, (kind, pick, body): &(u8, u64, Vec<u8>)) {
         let fields = MessageFields {
             priority: (pick % 10) as u8,
@@ -221,26 +241,7 @@ impl History {
                 });
                 picked.map(|picked| self.model.remove(&picked));
             }
-            9 => {
-                let transaction = self.some_transaction(*pick);
-                self.journal.append(&Record::Release {
-                    queue,
-                    transaction,
-                    ready_unix_ms: pick % 2 * 5_000_000_000_000,
-                    messages,
-                });
-                self.end(transaction, *pick);
-            }
-            10 => {
-                let transaction = self.some_transaction(*pick);
-                self.journal.append(&Record::Depart {
-                    queue,
-                    transaction,
-                    reason: Departure::AttemptsExceeded,
-                    messages,
-                });
-                self.end(transaction, *pick);
-            }
+            9 | 10 => self.move_one(*kind, *pick, queue, messages),
             11 => {
                 self.journal.append(&Record::DuplicateId {
                     message: MessageId(message),
