@@ -65,6 +65,8 @@ enum Op {
     Delete(u8),
     Expire,
     Reclaim,
+    /// Begins a checkpoint, or goes on with so many slices of it.
+    Checkpoint(u8),
     Restart,
 }
 
@@ -86,6 +88,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(Op::Delete),
         1 => Just(Op::Expire),
         2 => Just(Op::Reclaim),
+        4 => (1..6_u8).prop_map(Op::Checkpoint),
         1 => Just(Op::Restart),
     ]
 }
@@ -360,8 +363,30 @@ impl Rig {
 
     fn reclaim(&mut self) {
         self.journal.seal();
-        let oldest = self.machine.oldest_live_segment();
-        let oldest = oldest.unwrap_or_else(|| self.journal.current());
+        if let Some(start) = self.machine.replay_start(self.journal.current()) {
+            self.begin_replay_at(start);
+        }
+    }
+
+    /// Begins a checkpoint, or goes on with so many slices of it.
+    fn checkpoint(&mut self, slices: u8) {
+        let Some(start) = self.machine.checkpoint_start() else {
+            self.journal.seal();
+            self.machine.begin_checkpoint(self.journal.current());
+            return;
+        };
+        let mut decision = Decision::new();
+        for _ in 0..slices {
+            let is_more = self.machine.decide_checkpoint(&mut decision);
+            self.commit(&decision);
+            if !is_more {
+                self.machine.end_checkpoint();
+                return self.begin_replay_at(start);
+            }
+        }
+    }
+
+    fn begin_replay_at(&mut self, oldest: SegmentId) {
         if oldest <= self.journal.oldest() {
             return;
         }
@@ -434,6 +459,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Delete(which) => rig.delete(*which),
         Op::Expire => rig.expire(),
         Op::Reclaim => rig.reclaim(),
+        Op::Checkpoint(slices) => rig.checkpoint(*slices),
         Op::Restart => rig.restart(),
     }
     rig.compare();

@@ -164,7 +164,7 @@ pub struct RecoveredSegment {
 }
 
 /// A file that holds nothing that counts: free to be reused under a new name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct SpareFile {
     /// How its owner names it.
     pub file: u32,
@@ -176,8 +176,8 @@ pub struct SpareFile {
     pub size: u64,
     /// How many times the file had been used before; `None` if its head is not sound.
     pub generation: Option<u64>,
-    /// Whether the file is as long as its head says.
-    pub is_whole: bool,
+    /// Why it could not hold bodies that are needed: the head, or the length of the file.
+    pub fault: Option<Problem>,
 }
 
 /// A stretch of a file.
@@ -260,19 +260,45 @@ impl Recovered {
     /// more.
     ///
     /// Shape: `needed` rises.
-    /// Errors: the first that is not there, or whose file is not sound: the world's fault.
+    /// Errors: the first that is not there, or whose file is not sound: the world's fault. Nothing
+    /// was changed on disk.
     pub fn keep_bodies(
         &mut self,
+        shard: ShardId,
         needed: impl IntoIterator<Item = SegmentId>,
-    ) -> Result<(), SegmentId> {
-        for segment in needed.into_iter().filter(|one| *one < self.oldest_segment) {
-            let is_it = |spare: &SpareFile| {
-                spare.segment == segment && spare.generation.is_some() && spare.is_whole
-            };
-            let found = self.spares.iter().position(is_it).ok_or(segment)?;
-            self.bodies.push(self.spares.remove(found));
+    ) -> Result<(), RecoveryError> {
+        for segment in needed {
+            if segment >= self.oldest_segment {
+                break;
+            }
+            // The others stay in their order, in which they are used again.
+            let found = self.spares.iter().position(|one| one.segment == segment);
+            let spare = found.map(|found| self.spares.remove(found));
+            match spare {
+                Some(spare) if spare.fault.is_none() => self.bodies.push(spare),
+                _ => return Err(no_body(shard, segment, spare)),
+            }
         }
         Ok(())
+    }
+}
+
+/// A segment with bodies that are needed is not sound or, without a file, not there.
+fn no_body(shard: ShardId, segment: SegmentId, file: Option<SpareFile>) -> RecoveryError {
+    let fault = file.and_then(|file| file.fault);
+    let problem = fault.unwrap_or(Problem::SegmentMissing);
+    RecoveryError {
+        problem,
+        file: file.map(|file| file.file),
+        shard,
+        epoch: file.map_or(Epoch::ZERO, |file| file.epoch),
+        segment,
+        offset: match (problem, file) {
+            (Problem::Truncated { .. }, Some(file)) => file.size,
+            _ => 0,
+        },
+        lsn_from: Lsn::ZERO,
+        lsn_upto: None,
     }
 }
 
@@ -587,7 +613,8 @@ fn recovered(
     let standing = walk.map(|walk| walk.standing);
     let segments = walk.map(|walk| walk.segments.clone()).unwrap_or_default();
     let is_used = |file: u32| segments.iter().any(|segment| segment.file == file);
-    let spares = survey.files.iter().filter(|file| !is_used(file.file));
+    let spares = 0..survey.files.len();
+    let spares = spares.filter(|index| !is_used(survey.files[*index].file));
     Recovered {
         seal: walk.map_or(Seal::NONE, |walk| Seal {
             epoch: walk.newest_epoch(),
@@ -614,7 +641,7 @@ fn recovered(
         queue_floor: standing.map_or(QueueId(0), |standing| standing.queue_floor),
         is_clean_shutdown: standing.is_some_and(|standing| standing.is_stopped),
         bodies: Vec::new(),
-        spares: spares.map(survey::Surveyed::spare).collect(),
+        spares: spares.map(|index| survey.spare(index)).collect(),
         segments,
         cut,
         row,

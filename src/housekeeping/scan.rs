@@ -7,13 +7,13 @@ use forebay_journal::format::SECTOR_SIZE;
 use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::file_name::QuarantineName;
 use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile};
-use forebay_journal::{JournalId, Location, Lsn, SegmentId, ShardId};
+use forebay_journal::{JournalId, Location, Lsn, ShardId};
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
 use super::{identifiers, quarantine};
-use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed, SegmentUse};
+use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed};
 
 /// What a shard's journal holds.
 pub struct Scanned {
@@ -44,17 +44,6 @@ pub enum ScanError {
         /// The file, if it is there.
         path: Option<PathBuf>,
     },
-    /// Messages that are alive lie in a segment that is not there, or whose file is not sound.
-    BodiesMissing {
-        /// The shard.
-        shard: ShardId,
-        /// The segment.
-        segment: SegmentId,
-        /// Its file, if there is one.
-        path: Option<PathBuf>,
-        /// What it is needed for.
-        needed: SegmentUse,
-    },
     /// Sound records contradict each other.
     Inconsistent {
         /// The shard.
@@ -79,32 +68,6 @@ impl std::fmt::Display for ScanError {
                     Some(path) => write!(f, " (file {})", path.display()),
                     None => Ok(()),
                 }
-            }
-            Self::BodiesMissing {
-                shard,
-                segment,
-                path,
-                needed,
-            } => {
-                let SegmentUse {
-                    references, bytes, ..
-                } = needed;
-                write!(
-                    f,
-                    "segment {segment} of shard {shard} holds {references} messages or parts of \
-                     them ({bytes} bytes) that are needed, and "
-                )?;
-                match path {
-                    Some(path) => {
-                        write!(f, "the head or the size of {} is not sound", path.display())?
-                    }
-                    None => write!(f, "has no file")?,
-                }
-                write!(
-                    f,
-                    ". Remedy: restore the file from a copy, or save what is left with \
-                     forebay-inspect repair"
-                )
             }
             Self::Inconsistent { shard, damaged } => {
                 write!(
@@ -183,26 +146,19 @@ async fn scan_files(
             &mut sink,
         );
     }
-    let mut recovered = recovery.finish().map_err(|error| {
+    let damaged = |error: RecoveryError| {
         let path = error.file.map(|file| names[file as usize].path.clone());
         ScanError::Damaged {
             error: Box::new(error),
             path,
         }
-    })?;
+    };
+    let mut recovered = recovery.finish().map_err(damaged)?;
     let replayed = machine
         .finish_replay()
         .map_err(|damaged| ScanError::Inconsistent { shard, damaged })?;
     let needed = machine.segments_in_use().map(|(segment, _)| segment);
-    recovered.keep_bodies(needed).map_err(|segment| {
-        let named = names.iter().find(|name| name.segment == segment);
-        ScanError::BodiesMissing {
-            shard,
-            segment,
-            path: named.map(|name| name.path.clone()),
-            needed: machine.segment_use(segment),
-        }
-    })?;
+    recovered.keep_bodies(shard, needed).map_err(damaged)?;
     let quarantined = quarantine(folder, shard, &recovered, &names, &files).await?;
     for (file, _) in files {
         // Read-only from here; a failed close loses nothing.

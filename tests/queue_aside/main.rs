@@ -35,6 +35,8 @@ enum Op {
     Depart(u8),
     ArriveLate,
     Reclaim,
+    /// Begins a checkpoint, or goes on with so many slices of it.
+    Checkpoint(u8),
     Restart,
 }
 
@@ -84,6 +86,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(Op::Depart),
         1 => Just(Op::ArriveLate),
         1 => Just(Op::Reclaim),
+        3 => (1..6_u8).prop_map(Op::Checkpoint),
         1 => Just(Op::Restart),
     ]
 }
@@ -101,6 +104,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Depart(fate) => rig.depart(*fate),
         Op::ArriveLate => rig.arrive_late(),
         Op::Reclaim => rig.reclaim(),
+        Op::Checkpoint(slices) => rig.checkpoint(*slices),
         Op::Restart => rig.restart(),
     }
 }

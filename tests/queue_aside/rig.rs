@@ -355,8 +355,29 @@ impl Rig {
 
     pub(crate) fn reclaim(&mut self) {
         self.journal.seal();
-        let oldest = self.machine.oldest_live_segment();
-        let oldest = oldest.unwrap_or_else(|| self.journal.current());
+        if let Some(start) = self.machine.replay_start(self.journal.current()) {
+            self.begin_replay_at(start);
+        }
+    }
+
+    /// Begins a checkpoint, or goes on with so many slices of it.
+    pub(crate) fn checkpoint(&mut self, slices: u8) {
+        let Some(start) = self.machine.checkpoint_start() else {
+            self.journal.seal();
+            self.machine.begin_checkpoint(self.journal.current());
+            return;
+        };
+        for _ in 0..slices {
+            let mut is_more = false;
+            self.decide(|machine, out| is_more = machine.decide_checkpoint(out));
+            if !is_more {
+                self.machine.end_checkpoint();
+                return self.begin_replay_at(start);
+            }
+        }
+    }
+
+    fn begin_replay_at(&mut self, oldest: SegmentId) {
         if oldest <= self.journal.oldest() {
             return;
         }

@@ -2,7 +2,9 @@
 //! shard from it, as `src/housekeeping/scan.rs` and `src/node/lifecycle.rs` do it.
 
 use forebay::queue::{Fact, Limits as QueueLimits, Machine, Place};
-use forebay_journal::format::{IDENTIFIER_FILE_SIZE, Identifier, Parts, Record, SECTOR_SIZE};
+use forebay_journal::format::{
+    Block, IDENTIFIER_FILE_SIZE, Identifier, Parts, Record, SECTOR_SIZE,
+};
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
     epoch_folder_name, identifier_file_name, parse_epoch_folder_name, parse_segment_file_name,
@@ -180,9 +182,7 @@ impl Store {
             panic!("{shard:?}: {damaged}");
         }
         let needed = machine.segments_in_use().map(|(segment, _)| segment);
-        if let Err(segment) = recovered.keep_bodies(needed) {
-            panic!("{shard:?}: segment {segment} is needed and gone");
-        }
+        recovered.keep_bodies(shard, needed)?;
         machine.check_invariants();
         Ok(Scanned {
             recovered,
@@ -222,11 +222,20 @@ impl Store {
                 continue;
             }
             let location = entry.location();
+            // It may have left its queue since, and its file been used again.
             let named = files.iter().find(|one| one.segment == location.segment());
-            let file = named.expect("a body that is needed is there").file;
-            let image = self.disk.durable(file).expect("it is there");
-            let block = &image[location.block_offset() as usize..];
-            let said = Record::decode_at(block, location.record_offset());
+            let image = named.and_then(|named| self.disk.durable(named.file).ok());
+            let Some(image) = image else { continue };
+            let Ok(block) = Block::decode(&image[location.block_offset() as usize..]) else {
+                continue;
+            };
+            if block.header.place.segment != location.segment() {
+                continue;
+            }
+            let said = Record::decode_at(
+                &image[location.block_offset() as usize..],
+                location.record_offset(),
+            );
             witness.record(&said.expect("the checkpoint names a record"));
             witness.note_attempts(*queue, entry.message(), attempts);
         }

@@ -62,30 +62,6 @@ pub(super) struct Leg {
     pub(super) seal: Option<Seal>,
 }
 
-impl Surveyed {
-    pub(super) fn spare(&self) -> SpareFile {
-        let head = match self.head {
-            Head::Sound(head) => Some(head),
-            Head::Foreign { .. } | Head::Unsound(_) | Head::Unreadable(_) => None,
-        };
-        let Self {
-            file,
-            epoch,
-            segment,
-            size,
-            ..
-        } = *self;
-        SpareFile {
-            file,
-            epoch,
-            segment,
-            size,
-            generation: head.map(|head| head.generation),
-            is_whole: head.is_some_and(|head| size >= head.size),
-        }
-    }
-}
-
 pub(super) struct Survey {
     pub(super) journal: JournalId,
     pub(super) shard: ShardId,
@@ -452,6 +428,30 @@ impl Survey {
     }
 
     /// What is wrong with a segment whose first block is needed and not sound.
+    /// A file that does not count.
+    pub(super) fn spare(&self, index: usize) -> SpareFile {
+        let Surveyed {
+            file,
+            epoch,
+            segment,
+            size,
+            head,
+            ..
+        } = self.files[index];
+        let (generation, is_whole) = match head {
+            Head::Sound(head) => (Some(head.generation), head.size <= size),
+            Head::Foreign { .. } | Head::Unsound(_) | Head::Unreadable(_) => (None, false),
+        };
+        SpareFile {
+            file,
+            epoch,
+            segment,
+            size,
+            generation,
+            fault: (!is_whole).then(|| self.head_problem(index)),
+        }
+    }
+
     pub(super) fn head_problem(&self, index: usize) -> Problem {
         match self.files[index].head {
             Head::Unsound(error) => Problem::Head(error),
