@@ -11,7 +11,7 @@ use crate::file::OpenSegment;
 use crate::folder::Place;
 use crate::horizon::{Expected, Spot, next_block};
 use crate::identity::Identity;
-use crate::survey::{Standing, Surveyed};
+use crate::survey::{BELOW_START, Standing, Surveyed};
 use crate::walk::Files;
 
 /// What a follower comes by.
@@ -77,6 +77,27 @@ impl Follower {
         begun
             .filter_map(|(file, _)| self.surveyed[file].first)
             .collect()
+    }
+
+    /// The block of this number in a file before where a replay begins that is still there.
+    pub(crate) fn older(&self, number: u64, buffer: &mut ReadBuffer) -> Option<BlockHeader> {
+        let surveyed = self.surveyed.iter().enumerate().rev();
+        let mut older = surveyed.filter_map(|(file, one)| {
+            let is_older = one.standing == Standing::Leftover(BELOW_START);
+            let first = one.first.filter(|_| is_older)?;
+            (first.number.get() <= number).then_some((file, one.read_as?, first))
+        });
+        let (file, read_as, first) = older.next()?;
+        let offset = SEGMENT_HEAD_SIZE as u64;
+        let (mut spot, mut header) = (Spot { file, offset }, first);
+        while header.number.get() < number {
+            let expected = Expected::after(spot, &header);
+            spot.offset = expected.behind.offset;
+            let next = self.files[file].block(&read_as, spot.offset, buffer)?;
+            header = next.header;
+            expected.differs(&header).is_none().then_some(())?;
+        }
+        Some(header)
     }
 
     /// First LSN of the newest segment.

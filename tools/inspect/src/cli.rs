@@ -39,7 +39,10 @@ pub(crate) enum Command {
     /// not in the journal. With --json one object.
     #[command(after_help = EXIT_STATUS)]
     Stat(ViewArgs),
-    /// One line for each segment file. With --json one object a line.
+    /// One line for each segment file.
+    ///
+    /// A replay begins at the first that `counts`. `bodies`: one before it that is kept for
+    /// messages that are alive, named by a checkpoint. With --json one object a line.
     #[command(after_help = EXIT_STATUS)]
     Segments(ViewArgs),
     /// One line for each block, and for what lies between blocks. With --json one object a line.
@@ -91,12 +94,14 @@ pub(crate) enum Command {
     ///
     /// The damaged store is not changed. Ends with status 1 when damage was found and a new store
     /// made, with 0 when the store is sound and there is nothing to do. What was settled in
-    /// records that are lost comes again.
+    /// records that are lost comes again. What a lost checkpoint may have named goes to the
+    /// quarantine, as far as it is on the disk.
     #[command(after_help = EXIT_STATUS)]
     Repair(RepairArgs),
     /// The segments as a picture: what is alive in them, dead, left, damaged, never written.
     ///
-    /// `live` are records of messages that are in a queue. With --json one object a segment.
+    /// `live` are records of messages that are in a queue, also in segments before the one where a
+    /// replay begins (`bodies`). With --json one object a segment.
     #[command(after_help = EXIT_STATUS)]
     Map(MapArgs),
     /// All numbers, names and layouts of the format.
@@ -108,8 +113,9 @@ pub(crate) enum Command {
     /// Reads all that counts and says whether a broker could start on it without losing anything.
     ///
     /// Prints every damage with file, byte offset, records and kind. Superblock, heads, chain of
-    /// blocks, checksums and records are read; what looks bad is read again before it is called so.
-    /// Memory does not grow with the journal; --rate spares the disk.
+    /// blocks, checksums and records are read, also where only bodies are needed: a broker starts
+    /// with a damaged body, and the messages that lie there are named. What looks bad is read again
+    /// before it is called so. Memory does not grow with the journal; --rate spares the disk.
     #[command(after_help = EXIT_STATUS)]
     Verify(ViewArgs),
 }

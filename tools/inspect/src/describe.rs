@@ -1,5 +1,7 @@
 //! One record as a line for people and as an object for programs.
 
+mod checkpoint;
+
 use std::collections::BTreeMap;
 
 use forebay_journal::QueueId;
@@ -42,6 +44,8 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Depart => "depart",
         Kind::Share => "share",
         Kind::DuplicateId => "duplicate_id",
+        Kind::Checkpoint => "checkpoint",
+        Kind::CheckpointMessage => "checkpoint_message",
     }
 }
 
@@ -97,6 +101,7 @@ impl Describer {
     pub(crate) fn text(&self, record: &Record<'_>) -> String {
         self.standing_text(record)
             .or_else(|| self.traffic_text(record))
+            .or_else(|| self.checkpoint_text(record))
             .unwrap_or_default()
     }
 
@@ -337,7 +342,9 @@ impl Describer {
 
     /// The record's fields by the names of `docs/format.md`.
     pub(crate) fn json(&self, record: &Record<'_>, object: &mut Map<String, Value>) {
-        let fields = standing_json(record).or_else(|| self.traffic_json(record));
+        let fields = standing_json(record)
+            .or_else(|| self.traffic_json(record))
+            .or_else(|| checkpoint::checkpoint_json(record));
         if let Some(Value::Object(fields)) = fields {
             object.extend(fields);
         }

@@ -1,7 +1,9 @@
 //! The second of two readings: messages that are wanted, with their bodies, as lines of an export.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use forebay_journal::SegmentId;
 use forebay_journal::format::{Annotations, IdList, MessageFields, Parts, Record, Routing};
 use roaring::RoaringTreemap;
 
@@ -13,15 +15,21 @@ use crate::line::{
     QueueLine, ShardLine, Source, TakeLine, Totals,
 };
 use crate::queue::{Definition, Where};
+use crate::survey::BODIES;
 use crate::walk::{Event, walk};
 
 /// Which messages go out, and how.
 pub(crate) trait Choose {
     /// Queues of this message, in the order of its record. None: it does not go out.
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<Place>;
+    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<Place>;
 
     /// Whether blocks that do not count are looked at, too.
     fn takes_leftovers(&self) -> bool {
+        false
+    }
+
+    /// Whether messages go out of whose bodies a part is missing.
+    fn takes_incomplete(&self) -> bool {
         false
     }
 
@@ -37,13 +45,37 @@ pub(crate) trait Choose {
     fn adjust(&self, _line: &mut MessageLine) {}
 }
 
+/// What a message's record says of where it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Listed<'a> {
+    pub(crate) message: u64,
+    pub(crate) queues: IdList<'a>,
+    /// Not delivered before; zero: at once.
+    pub(crate) deliver_unix_ms: u64,
+}
+
+impl<'a> Listed<'a> {
+    fn new(fields: &MessageFields, annotations: &Annotations<'_>, queues: IdList<'a>) -> Self {
+        Self {
+            message: fields.message.0,
+            queues,
+            deliver_unix_ms: annotations.deliver_unix_ms,
+        }
+    }
+
+    /// Queues that it may be in.
+    pub(crate) fn all(&self, ledger: &Ledger) -> Vec<u64> {
+        ledger.queues_of(self.message, self.queues)
+    }
+}
+
 /// Everything that a broker would find: what is still in its queues.
 pub(crate) struct Held;
 
 impl Choose for Held {
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<Place> {
-        let ids = gathered.ledger.queues_of(queues).into_iter();
-        ids.filter_map(|queue| place_of(&gathered.ledger, queue, message))
+    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<Place> {
+        let ids = listed.all(&gathered.ledger).into_iter();
+        ids.filter_map(|queue| place_of(&gathered.ledger, queue, listed))
             .collect()
     }
 
@@ -53,15 +85,23 @@ impl Choose for Held {
 }
 
 /// How a message is in a queue, if it is.
-pub(crate) fn place_of(ledger: &Ledger, id: u64, message: u64) -> Option<Place> {
+///
+/// A time is always said where there is one to say: whether its record, a release or a checkpoint
+/// named it makes no difference to who reads it.
+pub(crate) fn place_of(ledger: &Ledger, id: u64, listed: &Listed<'_>) -> Option<Place> {
+    let Listed {
+        message,
+        deliver_unix_ms: usual,
+        ..
+    } = *listed;
     let queue = ledger.queues.get(&id)?;
     if !queue.holds(message) {
         return None;
     }
     let (ready_unix_ms, leaving) = match queue.place(message) {
-        Where::Usual => (None, None),
+        Where::Ready if usual == 0 => (None, None),
         Where::Ready => (Some(0), None),
-        Where::Until { unix_ms } => (Some(unix_ms), None),
+        Where::Delayed { unix_ms } => (Some(unix_ms.unwrap_or(usual)), None),
         Where::Leaving(reason) => (None, Some(departure_name(reason).to_owned())),
     };
     Some(Place {
@@ -102,6 +142,7 @@ pub(crate) fn emit(
             gathered,
             choose,
             uploads: RoaringTreemap::new(),
+            sent: BTreeMap::new(),
             done: RoaringTreemap::new(),
             emitted: &mut emitted,
             out: &mut *out,
@@ -117,6 +158,8 @@ struct Emitter<'a> {
     choose: &'a dyn Choose,
     /// Those whose parts go out.
     uploads: RoaringTreemap,
+    /// Bytes of them that went out, where the message did not come yet.
+    sent: BTreeMap<u64, u64>,
     /// Messages that went out: of a message that is on the disk twice one is enough.
     done: RoaringTreemap,
     emitted: &'a mut Emitted,
@@ -143,11 +186,19 @@ impl Emitter<'_> {
             }
         }
         // Parts come before the message that says whose they are.
-        if ledger.has_uploads() {
-            self.each_record(|this, record| {
-                if let Record::Message { fields, queues, .. } = record
+        if ledger.has_uploads() || self.choose.takes_leftovers() {
+            self.each_record(|this, body_of, record| {
+                if let Record::Message {
+                    fields,
+                    annotations,
+                    queues,
+                    ..
+                } = record
                     && fields.upload != 0
-                    && !this.places(&fields, queues).is_empty()
+                    && this.is_of(body_of, fields.message.0)
+                    && !this
+                        .places(&Listed::new(&fields, &annotations, queues))
+                        .is_empty()
                 {
                     this.uploads.insert(fields.upload);
                 }
@@ -160,14 +211,22 @@ impl Emitter<'_> {
         Ok(())
     }
 
-    fn places(&self, fields: &MessageFields, queues: IdList<'_>) -> Vec<Place> {
-        self.choose.places(self.gathered, fields.message.0, queues)
+    fn places(&self, listed: &Listed<'_>) -> Vec<Place> {
+        self.choose.places(self.gathered, listed)
     }
 
-    /// Visits all records up to the end that was found first.
+    /// Whether a record is that of this message: of a segment that is kept for bodies, one that a
+    /// checkpoint names.
+    fn is_of(&self, body_of: Option<SegmentId>, message: u64) -> bool {
+        let needed = &self.gathered.needed;
+        body_of.is_none_or(|segment| needed.has_own(segment, message))
+    }
+
+    /// Visits all records up to the end that was found first, also those of segments that are kept
+    /// for bodies: it says of which.
     fn each_record(
         &mut self,
-        mut visit: impl FnMut(&mut Self, Record<'_>) -> anyhow::Result<()>,
+        mut visit: impl FnMut(&mut Self, Option<SegmentId>, Record<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let Gathered {
             files,
@@ -176,35 +235,46 @@ impl Emitter<'_> {
             ..
         } = self.gathered;
         let takes_leftovers = self.choose.takes_leftovers();
-        walk(files, surveyed, &mut |_, event| {
-            let Event::Block { block, counts, .. } = event else {
+        walk(files, surveyed, &mut |files, event| {
+            let Event::Block {
+                spot,
+                block,
+                counts,
+            } = event
+            else {
                 return Ok(ControlFlow::Continue(()));
             };
-            if counts.is_err() && !takes_leftovers {
-                return Ok(ControlFlow::Continue(()));
-            }
+            let body_of = match counts {
+                _ if takes_leftovers => None,
+                Ok(()) => None,
+                Err(BODIES) => Some(files.files[spot.file].name.segment),
+                Err(_) => return Ok(ControlFlow::Continue(())),
+            };
             if counts.is_ok() && block.header.first_lsn.get() > source.lsn {
                 return Ok(ControlFlow::Break(()));
             }
             for (_, _, record) in block.records().flatten() {
-                visit(self, record)?;
+                visit(self, body_of, record)?;
             }
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+    fn record(&mut self, body_of: Option<SegmentId>, record: Record<'_>) -> anyhow::Result<()> {
         match record {
             Record::Fragment {
                 upload,
                 offset,
                 body,
-            } if self.uploads.contains(upload) => self.put(&Line::Part(PartLine {
-                shard: self.gathered.shard.0,
-                upload,
-                offset,
-                body: bytes_of(&body),
-            })),
+            } if self.uploads.contains(upload) => {
+                *self.sent.entry(upload).or_default() += body.size() as u64;
+                self.put(&Line::Part(PartLine {
+                    shard: self.gathered.shard.0,
+                    upload,
+                    offset,
+                    body: bytes_of(&body),
+                }))
+            }
             Record::Message {
                 fields,
                 annotations,
@@ -212,9 +282,17 @@ impl Emitter<'_> {
                 head,
                 body,
             } => {
-                let places = self.places(&fields, queues);
+                if !self.is_of(body_of, fields.message.0) {
+                    return Ok(());
+                }
+                let places = self.places(&Listed::new(&fields, &annotations, queues));
                 if places.is_empty() {
                     return self.remember(&fields, &annotations, queues);
+                }
+                let sent = self.sent.remove(&fields.upload).unwrap_or(0);
+                let is_whole = sent + body.size() as u64 == fields.body_size;
+                if !is_whole && !self.choose.takes_incomplete() {
+                    return Ok(());
                 }
                 if !self.done.insert(fields.message.0) {
                     return Ok(());
@@ -228,7 +306,7 @@ impl Emitter<'_> {
                 routing,
                 address,
                 id,
-            } => self.put(&Line::DuplicateId(DuplicateIdLine {
+            } if body_of.is_none() => self.put(&Line::DuplicateId(DuplicateIdLine {
                 shard: self.gathered.shard.0,
                 message: message.0,
                 routing: routing_name(routing).to_owned(),

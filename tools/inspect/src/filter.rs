@@ -13,7 +13,7 @@ use crate::survey::Surveyed;
 use crate::walk::{Event, walk};
 
 /// Every kind of record.
-pub(crate) const KINDS: [Kind; 16] = [
+pub(crate) const KINDS: [Kind; 18] = [
     Kind::EpochStart,
     Kind::Retained,
     Kind::CleanShutdown,
@@ -30,6 +30,8 @@ pub(crate) const KINDS: [Kind; 16] = [
     Kind::Depart,
     Kind::DuplicateId,
     Kind::Share,
+    Kind::Checkpoint,
+    Kind::CheckpointMessage,
 ];
 
 /// The kind of this name.
@@ -99,6 +101,10 @@ impl Subject {
                 transaction != 0 && transaction == self.transaction
             }
             Record::DuplicateId { message, .. } => message.0 == self.message,
+            Record::Checkpoint { entries, .. } => {
+                entries.iter().any(|one| one.message().0 == self.message)
+            }
+            Record::CheckpointMessage { entry, .. } => entry.message().0 == self.message,
             Record::EpochStart { .. }
             | Record::Retained { .. }
             | Record::CleanShutdown { .. }

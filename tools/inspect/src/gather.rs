@@ -11,6 +11,7 @@ use forebay_journal::recovery::RecordSink as _;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, SegmentId, ShardId};
 
+use crate::bodies::{self, BodyDamage};
 use crate::command::{open, owner_text, path_of};
 use crate::file::{OpenSegment, read_buffer};
 use crate::folder::Place;
@@ -19,7 +20,9 @@ use crate::identity::Identity;
 use crate::ledger::{End, Ledger};
 use crate::line::Source;
 use crate::look::{Outcome, look};
-use crate::survey::{Surveyed, survey_damaged};
+use crate::named::Named;
+use crate::survey::{BELOW_START, BODIES, Standing, Surveyed, mark_bodies, survey_damaged};
+use crate::text::count;
 use crate::walk::{Between, Event, Stretch, walk};
 
 /// One shard as it was found.
@@ -28,6 +31,8 @@ pub(crate) struct Gathered {
     pub(crate) files: Vec<OpenSegment>,
     pub(crate) surveyed: Vec<Surveyed>,
     pub(crate) ledger: Ledger,
+    /// Messages that are alive below where a replay begins.
+    pub(crate) needed: Named,
     /// Where it ends: nothing behind it is taken.
     pub(crate) source: Source,
 }
@@ -40,7 +45,8 @@ pub(crate) struct Store {
 
 /// A place where records are missing, or may be.
 pub(crate) struct Hole {
-    pub(crate) file: usize,
+    /// None: there is none.
+    pub(crate) file: Option<usize>,
     pub(crate) offset: u64,
     /// Bytes of it; zero where whole blocks or files are missing.
     pub(crate) size: u64,
@@ -67,6 +73,9 @@ pub(crate) fn gather(place: &Place) -> anyhow::Result<Result<Store, String>> {
             }
             Outcome::Contradiction { what, .. } => return Ok(Err(what.clone())),
         };
+        if let Some(missing) = looked.bodies().missing().first() {
+            return Ok(Err(format!("shard {shard}: {}", missing.what)));
+        }
         let source = Source {
             shard: shard.0,
             epoch: recovered.seal.epoch.get(),
@@ -78,6 +87,7 @@ pub(crate) fn gather(place: &Place) -> anyhow::Result<Result<Store, String>> {
             files: looked.files,
             surveyed: looked.surveyed,
             ledger: looked.ledger,
+            needed: looked.needed,
             source,
         });
     }
@@ -110,7 +120,7 @@ pub(crate) fn gather_leniently(
 ) -> anyhow::Result<(Gathered, Vec<Hole>)> {
     let files = place.open(shard, buffer)?;
     let files = files.context("a file went away: the store is in use")?;
-    let surveyed = survey_damaged(identity.journal, &files, buffer);
+    let mut surveyed = survey_damaged(identity.journal, &files, buffer);
     let mut ledger = Ledger::default();
     let mut holes = Vec::new();
     let mut source = Source {
@@ -141,29 +151,81 @@ pub(crate) fn gather_leniently(
                 holes.push(gap(&expected, found.first_lsn.before().get()));
             }
             Event::Between(stretch) => {
-                let Some(hole) = hole_of(stretch) else {
-                    return Ok(ControlFlow::Continue(()));
-                };
-                // The gap around it came just before, and knows the records.
-                match holes.last_mut() {
-                    Some(gap) if (gap.file, gap.offset) == (hole.file, hole.offset) => {
-                        (gap.size, gap.what) = (hole.size, hole.what);
-                    }
-                    _ => holes.push(hole),
+                // Nothing of what happened is missing where no replay reads.
+                let standing = files.surveyed[stretch.spot.file].standing;
+                let is_read = standing != Standing::Leftover(BELOW_START);
+                if let Some(hole) = hole_of(stretch).filter(|_| is_read) {
+                    put_hole(&mut holes, hole);
+                    ledger.note_hole();
                 }
-                ledger.note_hole();
             }
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    let gathered = Gathered {
+    let needed = ledger.needed();
+    mark_bodies(&files, &mut surveyed, &needed);
+    let mut gathered = Gathered {
         shard,
         files,
         surveyed,
         ledger,
+        needed,
         source,
     };
+    holes.extend(gathered.lost_bodies()?);
     Ok((gathered, holes))
+}
+
+/// Adds a hole. The gap around it came just before, and knows the records.
+fn put_hole(holes: &mut Vec<Hole>, hole: Hole) {
+    match holes.last_mut() {
+        Some(gap) if (gap.file, gap.offset) == (hole.file, hole.offset) => {
+            (gap.size, gap.what) = (hole.size, hole.what);
+        }
+        _ => holes.push(hole),
+    }
+}
+
+impl Gathered {
+    /// Damage to bodies below where a replay begins. The messages are not whole any more.
+    fn lost_bodies(&mut self) -> anyhow::Result<Vec<Hole>> {
+        let store = bodies::Store {
+            files: &self.files,
+            surveyed: &self.surveyed,
+            needed: &self.needed,
+        };
+        let damages = store.damages()?;
+        for damage in &damages {
+            self.ledger.note_lost(&damage.messages);
+        }
+        Ok(damages.into_iter().map(body_hole).collect())
+    }
+
+    /// All that the files still say, those that are not needed any more first.
+    pub(crate) fn past(&self) -> anyhow::Result<Ledger> {
+        let mut past = Ledger::remembering();
+        walk(&self.files, &self.surveyed, &mut |files, event| {
+            let (spot, block) = match event {
+                Event::Block {
+                    counts: Err(why), ..
+                } if why != BELOW_START && why != BODIES => return Ok(ControlFlow::Continue(())),
+                Event::Block { spot, block, .. } => (spot, block),
+                Event::Gap { .. } => {
+                    past.note_hole();
+                    return Ok(ControlFlow::Continue(()));
+                }
+                Event::Between(_) => return Ok(ControlFlow::Continue(())),
+            };
+            let segment = files.files[spot.file].name.segment;
+            for (lsn, offset, record) in block.records().flatten() {
+                if lsn.get() <= self.source.lsn {
+                    past.record(lsn, Location::new(segment, spot.offset, offset), &record);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(past)
+    }
 }
 
 /// Takes the records of a block; returns where it breaks off, if it does.
@@ -177,7 +239,7 @@ fn take_block(
         let Ok((lsn, offset, record)) = record else {
             ledger.note_hole();
             return Some(Hole {
-                file: spot.file,
+                file: Some(spot.file),
                 offset: spot.offset,
                 size: block.header.block_size.into(),
                 lsn_from: Some(block.header.first_lsn.get()),
@@ -193,12 +255,28 @@ fn take_block(
 
 fn gap(expected: &Expected, lsn_upto: u64) -> Hole {
     Hole {
-        file: expected.behind.file,
+        file: Some(expected.behind.file),
         offset: expected.behind.offset,
         size: 0,
         lsn_from: Some(expected.lsn.get()),
         lsn_upto: Some(lsn_upto),
         what: format!("block {} and perhaps more are missing", expected.number),
+    }
+}
+
+/// Damage to bodies: what happened to their messages is known all the same.
+fn body_hole(damage: BodyDamage) -> Hole {
+    let lost = match damage.messages.len() {
+        0 => String::new(),
+        lost => format!(": the bodies of {} are lost", count(lost, "message")),
+    };
+    Hole {
+        file: damage.file,
+        offset: damage.offset,
+        size: damage.size,
+        lsn_from: damage.lsn_from,
+        lsn_upto: damage.lsn_upto,
+        what: format!("{}{lost}", damage.what),
     }
 }
 
@@ -215,7 +293,7 @@ fn hole_of(stretch: &Stretch) -> Option<Hole> {
         |cause| format!("no block: {cause}"),
     );
     Some(Hole {
-        file: stretch.spot.file,
+        file: Some(stretch.spot.file),
         offset: stretch.spot.offset,
         size: stretch.size,
         lsn_from: None,

@@ -6,13 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    Departure, IdList, Kind, MessageFields, Outcome, Record, TransactionState,
+    Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
+    IdList, Kind, MessageFields, Outcome, Record, TransactionState,
 };
 use forebay_journal::recovery::RecordSink;
-use forebay_journal::{Location, Lsn};
+use forebay_journal::{Location, Lsn, SegmentId};
 use roaring::RoaringTreemap;
 
+use crate::named::Named;
 use crate::queue::{Definition, Queue};
+
+/// Which fragments a message of its own record has is not known: a checkpoint has to name all.
+const FROM_THE_FIRST: u32 = u32::MAX;
 
 enum Step {
     Enter {
@@ -84,8 +89,14 @@ pub(crate) struct Ledger {
     pub(crate) stopped_unix_ms: u64,
     /// Bytes of fragments whose message did not come yet.
     uploads: BTreeMap<u64, u64>,
-    /// Messages that miss a part of their body.
-    incomplete: BTreeSet<u64>,
+    /// Messages that miss a part of their body, with how many fragments a checkpoint named.
+    incomplete: BTreeMap<u64, u32>,
+    /// Messages whose own record came, or of which a checkpoint told.
+    known: RoaringTreemap,
+    /// Where checkpoints say that messages lie whose own records did not come.
+    named: Named,
+    /// Where a replay begins, as the last record about it says.
+    replay_start: SegmentId,
     transactions: BTreeMap<u64, Staged>,
     /// Transactions that this shard decided to commit and of which others may not have heard.
     decided: BTreeSet<u64>,
@@ -96,8 +107,10 @@ pub(crate) struct Ledger {
     /// Places where records are missing.
     holes: u64,
     has_uploads: bool,
-    /// Queues that took messages of other queues.
+    /// Queues that may have messages whose records do not list them.
     takers: BTreeSet<u64>,
+    /// Those messages.
+    taken: RoaringTreemap,
     message_floor: u64,
     queue_floor: u64,
     /// Who left which queue and why, if that is kept.
@@ -137,6 +150,13 @@ impl Ledger {
         }
     }
 
+    /// Takes the sound records of a block.
+    pub(crate) fn take_block(&mut self, segment: SegmentId, offset: u64, block: &Block<'_>) {
+        for (lsn, record_offset, record) in block.records().flatten() {
+            self.record(lsn, Location::new(segment, offset, record_offset), &record);
+        }
+    }
+
     /// Queues that are defined or, if that is kept, were.
     pub(crate) fn definitions(&self) -> impl Iterator<Item = (u64, &Definition)> + '_ {
         let queues = self.queues.iter();
@@ -156,12 +176,20 @@ impl Ledger {
 
     /// Queues that a message may be in: those that its record lists, and those that took some of
     /// other queues.
-    pub(crate) fn queues_of(&self, listed: IdList<'_>) -> Vec<u64> {
+    pub(crate) fn queues_of(&self, message: u64, listed: IdList<'_>) -> Vec<u64> {
         let mut queues: Vec<u64> = listed.queues().map(|queue| queue.0).collect();
-        let takers = self.takers.iter().filter(|taker| !queues.contains(*taker));
-        let takers: Vec<u64> = takers.copied().collect();
-        queues.extend(takers);
+        if self.taken.contains(message) {
+            let mut known = queues.clone();
+            known.sort_unstable();
+            let takers = self.takers.iter().copied();
+            queues.extend(takers.filter(|taker| known.binary_search(taker).is_err()));
+        }
         queues
+    }
+
+    /// Segments that no replay reads and that hold bodies of messages that are alive, with those.
+    pub(crate) fn needed(&self) -> Named {
+        self.named.needed(&self.held_names(), self.replay_start)
     }
 
     /// Records taken.
@@ -182,6 +210,12 @@ impl Ledger {
     /// Records are missing here.
     pub(crate) fn note_hole(&mut self) {
         self.holes += 1;
+    }
+
+    /// Of these messages a part of the body is lost.
+    pub(crate) fn note_lost(&mut self, messages: &RoaringTreemap) {
+        let lost = messages.iter().map(|message| (message, FROM_THE_FIRST));
+        self.incomplete.extend(lost);
     }
 
     /// Transactions that wait for the word of another shard.
@@ -225,10 +259,14 @@ impl Ledger {
 
     /// Messages that are in a queue.
     pub(crate) fn held(&self) -> u64 {
+        self.held_names().len()
+    }
+
+    fn held_names(&self) -> RoaringTreemap {
         let mut held = RoaringTreemap::new();
         let queues = self.queues.values();
         queues.for_each(|queue| queue.add_to(&mut held));
-        held.len()
+        held
     }
 
     /// Whether it never came, because its transaction was rolled back.
@@ -241,9 +279,14 @@ impl Ledger {
         self.doubted.contains(message)
     }
 
+    /// Whether anything was heard of it.
+    pub(crate) fn knows(&self, message: u64) -> bool {
+        self.known.contains(message)
+    }
+
     /// Whether a part of its body is missing.
     pub(crate) fn is_incomplete(&self, message: u64) -> bool {
-        self.incomplete.contains(&message)
+        self.incomplete.contains_key(&message)
     }
 
     /// Uploads whose message did not come, and their bytes.
@@ -261,7 +304,7 @@ impl Ledger {
             return Some(format!("queue {queue} has messages but is not defined"));
         }
         let is_held = |message: &&u64| self.queues.values().any(|queue| queue.holds(**message));
-        let message = self.incomplete.iter().find(is_held)?;
+        let message = self.incomplete.keys().find(is_held)?;
         Some(format!(
             "message {message} is in a queue but a part of its body is missing"
         ))
@@ -312,6 +355,14 @@ impl Ledger {
             Record::Share { queue, pairs } => self.share(queue.0, pairs),
             Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
+            Record::Checkpoint { queue, entries, .. } => self.restore_entries(queue.0, entries),
+            Record::CheckpointMessage {
+                queue,
+                ref entry,
+                ref fields,
+                fragments,
+                ..
+            } => self.restore_message(queue.0, entry, fields, fragments),
         }
     }
 
@@ -321,16 +372,21 @@ impl Ledger {
             Record::EpochStart {
                 message_floor,
                 queue_floor,
+                oldest_segment,
                 ..
             } => {
                 self.end_epoch();
+                self.replay_start = self.replay_start.max(oldest_segment);
                 self.raise_floors(message_floor.0, queue_floor.0);
             }
             Record::Retained {
                 message_floor,
                 queue_floor,
-                ..
-            } => self.raise_floors(message_floor.0, queue_floor.0),
+                oldest_segment,
+            } => {
+                self.replay_start = self.replay_start.max(oldest_segment);
+                self.raise_floors(message_floor.0, queue_floor.0);
+            }
             Record::CleanShutdown { unix_ms } => self.stopped_unix_ms = unix_ms,
             Record::QueueDefine {
                 queue,
@@ -407,15 +463,69 @@ impl Ledger {
             Some((message.0, priority))
         });
         let shared: Vec<_> = ready.collect();
-        if shared.is_empty() {
-            return;
-        }
         // Its definition may come further on, as that of a message's queue.
         let taker = self.queues.entry(queue).or_default();
         self.takers.insert(queue);
         for (message, priority) in shared {
             taker.share(message, priority);
+            self.taken.insert(message);
         }
+    }
+
+    /// A checkpoint names messages that are ready and plain.
+    fn restore_entries(&mut self, queue: u64, entries: &[CheckpointEntry]) {
+        for entry in entries {
+            self.restore(queue, entry, CheckpointState::Ready);
+        }
+    }
+
+    /// A checkpoint names one message, with all that is known of it.
+    fn restore_message(
+        &mut self,
+        queue: u64,
+        entry: &CheckpointEntry,
+        fields: &CheckpointFields,
+        fragments: &[CheckpointFragment],
+    ) {
+        let is_new = self.restore(queue, entry, fields.state);
+        if !fields.is_shared {
+            return;
+        }
+        let message = entry.message().0;
+        self.takers.insert(queue);
+        self.taken.insert(message);
+        if is_new {
+            self.incomplete.insert(message, 0);
+        }
+        let Some(found) = self.incomplete.get_mut(&message) else {
+            return;
+        };
+        if fields.fragments_before == 0 {
+            *found = 0;
+        }
+        if *found == fields.fragments_before {
+            *found += fragments.len() as u32;
+            self.has_uploads |= !fragments.is_empty();
+            for part in fragments {
+                self.named.put_part(part.location(), message);
+            }
+        }
+        if *found == fields.fragments_total {
+            self.incomplete.remove(&message);
+        }
+    }
+
+    /// Puts a message where a checkpoint says it is; whether it is the first that is heard of it.
+    fn restore(&mut self, queue: u64, entry: &CheckpointEntry, state: CheckpointState) -> bool {
+        let message = entry.message().0;
+        self.raise_floors(message + 1, 0);
+        let held = self.queues.entry(queue).or_default();
+        held.restore(message, (entry.priority(), entry.attempts()), state);
+        let is_new = self.known.insert(message);
+        if is_new {
+            self.named.put_own(entry.location().segment(), message);
+        }
+        is_new
     }
 
     fn enter(&mut self, fields: &MessageFields, is_delayed: bool, body: usize, queues: Vec<u64>) {
@@ -423,8 +533,9 @@ impl Ledger {
         self.raise_floors(message + 1, 0);
         let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
         if uploaded + body as u64 != fields.body_size && !queues.is_empty() {
-            self.incomplete.insert(message);
+            self.incomplete.insert(message, FROM_THE_FIRST);
         }
+        self.known.insert(message);
         // A definition may come further on, repeated, because its first was freed.
         for queue in &queues {
             self.queues.entry(*queue).or_default();

@@ -13,12 +13,14 @@ use forebay_journal::recovery::{
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Epoch, JournalId, Lsn, SegmentId, ShardId};
 
+use crate::bodies;
 use crate::file::{OpenSegment, read_at};
 use crate::folder::Place;
 use crate::horizon::{Spot, find_arrived};
 use crate::ledger::Ledger;
 use crate::meter;
-use crate::survey::{Surveyed, survey};
+use crate::named::Named;
+use crate::survey::{Surveyed, mark_bodies, survey};
 
 /// Most looks before giving up. Each fails for another reason, so a journal that is that fast is
 /// recycled under each of them.
@@ -31,6 +33,8 @@ pub(crate) struct Looked {
     pub(crate) surveyed: Vec<Surveyed>,
     /// What the records said, up to the end or to the damage.
     pub(crate) ledger: Ledger,
+    /// Messages that are alive below where a replay begins; none where it is damaged.
+    pub(crate) needed: Named,
     /// What is acknowledged by what the identifiers say.
     evidence: Evidence,
     pub(crate) outcome: Outcome,
@@ -96,6 +100,7 @@ pub(crate) fn look(
             files,
             surveyed,
             ledger: Ledger::default(),
+            needed: Named::default(),
             evidence,
             outcome: Outcome::Damaged(NOT_LOOKED),
         };
@@ -114,6 +119,8 @@ pub(crate) fn look(
                 let recovered = Box::new(recovered);
                 let Some(what) = looked.ledger.contradiction() else {
                     looked.outcome = Outcome::Sound { recovered, grown };
+                    let needed = looked.ledger.needed();
+                    looked.mark(needed);
                     return Ok(looked);
                 };
                 let mark = Mark(Epoch::ZERO, SegmentId::ZERO, 0, Lsn::ZERO, what.clone());
@@ -127,6 +134,10 @@ pub(crate) fn look(
         };
         if former.as_ref() == Some(&mark) && looked.is_intact(buffer) {
             looked.refuse_other_version()?;
+            if let Outcome::Contradiction { .. } = looked.outcome {
+                let needed = looked.ledger.needed();
+                looked.mark(needed);
+            }
             return Ok(looked);
         }
         former = Some(mark);
@@ -193,6 +204,26 @@ impl Looked {
             bytes[kept..].fill(0);
         }
         Ok(())
+    }
+
+    /// Tells which segments below the replay's beginning are needed.
+    fn mark(&mut self, needed: Named) {
+        self.needed = needed;
+        mark_bodies(&self.files, &mut self.surveyed, &self.needed);
+    }
+
+    /// The same of a damaged shard, by what the records say that are there.
+    pub(crate) fn find_bodies(&mut self, ledger: &Ledger) {
+        self.mark(ledger.needed());
+    }
+
+    /// The files, and what is needed of them below the replay's beginning.
+    pub(crate) fn bodies(&self) -> bodies::Store<'_> {
+        bodies::Store {
+            files: &self.files,
+            surveyed: &self.surveyed,
+            needed: &self.needed,
+        }
     }
 
     /// Where the first block lies that was not there yet when its place was read, if that is all

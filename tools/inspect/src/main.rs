@@ -8,6 +8,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a tool: files are its business")]
 
+mod bodies;
 mod build;
 mod chain;
 mod cli;
@@ -25,6 +26,7 @@ mod ledger;
 mod line;
 mod look;
 mod meter;
+mod named;
 mod new_shard;
 mod queue;
 mod survey;

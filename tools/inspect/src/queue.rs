@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_journal::format::{Departure, IdList, QueueFlags, Routing};
+use forebay_journal::format::{CheckpointState, Departure, IdList, QueueFlags, Routing};
 use roaring::RoaringTreemap;
 
 /// A queue's definition.
@@ -49,17 +49,26 @@ impl Counters {
             plane.remove(message);
         }
     }
+
+    fn set(&mut self, message: u64, number: u16) {
+        for (bit, plane) in self.0.iter_mut().enumerate() {
+            if number >> bit & 1 == 1 {
+                plane.insert(message);
+            } else {
+                plane.remove(message);
+            }
+        }
+    }
 }
 
 /// Where a message of a queue is once no consumer is left, as after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Where {
-    /// Ready, or ready when its annotations say.
-    Usual,
-    /// Ready, though its annotations name a time that has come.
     Ready,
-    /// Ready from this time on, which its annotations do not name.
-    Until { unix_ms: u64 },
+    /// Ready from this time on, or from that on which its annotations name.
+    Delayed {
+        unix_ms: Option<u64>,
+    },
     /// On its way to another address.
     Leaving(Departure),
 }
@@ -75,10 +84,11 @@ pub(crate) struct Queue {
     pub(crate) delayed: RoaringTreemap,
     /// On their way to another address.
     pub(crate) leaving: RoaringTreemap,
-    /// Times that a release named: few, those of messages that failed and wait.
+    /// Times that a release named, or a checkpoint: few, those of messages that failed and wait,
+    /// and of those that have waited since before the checkpoint.
     until: BTreeMap<u64, u64>,
-    /// Were delayed by their annotations and are no more.
-    came_due: RoaringTreemap,
+    /// Came before the definition.
+    early: RoaringTreemap,
     reasons: BTreeMap<Departure, RoaringTreemap>,
     priorities: BTreeMap<u8, RoaringTreemap>,
     attempts: Counters,
@@ -109,17 +119,20 @@ impl Queue {
         if let Some((reason, _)) = reason {
             return Where::Leaving(*reason);
         }
-        match self.until.get(&message) {
-            Some(&unix_ms) => Where::Until { unix_ms },
-            None if self.came_due.contains(message) => Where::Ready,
-            None => Where::Usual,
+        if self.delayed.contains(message) {
+            let unix_ms = self.until.get(&message).copied();
+            return Where::Delayed { unix_ms };
         }
+        Where::Ready
     }
 
     /// A message comes in.
     pub(crate) fn enter(&mut self, message: u64, priority: u8, is_delayed: bool) {
         self.priorities.entry(priority).or_default().insert(message);
         let defined = self.defined.as_ref();
+        if defined.is_none() {
+            self.early.insert(message);
+        }
         if defined.is_some_and(|defined| defined.flags.is_divert) {
             self.leave_for(message, Departure::Diverted);
         } else if is_delayed {
@@ -136,9 +149,12 @@ impl Queue {
 
     /// A definition may come behind the first messages: what came before is on its way, too.
     pub(crate) fn define(&mut self, defined: Definition) {
+        let early = std::mem::take(&mut self.early);
         if defined.flags.is_divert && self.defined.is_none() {
-            for message in std::mem::take(&mut self.ready) {
-                self.leave_for(message, Departure::Diverted);
+            for message in early {
+                if self.ready.remove(message) || self.delayed.remove(message) {
+                    self.leave_for(message, Departure::Diverted);
+                }
             }
         }
         self.defined = Some(defined);
@@ -147,8 +163,8 @@ impl Queue {
     /// Takes it from wherever it is; whether it was there.
     fn take(&mut self, message: u64) -> bool {
         let was_delayed = self.delayed.remove(message);
-        if was_delayed && self.until.remove(&message).is_none() {
-            self.came_due.insert(message);
+        if was_delayed {
+            self.until.remove(&message);
         }
         if self.leaving.remove(message) {
             self.reasons.values_mut().for_each(|set| {
@@ -162,7 +178,6 @@ impl Queue {
     /// A message goes for good; whether it was there.
     pub(crate) fn settle(&mut self, message: u64) -> bool {
         let was_there = self.take(message);
-        self.came_due.remove(message);
         self.attempts.forget(message);
         self.priorities.values_mut().for_each(|set| {
             set.remove(message);
@@ -225,6 +240,30 @@ impl Queue {
         self.ready.insert(message);
     }
 
+    /// A checkpoint says how a message is here; whether that is news.
+    pub(crate) fn restore(
+        &mut self,
+        message: u64,
+        (priority, attempts): (u8, u16),
+        state: CheckpointState,
+    ) -> bool {
+        if self.holds(message) {
+            return false;
+        }
+        self.priorities.entry(priority).or_default().insert(message);
+        self.attempts.set(message, attempts);
+        match state {
+            CheckpointState::Ready => drop(self.ready.insert(message)),
+            CheckpointState::Delivered => drop(self.unsettled.insert(message)),
+            CheckpointState::Delayed { ready_unix_ms } => {
+                self.delayed.insert(message);
+                self.until.insert(message, ready_unix_ms);
+            }
+            CheckpointState::Leaving(reason) => self.leave_for(message, reason),
+        }
+        true
+    }
+
     /// No consumer is left: what was delivered is ready again, but for what `is_locked`.
     pub(crate) fn restart(&mut self, is_locked: impl Fn(u64) -> bool) {
         for message in std::mem::take(&mut self.unsettled) {
@@ -252,6 +291,27 @@ mod tests {
         assert_eq!((counters.get(7), counters.get(8)), (2047, 0));
         counters.forget(7);
         assert_eq!(counters.get(7), 0);
+        counters.set(7, 1000);
+        counters.set(7, 6);
+        counters.increment(7);
+        assert_eq!(counters.get(7), 7);
+    }
+
+    #[test]
+    fn a_checkpoint_says_nothing_new_of_what_is_known() {
+        let mut queue = Queue::default();
+        queue.enter(1, 4, false);
+        assert!(!queue.restore(1, (4, 3), CheckpointState::Delivered));
+        assert_eq!((queue.place(1), queue.attempts(1)), (Where::Ready, 0));
+        let ready_unix_ms = 700;
+        assert!(queue.restore(2, (5, 3), CheckpointState::Delayed { ready_unix_ms }));
+        assert!(queue.restore(3, (5, 1), CheckpointState::Leaving(Departure::Expired)));
+        assert!(queue.restore(4, (6, 2047), CheckpointState::Ready));
+        let unix_ms = Some(700);
+        assert_eq!(queue.place(2), Where::Delayed { unix_ms });
+        assert_eq!(queue.place(3), Where::Leaving(Departure::Expired));
+        queue.deliver(6, 1, 9);
+        assert_eq!((queue.unsettled.len(), queue.attempts(4)), (1, 2047));
     }
 
     #[test]
@@ -263,11 +323,12 @@ mod tests {
         queue.deliver(4, 1, 3);
         assert_eq!((queue.ready.len(), queue.unsettled.len()), (1, 1));
         queue.release(900, 1);
-        assert_eq!(queue.place(1), Where::Until { unix_ms: 900 });
+        let unix_ms = Some(900);
+        assert_eq!(queue.place(1), Where::Delayed { unix_ms });
         queue.depart(Departure::Expired, 1);
         assert_eq!(queue.place(1), Where::Leaving(Departure::Expired));
         assert_eq!(queue.attempts(1), 1);
-        assert_eq!(queue.place(3), Where::Usual);
+        assert_eq!(queue.place(3), Where::Delayed { unix_ms: None });
         queue.release(0, 3);
         assert_eq!(queue.place(3), Where::Ready);
         let held = |queue: &Queue| {

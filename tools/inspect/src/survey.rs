@@ -14,9 +14,13 @@ use forebay_journal::{BlockNumber, Epoch, JournalId, SegmentId};
 
 use crate::file::{OpenSegment, read_at};
 use crate::horizon::{Expected, Spot};
+use crate::named::Named;
 
-/// Why a file that was needed once does not count any more.
-pub(crate) const BELOW_OLDEST: &str = "below the oldest segment needed";
+/// Why a file that counted once does not count any more.
+pub(crate) const BELOW_START: &str = "below where a replay begins";
+
+/// Why blocks do not count in a file that is kept for the bodies in it.
+pub(crate) const BODIES: &str = "below where a replay begins, kept for the bodies in it";
 
 /// All blocks of an epoch count: no later one seals it.
 const NO_LIMIT: u64 = u64::MAX;
@@ -51,6 +55,9 @@ impl Head {
 pub(crate) enum Standing {
     /// Blocks up to this number count.
     Counts { upto: u64 },
+    /// No replay reads it, but messages that are alive have their bodies in it, in blocks up to
+    /// this number.
+    Bodies { upto: u64 },
     /// Prepared, nothing in it yet.
     Spare,
     /// Left from former times, for this reason.
@@ -65,6 +72,8 @@ pub(crate) struct Surveyed {
     pub(crate) read_as: Option<SegmentHead>,
     pub(crate) first: Option<BlockHeader>,
     pub(crate) standing: Standing,
+    /// Last block of its epoch that counted, as far as known.
+    upto: u64,
     start: Option<Start>,
     /// Of a damaged store: a sound block near the start of a file whose first is not.
     later: Option<BlockHeader>,
@@ -124,6 +133,20 @@ fn later_block(
     places.find_map(|offset| file.block(head, offset, buffer).map(|block| block.header))
 }
 
+/// Tells files that are kept for the bodies in them from those that are left over.
+pub(crate) fn mark_bodies(files: &[OpenSegment], surveyed: &mut [Surveyed], needed: &Named) {
+    let segments = needed.segments();
+    for (file, one) in files.iter().zip(surveyed) {
+        // Under a running broker the replay's beginning may have moved since the survey.
+        let is_below = file.name.segment < needed.replay_start;
+        if is_below && segments.contains(&file.name.segment) {
+            one.standing = Standing::Bodies { upto: one.upto };
+        } else if is_below {
+            one.standing = Standing::Leftover(BELOW_START);
+        }
+    }
+}
+
 fn judge(
     files: &[OpenSegment],
     mut surveyed: Vec<Surveyed>,
@@ -140,11 +163,13 @@ fn judge(
     let oldest = oldest_needed(files, &surveyed, newest, buffer);
     for index in 0..files.len() {
         surveyed[index].standing = standing(files, &surveyed, index, oldest, &limits);
+        let upto = limits.get(&files[index].name.epoch);
+        surveyed[index].upto = upto.copied().unwrap_or(NO_LIMIT);
     }
     surveyed
 }
 
-/// The oldest segment needed, as the last record of the newest file says that speaks of it.
+/// Where a replay begins, as the last record of the newest file says that speaks of it.
 fn oldest_needed(
     files: &[OpenSegment],
     surveyed: &[Surveyed],
@@ -193,6 +218,7 @@ fn look(journal: JournalId, file: &OpenSegment, buffer: &mut ReadBuffer) -> Surv
         read_as,
         first: block.map(|block| block.header),
         standing: Standing::Spare,
+        upto: NO_LIMIT,
         start,
         later: None,
     }
@@ -308,7 +334,7 @@ fn standing(
 ) -> Standing {
     let name = &files[index].name;
     if name.segment < oldest {
-        return Standing::Leftover(BELOW_OLDEST);
+        return Standing::Leftover(BELOW_START);
     }
     let newest = limits.keys().next_back().copied().unwrap_or_default();
     let Some(&upto) = limits.get(&name.epoch) else {

@@ -6,7 +6,7 @@
 
 use std::ops::ControlFlow;
 
-use forebay_journal::format::{Block, BlockHeader, FormatError};
+use forebay_journal::format::{Block, BlockHeader, FormatError, SEGMENT_HEAD_SIZE};
 use forebay_journal::reader::{Found, Mode, SegmentReader};
 use forebay_journal::recovery::file_name::segment_file_name;
 use forebay_journal::storage::buffer::ReadBuffer;
@@ -14,7 +14,7 @@ use forebay_journal::storage::buffer::ReadBuffer;
 use crate::file::{OpenSegment, read_at, read_buffer};
 use crate::horizon::{Expected, Spot, next_block};
 use crate::meter;
-use crate::survey::{Head, Standing, Surveyed};
+use crate::survey::{BODIES, Head, Standing, Surveyed};
 
 /// What lies between blocks.
 #[derive(Clone, Debug)]
@@ -80,6 +80,8 @@ pub(crate) struct Files<'f> {
 struct Walk<'f, 'v> {
     files: Files<'f>,
     expected: Option<Expected>,
+    /// The same within a file that is kept for bodies.
+    expected_body: Option<Expected>,
     /// Kept until it is known whether a block follows.
     between: Vec<Stretch>,
     visit: &'v mut Visit<'v>,
@@ -95,6 +97,7 @@ pub(crate) fn walk<'v>(
     let mut walk = Walk {
         files: Files { files, surveyed },
         expected: None,
+        expected_body: None,
         between: Vec::new(),
         visit,
         buffer: read_buffer(),
@@ -102,7 +105,7 @@ pub(crate) fn walk<'v>(
     let mut buffer = read_buffer();
     meter::stage("reading", files.iter().map(|file| file.size).sum());
     for file in 0..files.len() {
-        if walk.file(file, &mut buffer)?.is_break() {
+        if walk.file(file, &mut buffer)?.is_break() || walk.leave(file)?.is_break() {
             return Ok(());
         }
     }
@@ -138,6 +141,15 @@ impl Walk<'_, '_> {
             let bytes = &mut buffer[..request.len as usize];
             let result = read_at(&self.files.files[file].file, request.offset, bytes);
             reader.handle_read(result.map(|()| &*bytes));
+        }
+    }
+
+    /// What is behind the last block of a file that does not count is not inside of what does.
+    fn leave(&mut self, file: usize) -> anyhow::Result<ControlFlow<()>> {
+        self.expected_body = None;
+        match self.files.surveyed[file].standing {
+            Standing::Bodies { .. } | Standing::Leftover(_) => self.flush(false),
+            Standing::Counts { .. } | Standing::Spare => Ok(ControlFlow::Continue(())),
         }
     }
 
@@ -262,7 +274,10 @@ impl Walk<'_, '_> {
         let header = block.header;
         let counts = match self.files.surveyed[spot.file].standing {
             Standing::Counts { upto } if header.number.get() <= upto => Ok(()),
-            Standing::Counts { .. } => Err("behind the seal of its epoch"),
+            Standing::Bodies { upto } if header.number.get() <= upto => Err(BODIES),
+            Standing::Counts { .. } | Standing::Bodies { .. } => {
+                Err("behind the seal of its epoch")
+            }
             Standing::Spare => Err("no block before it leads here"),
             Standing::Leftover(why) => Err(why),
         };
@@ -280,6 +295,15 @@ impl Walk<'_, '_> {
             }
             self.expected = Some(Expected::after(spot, &header));
         }
+        if counts == Err(BODIES) {
+            is_broken = !self.follows_in_file(spot, &header);
+            if let Some(gap) = self.body_gap(spot, header)
+                && (self.visit)(&self.files, gap)?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.expected_body = Some(Expected::after(spot, &header));
+        }
         let flow = self.flush(is_broken)?;
         if flow.is_break() {
             return Ok(flow);
@@ -292,6 +316,29 @@ impl Walk<'_, '_> {
                 counts,
             },
         )
+    }
+
+    /// Whether a block of a file that is kept for bodies is the first or the next one.
+    fn follows_in_file(&self, spot: Spot, header: &BlockHeader) -> bool {
+        match &self.expected_body {
+            Some(expected) => expected.differs(header).is_none(),
+            None => spot.offset == SEGMENT_HEAD_SIZE as u64,
+        }
+    }
+
+    /// What is missing before a block of such a file, if something is.
+    fn body_gap(&mut self, spot: Spot, found: BlockHeader) -> Option<Event<'static>> {
+        let expected = self.expected_body?;
+        let differs = expected.differs(&found)?;
+        if self.files.files[spot.file].is_recycled(&mut self.buffer) {
+            return None;
+        }
+        Some(Event::Gap {
+            expected,
+            spot,
+            found,
+            differs,
+        })
     }
 
     /// What is missing before a block, if something is.

@@ -3,13 +3,14 @@
 
 mod rig;
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use rig::{Journal, inspect};
+use rig::{Journal, State, inspect};
 
 /// Takes the data folder's lock as a broker does.
 fn lock(data: &Path) -> File {
@@ -31,6 +32,49 @@ fn lock(data: &Path) -> File {
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file)).expect("free");
     file
+}
+
+/// The same with some messages that stay for long, so that their segments are kept for bodies.
+fn write_with_checkpoints(data: &Path, is_over: &AtomicBool) -> u64 {
+    let mut recycled = 0;
+    let mut journal = Journal::create_sized(data, 256 << 10);
+    journal.state = Some(State::default());
+    journal.define(1, "live");
+    let (mut sent, mut kept) = (Vec::new(), VecDeque::new());
+    let mut turn = 0_u64;
+    while !is_over.load(Ordering::Relaxed) {
+        turn += 1;
+        let before = journal.current_or_none();
+        for size in [10, 3000, 200] {
+            sent.push(journal.send(&[1], &vec![b'x'; size + turn as usize % 700]));
+        }
+        if turn.is_multiple_of(40) {
+            kept.push_back(journal.send(&[1], b"stays"));
+            kept.push_back(journal.send_large(&[1], &[b'l'; 9000], 2000));
+        }
+        journal.commit();
+        if turn.is_multiple_of(3) {
+            journal.idle();
+        }
+        let is_new = before != journal.current_or_none();
+        if is_new && journal.current().get().is_multiple_of(3) {
+            journal.settle(1, &std::mem::take(&mut sent));
+            let over = kept.len().saturating_sub(12);
+            let ended: Vec<u64> = kept.drain(..over).collect();
+            journal.settle(1, &ended);
+            journal.commit();
+            journal.begin_checkpoint();
+        }
+        let _ = journal.say(9);
+        if turn.is_multiple_of(2000) {
+            recycled += journal.recycled;
+            let mut state = journal.state.take();
+            state.as_mut().expect("is kept").end_epoch();
+            journal = Journal::reopen(data);
+            journal.state = state;
+        }
+    }
+    recycled + journal.recycled
 }
 
 /// Writes until told to stop: small blocks, segments recycled, restarts. Returns how many files
@@ -84,7 +128,7 @@ fn import(export: &str, folder: &Path, round: u32, is_over: &AtomicBool) {
     stop_unless(said.code == 0, is_over, &said);
 }
 
-fn never_damaged(is_locked: bool) {
+fn never_damaged(is_locked: bool, write: fn(&Path, &AtomicBool) -> u64) {
     let data = tempfile::tempdir().expect("a folder");
     let is_over = AtomicBool::new(false);
     let path = data.path().join("data");
@@ -139,10 +183,15 @@ fn never_damaged(is_locked: bool) {
 
 #[test]
 fn a_running_broker_is_never_called_damaged() {
-    never_damaged(true);
+    never_damaged(true, write);
 }
 
 #[test]
 fn neither_is_a_writer_whose_lock_is_not_seen() {
-    never_damaged(false);
+    never_damaged(false, write);
+}
+
+#[test]
+fn nor_is_one_that_writes_checkpoints() {
+    never_damaged(true, write_with_checkpoints);
 }

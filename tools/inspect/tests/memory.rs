@@ -66,3 +66,35 @@ fn a_store_larger_than_memory_is_read_whole() {
     let said = String::from_utf8_lossy(&said.stdout);
     assert!(said.contains("50000 messages"), "{said}");
 }
+
+#[test]
+fn what_a_checkpoint_names_takes_some_bits_a_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let mut journal = Journal::create_sized(&data, 1 << 20);
+    journal.state = Some(rig::State::default());
+    journal.define(1, "one");
+    journal.define(2, "two");
+    let mut sent = Vec::new();
+    for number in 0..200_000 {
+        // One in eight in two queues: those are named one by one.
+        let queues: &[u64] = if number % 8 == 0 { &[1, 2] } else { &[1] };
+        sent.push(journal.send(queues, b"small"));
+        if number % 1000 == 999 {
+            let settled: Vec<u64> = sent.drain(..).step_by(2).collect();
+            journal.settle(1, &settled);
+        }
+    }
+    journal.begin_checkpoint();
+    while journal.say(1000).is_none() {}
+    journal.idle();
+    let data = text(&data);
+    let said = limited(&format!("verify {data}"));
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("before hold bodies"), "{said}");
+    for command in ["stat", "map", "segments"] {
+        limited(&format!("{command} {data}"));
+    }
+    let file = folder.path().join("export");
+    limited(&format!("export {data} --to {}", text(&file)));
+}

@@ -205,7 +205,7 @@ fn relate(sides: &mut [Side<'_>; 2]) -> anyhow::Result<Relation> {
     };
     let (low, high) = (first_a.max(first_b), last_a.min(last_b));
     if low > high {
-        return Ok(Relation::Apart);
+        return Ok(relate_older(sides));
     }
     if is_same(sides, high)? {
         return Ok(match last_a.cmp(&last_b) {
@@ -221,6 +221,31 @@ fn relate(sides: &mut [Side<'_>; 2]) -> anyhow::Result<Relation> {
         *first = side.header(behind)?;
     }
     Ok(Relation::Parts(Box::new(Parting { common, first })))
+}
+
+/// Nothing that counts is in both; but where one ends, the other may still have what it does not
+/// read any more.
+fn relate_older(sides: &[Side<'_>; 2]) -> Relation {
+    let mut buffer = read_buffer();
+    for (older, newer) in [(0, 1), (1, 0)] {
+        let Some(last) = sides[older].last else {
+            continue;
+        };
+        let number = last.number.get();
+        let Some(same) = sides[newer].follower.older(number, &mut buffer) else {
+            continue;
+        };
+        if same.identity == last.identity {
+            return Relation::Continues { newer };
+        }
+        let mut first = [Some(same); 2];
+        first[older] = Some(last);
+        return Relation::Parts(Box::new(Parting {
+            common: None,
+            first,
+        }));
+    }
+    Relation::Apart
 }
 
 fn is_same(sides: &mut [Side<'_>; 2], number: u64) -> anyhow::Result<bool> {

@@ -67,7 +67,7 @@ fn say(place: &Place, emitted: &Emitted) -> anyhow::Result<()> {
     anyhow::ensure!(
         place.owner().is_running(),
         "{} could not be read a second time, and no broker runs that may have settled them: \
-         the export is not whole",
+         the export is not whole. `verify` says what is damaged",
         count(emitted.gone, "message")
     );
     eprintln!(

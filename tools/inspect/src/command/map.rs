@@ -8,9 +8,8 @@ use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use forebay_journal::format::{Record, SEGMENT_HEAD_SIZE, encoded_size};
-use forebay_journal::recovery::RecordSink as _;
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{Location, ShardId};
+use forebay_journal::{SegmentId, ShardId};
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
@@ -20,7 +19,8 @@ use crate::file::{OpenSegment, read_buffer};
 use crate::folder::Place;
 use crate::identity::Identity;
 use crate::ledger::Ledger;
-use crate::survey::{Head, Standing, Surveyed};
+use crate::named::Named;
+use crate::survey::{BODIES, Head, Standing, Surveyed, mark_bodies};
 use crate::text::size;
 use crate::walk::{Between, Event, walk};
 
@@ -59,7 +59,7 @@ struct Drawn {
     shard: u16,
     epoch: u64,
     segment: u64,
-    /// `full`, `open`, `prepared`, `leftover`, or `damaged`.
+    /// `full`, `open`, `prepared`, `bodies`, `leftover`, or `damaged`.
     state: &'static str,
     parts: Parts,
     size: u64,
@@ -114,11 +114,18 @@ fn shard_parts(
     shard: ShardId,
     buffer: &mut ReadBuffer,
 ) -> anyhow::Result<Vec<Drawn>> {
-    let (files, surveyed) = open_files(place, identity, shard, buffer)?;
+    let (files, mut surveyed) = open_files(place, identity, shard, buffer)?;
     let ledger = ledger_of(&files, &surveyed)?;
-    let uploads = uploads_of(&files, &surveyed, &ledger)?;
+    let needed = ledger.needed();
+    mark_bodies(&files, &mut surveyed, &needed);
+    let mut alive = Alive {
+        ledger,
+        needed,
+        uploads: RoaringTreemap::new(),
+    };
+    alive.find_uploads(&files, &surveyed)?;
     let mut parts = vec![Parts::default(); files.len()];
-    walk(&files, &surveyed, &mut |_, event| {
+    walk(&files, &surveyed, &mut |files, event| {
         match event {
             Event::Block {
                 spot,
@@ -127,12 +134,13 @@ fn shard_parts(
             } => {
                 let whole = u64::from(block.header.block_size);
                 let part = &mut parts[spot.file];
-                if counts.is_err() {
+                if !matches!(counts, Ok(()) | Err(BODIES)) {
                     part.former += whole;
                     return Ok(ControlFlow::Continue(()));
                 }
+                let body_of = counts.is_err().then(|| files.files[spot.file].name.segment);
                 let records = block.records().flatten();
-                let live = records.filter(|(_, _, record)| is_live(record, &ledger, &uploads));
+                let live = records.filter(|(_, _, record)| alive.has(body_of, record));
                 let live: u64 = live
                     .map(|(_, _, record)| encoded_size(&record) as u64)
                     .sum();
@@ -180,7 +188,11 @@ fn state(one: &Surveyed, parts: &Parts, is_newest: bool) -> &'static str {
     let is_counted = matches!(one.standing, Standing::Counts { .. });
     match (one.standing, one.head) {
         _ if parts.damaged > 0 => "damaged",
-        (Standing::Counts { .. }, Head::Unsound(_) | Head::Unreadable(_)) => "damaged",
+        (
+            Standing::Counts { .. } | Standing::Bodies { .. },
+            Head::Unsound(_) | Head::Unreadable(_),
+        ) => "damaged",
+        (Standing::Bodies { .. }, _) => "bodies",
         (Standing::Spare, _) => "prepared",
         (Standing::Leftover(_), _) => "leftover",
         _ if is_counted && is_newest => "open",
@@ -198,49 +210,64 @@ fn ledger_of(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<Led
         } = event
         {
             let segment = files.files[spot.file].name.segment;
-            for (lsn, offset, record) in block.records().flatten() {
-                let location = Location::new(segment, spot.offset, offset);
-                ledger.record(lsn, location, &record);
-            }
+            ledger.take_block(segment, spot.offset, &block);
         }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(ledger)
 }
 
-/// Uploads of messages that are in a queue.
-fn uploads_of(
-    files: &[OpenSegment],
-    surveyed: &[Surveyed],
-    ledger: &Ledger,
-) -> anyhow::Result<RoaringTreemap> {
-    let mut uploads = RoaringTreemap::new();
-    if !ledger.has_uploads() {
-        return Ok(uploads);
-    }
-    walk(files, surveyed, &mut |_, event| {
-        if let Event::Block { block, .. } = event {
-            for (_, _, record) in block.records().flatten() {
-                if let Record::Message { fields, .. } = record
-                    && is_live(&record, ledger, &uploads)
-                {
-                    uploads.insert(fields.upload);
-                }
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(uploads)
+/// What is in a queue.
+struct Alive {
+    ledger: Ledger,
+    needed: Named,
+    /// Uploads of messages that are.
+    uploads: RoaringTreemap,
 }
 
-fn is_live(record: &Record<'_>, ledger: &Ledger, uploads: &RoaringTreemap) -> bool {
-    match record {
-        Record::Message { fields, queues, .. } => ledger.queues_of(*queues).iter().any(|queue| {
-            let held = ledger.queues.get(queue);
-            held.is_some_and(|held| held.holds(fields.message.0))
-        }),
-        Record::Fragment { upload, .. } => uploads.contains(*upload),
-        _ => false,
+impl Alive {
+    fn find_uploads(&mut self, files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<()> {
+        if !self.ledger.has_uploads() {
+            return Ok(());
+        }
+        walk(files, surveyed, &mut |files, event| {
+            let Event::Block {
+                spot,
+                block,
+                counts,
+            } = event
+            else {
+                return Ok(ControlFlow::Continue(()));
+            };
+            let segment = files.files[spot.file].name.segment;
+            let body_of = (counts == Err(BODIES)).then_some(segment);
+            for (_, _, record) in block.records().flatten() {
+                if let Record::Message { fields, .. } = record
+                    && self.has(body_of, &record)
+                {
+                    self.uploads.insert(fields.upload);
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// Shape: `body_of` is the segment if it is one that is kept for bodies.
+    fn has(&self, body_of: Option<SegmentId>, record: &Record<'_>) -> bool {
+        match record {
+            Record::Message { fields, queues, .. } => {
+                let message = fields.message.0;
+                let is_named = |segment| self.needed.has_own(segment, message);
+                let queues = self.ledger.queues_of(message, *queues);
+                body_of.is_none_or(is_named)
+                    && queues.iter().any(|queue| {
+                        let held = self.ledger.queues.get(queue);
+                        held.is_some_and(|held| held.holds(message))
+                    })
+            }
+            Record::Fragment { upload, .. } => self.uploads.contains(*upload),
+            _ => false,
+        }
     }
 }
 

@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context as _, bail};
 use data_encoding::BASE64;
+use forebay_journal::Location;
 use forebay_journal::format::Record;
 use serde_json::{Map, Value, json};
 
 use super::{open, open_files, show};
+use crate::bodies::each_place;
 use crate::cli::{BodyForm, MessageArgs};
 use crate::describe::{Describer, QueueNames, kind_name};
 use crate::dump::Dump;
@@ -37,6 +39,8 @@ struct Shown<'a> {
     parts: Vec<Part>,
     /// LSN, kind and text of each record that names it.
     story: Vec<(u64, &'static str, String)>,
+    /// LSN of the last record of a checkpoint that counts and names its record.
+    named_at: Option<u64>,
     describer: Describer,
 }
 
@@ -44,10 +48,12 @@ struct Shown<'a> {
 pub(crate) fn run(place: &Place, args: &MessageArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, identity, shards) = open(place, args.view.shard)?;
     let mut buffer = read_buffer();
-    let mut is_found = false;
+    let (mut is_found, mut named) = (false, None);
     for shard in shards {
         let (files, surveyed) = open_files(place, &identity, shard, &mut buffer)?;
         let Some(found) = find_message(&files, &surveyed, args.message)? else {
+            let place = find_named(&files, &surveyed, args.message)?;
+            named = place.map(|place| (shard, place)).or(named);
             continue;
         };
         is_found = true;
@@ -57,6 +63,7 @@ pub(crate) fn run(place: &Place, args: &MessageArgs, out: &mut dyn Write) -> any
             found,
             parts: Vec::new(),
             story: Vec::new(),
+            named_at: None,
             describer: Describer {
                 names: QueueNames::new(),
                 is_whole: false,
@@ -69,6 +76,14 @@ pub(crate) fn run(place: &Place, args: &MessageArgs, out: &mut dyn Write) -> any
             shown.print(args.body, out)?;
         }
     }
+    if let (false, Some((shard, place))) = (is_found, named) {
+        let (segment, offset) = (place.segment(), place.block_offset());
+        bail!(
+            "a checkpoint says that message {} lies in segment {segment} of shard {shard}, byte \
+             {offset}, and it is not there: `verify` says more",
+            args.message
+        );
+    }
     if !is_found {
         bail!(
             "message {} is not on the disk: it was never persistent, or its segment was freed",
@@ -78,6 +93,33 @@ pub(crate) fn run(place: &Place, args: &MessageArgs, out: &mut dyn Write) -> any
     Ok(())
 }
 
+/// Where a checkpoint that counts says that the message's record lies.
+fn find_named(
+    files: &[OpenSegment],
+    surveyed: &[Surveyed],
+    message: u64,
+) -> anyhow::Result<Option<Location>> {
+    let mut found = None;
+    walk(files, surveyed, &mut |_, event| {
+        if let Event::Block {
+            block,
+            counts: Ok(()),
+            ..
+        } = event
+        {
+            for (_, _, record) in block.records().flatten() {
+                each_place(&record, &mut |location, name, is_own| {
+                    if is_own && name == message {
+                        found = Some(location);
+                    }
+                });
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(found)
+}
+
 /// Most records of a story that are kept; the last ones.
 const STORY_MAX: usize = 1000;
 
@@ -85,8 +127,15 @@ impl Shown<'_> {
     /// Reads once more: where the body's parts lie, and what happened.
     fn gather(&mut self) -> anyhow::Result<()> {
         let subject = self.found.subject;
+        let (found, segment) = (&self.found, self.files[self.found.spot.file].name.segment);
+        let at = Location::new(segment, found.spot.offset, found.record_offset);
         walk(self.files, self.surveyed, &mut |_, event| {
-            let Event::Block { spot, block, .. } = event else {
+            let Event::Block {
+                spot,
+                block,
+                counts,
+            } = event
+            else {
                 return Ok(ControlFlow::Continue(()));
             };
             for (lsn, record_offset, record) in block.records().flatten() {
@@ -102,12 +151,23 @@ impl Shown<'_> {
                     });
                     continue;
                 }
+                each_place(&record, &mut |location, message, _| {
+                    if counts.is_ok() && (location, message) == (at, subject.message) {
+                        self.named_at = Some(lsn.get());
+                    }
+                });
                 if self.story.len() == STORY_MAX {
                     self.story.remove(0);
                 }
                 let text = match record {
                     // Its fields and body are shown by themselves.
                     Record::Message { .. } => format!("{} parts before", self.parts.len()),
+                    Record::Checkpoint { queue, entries, .. } => {
+                        let own = entries.iter();
+                        let mut own = own.filter(|one| one.message().0 == subject.message);
+                        let own = own.next().map(|own| self.describer.entry_text(queue, own));
+                        own.unwrap_or_default()
+                    }
                     _ => self.describer.text(&record),
                 };
                 self.story.push((lsn.get(), kind_name(record.kind()), text));
@@ -185,7 +245,12 @@ impl Shown<'_> {
             out,
             "  record    LSN {lsn}, byte {block} + {offset} of {path}"
         )?;
-        if let Err(why) = self.found.counts {
+        if let Some(lsn) = self.named_at {
+            writeln!(
+                out,
+                "            below where a replay begins; the checkpoint at LSN {lsn} names it"
+            )?;
+        } else if let Err(why) = self.found.counts {
             writeln!(out, "            it does not count: {why}")?;
         }
         let missing = self.with_record(self.own(), |record| self.print_record(record, out))?;
@@ -301,7 +366,8 @@ impl Shown<'_> {
         let place = json!({
             "shard": self.files[self.found.spot.file].name.shard.0,
             "lsn": self.found.lsn,
-            "counts": self.found.counts.is_ok(),
+            "counts": self.found.counts.is_ok() || self.named_at.is_some(),
+            "named_at_lsn": self.named_at,
             "file": path,
             "offset": block,
             "record_offset": offset,

@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod map;
 pub(crate) mod message;
+mod proof;
 pub(crate) mod records;
 pub(crate) mod repair;
 pub(crate) mod segments;

@@ -291,6 +291,8 @@ impl<'a> Printer<'a> {
             | Record::Settle { queue, .. }
             | Record::Handout { queue, .. }
             | Record::Depart { queue, .. }
+            | Record::Checkpoint { queue, .. }
+            | Record::CheckpointMessage { queue, .. }
             | Record::Release { queue, .. } => wanted.contains(&queue.0),
             Record::Message { queues, .. } => {
                 queues.queues().any(|queue| wanted.contains(&queue.0))

@@ -10,77 +10,22 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use forebay_journal::ShardId;
-use forebay_journal::format::{IdList, SECTOR_SIZE};
+use forebay_journal::format::SECTOR_SIZE;
 use forebay_journal::storage::buffer::ReadBuffer;
 use serde_json::{Value, json};
 
 use super::export::JsonLines;
+use super::proof::{Doubtful, Proved};
 use super::{open, show};
 use crate::build::NewStore;
 use crate::cli::RepairArgs;
-use crate::emit::{Choose, Emitted, emit, place_of};
+use crate::emit::{Emitted, emit};
 use crate::file::{read_at, read_buffer};
 use crate::folder::Place;
 use crate::gather::{Gathered, Hole, Store, gather_leniently, refuse_running};
 use crate::identity::Identity;
-use crate::ledger::Ledger;
-use crate::line;
 use crate::look::{Outcome, look};
 use crate::text::{count, size};
-
-/// Messages of which everything is there.
-struct Proved;
-
-/// Messages of which something is missing: their queue, a part of their body, or whether their
-/// transaction was committed.
-struct Doubtful;
-
-fn is_whole(ledger: &Ledger, message: u64) -> bool {
-    !ledger.is_incomplete(message) && !ledger.is_doubted(message)
-}
-
-impl Choose for Proved {
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<line::Place> {
-        let ledger = &gathered.ledger;
-        if !is_whole(ledger, message) {
-            return Vec::new();
-        }
-        let ids = ledger.queues_of(queues).into_iter();
-        let defined = ids.filter(|queue| ledger.definition(*queue).is_some());
-        defined
-            .filter_map(|queue| place_of(ledger, queue, message))
-            .collect()
-    }
-
-    fn expects(&self, _: &Gathered) -> u64 {
-        0
-    }
-}
-
-impl Choose for Doubtful {
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<line::Place> {
-        let ledger = &gathered.ledger;
-        if ledger.is_doubted(message) {
-            let as_new = |queue| line::Place {
-                queue,
-                attempts: 0,
-                ready_unix_ms: None,
-                leaving: None,
-            };
-            return queues.queues().map(|queue| as_new(queue.0)).collect();
-        }
-        let is_whole = is_whole(ledger, message);
-        let ids = ledger.queues_of(queues).into_iter();
-        let doubtful = ids.filter(|queue| !is_whole || ledger.definition(*queue).is_none());
-        doubtful
-            .filter_map(|queue| place_of(ledger, queue, message))
-            .collect()
-    }
-
-    fn expects(&self, _: &Gathered) -> u64 {
-        0
-    }
-}
 
 /// Makes the store; returns the exit status.
 pub(crate) fn run(place: &Place, args: &RepairArgs, out: &mut dyn Write) -> anyhow::Result<u8> {
@@ -149,14 +94,16 @@ fn fill_quarantine(
     fs::create_dir(quarantine)?;
     let doubtful = quarantine_messages(store, quarantine)?;
     for (one, holes) in store.shards.iter().zip(holes) {
-        for hole in holes.iter().filter(|hole| hole.size > 0) {
-            copy(one, hole, quarantine)?;
+        for hole in holes {
+            if let Some(name) = copied_as(one, hole) {
+                copy(one, hole, &quarantine.join(name))?;
+            }
         }
     }
     Ok(doubtful)
 }
 
-/// Why a broker does not start on the store as it is.
+/// Why a broker does not start on the store as it is, or does not find all bodies in it.
 fn causes(
     place: &Place,
     identity: &Identity,
@@ -172,7 +119,11 @@ fn causes(
     for shard in shards {
         let looked = look(place, identity.journal, *shard, buffer)?;
         match looked.outcome {
-            Outcome::Sound { .. } => {}
+            Outcome::Sound { .. } => {
+                let damages = looked.bodies().damages()?;
+                let damages = damages.into_iter();
+                causes.extend(damages.map(|one| format!("shard {shard}: {}", one.what)));
+            }
             Outcome::Damaged(error) => causes.push(error.to_string()),
             Outcome::Contradiction { what, .. } => causes.push(format!("shard {shard}: {what}")),
         }
@@ -192,33 +143,42 @@ fn write_new(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 fn quarantine_messages(store: &Store, quarantine: &Path) -> anyhow::Result<Emitted> {
     let path = quarantine.join("doubtful.jsonl");
     let mut file = BufWriter::new(File::create_new(path)?);
-    let emitted = emit(store, &Doubtful, &mut JsonLines(&mut file))?;
+    let emitted = emit(store, &Doubtful::of(store)?, &mut JsonLines(&mut file))?;
     file.into_inner()?.sync_all()?;
     Ok(emitted)
 }
 
-fn file_name(one: &Gathered, hole: &Hole) -> String {
-    let name = &one.files[hole.file].name;
-    format!(
+/// The file in the quarantine for what there is to copy.
+fn copied_as(one: &Gathered, hole: &Hole) -> Option<String> {
+    let file = hole.file.filter(|_| hole.size > 0)?;
+    let name = &one.files[file].name;
+    Some(format!(
         "epoch-{:020}-shard-{:03}-segment-{:020}-byte-{}.bin",
         name.epoch.get(),
         name.shard.0,
         name.segment.get(),
         hole.offset
-    )
+    ))
+}
+
+/// Where it is, for people.
+fn path_of(one: &Gathered, hole: &Hole) -> String {
+    let file = hole.file.map(|file| show(&one.files[file].name.path));
+    file.unwrap_or_else(|| "none".to_owned())
 }
 
 /// Copies a damaged stretch, as far as the disk gives it back; the rest is zeros.
-fn copy(one: &Gathered, hole: &Hole, quarantine: &Path) -> anyhow::Result<()> {
-    let path = quarantine.join(file_name(one, hole));
+fn copy(one: &Gathered, hole: &Hole, path: &Path) -> anyhow::Result<()> {
+    let Some(from) = hole.file.map(|file| &one.files[file].file) else {
+        return Ok(());
+    };
     let shown = || path.display().to_string();
-    let mut file = File::create_new(&path).with_context(shown)?;
+    let mut file = File::create_new(path).with_context(shown)?;
     let mut buffer = read_buffer();
     let mut offset = hole.offset;
     let end = hole.offset + hole.size;
     while offset < end {
         let len = (end - offset).min(buffer.len() as u64) as usize;
-        let from = &one.files[hole.file].file;
         let bytes = &mut buffer[..len.next_multiple_of(SECTOR_SIZE)];
         if read_at(from, offset, bytes).is_err() {
             for (index, sector) in bytes.chunks_mut(SECTOR_SIZE).enumerate() {
@@ -256,7 +216,7 @@ fn print(
     }
     for (one, holes) in store.shards.iter().zip(holes) {
         for hole in holes {
-            let path = show(&one.files[hole.file].name.path);
+            let path = path_of(one, hole);
             writeln!(out, "shard {}: missing {}", one.shard, lsns(hole))?;
             writeln!(
                 out,
@@ -301,13 +261,13 @@ fn report(
     let holes = all.map(|(one, hole)| {
         json!({
             "shard": one.shard.0,
-            "file": show(&one.files[hole.file].name.path),
+            "file": hole.file.map(|file| show(&one.files[file].name.path)),
             "offset": hole.offset,
             "size": hole.size,
             "lsn_from": hole.lsn_from,
             "lsn_upto": hole.lsn_upto,
             "what": hole.what,
-            "copy": (hole.size > 0).then(|| file_name(one, hole)),
+            "copy": copied_as(one, hole),
         })
     });
     json!({

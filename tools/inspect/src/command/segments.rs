@@ -10,9 +10,11 @@ use super::{open, open_files, show};
 use crate::cli::View;
 use crate::file::{OpenSegment, read_buffer};
 use crate::folder::Place;
-use crate::survey::{Head, Standing, Surveyed};
+use crate::ledger::Ledger;
+use crate::named::Named;
+use crate::survey::{Head, Standing, Surveyed, mark_bodies};
 use crate::table::{Side, Table};
-use crate::text::size;
+use crate::text::{count, size};
 use crate::walk::{Between, Event, walk};
 
 /// What a file holds.
@@ -26,6 +28,8 @@ struct Held {
     last_lsn: Option<u64>,
     /// Bytes that are neither blocks nor zeros, with blocks behind them.
     damaged: u64,
+    /// Messages that are alive, where no replay reads it.
+    needed: u64,
 }
 
 /// Prints what is found. Errors: it could not look.
@@ -46,13 +50,15 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
     ]);
     let mut buffer = read_buffer();
     for shard in shards {
-        let (files, surveyed) = open_files(place, &identity, shard, &mut buffer)?;
-        let held = hold(&files, &surveyed)?;
-        for ((file, one), held) in files.iter().zip(&surveyed).zip(&held) {
+        let (files, mut surveyed) = open_files(place, &identity, shard, &mut buffer)?;
+        let (held, needed) = hold(&files, &surveyed)?;
+        mark_bodies(&files, &mut surveyed, &needed);
+        for ((file, one), mut held) in files.iter().zip(&surveyed).zip(held) {
+            held.needed = needed.count(file.name.segment);
             if view.json {
-                writeln!(out, "{}", json_of(file, one, held))?;
+                writeln!(out, "{}", json_of(file, one, &held))?;
             } else {
-                table.row(row(file, one, held));
+                table.row(row(file, one, &held));
             }
         }
     }
@@ -62,8 +68,10 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
     Ok(())
 }
 
-fn hold(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<Vec<Held>> {
+/// What each file holds, and what is needed of those that no replay reads.
+fn hold(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<(Vec<Held>, Named)> {
     let mut held = vec![Held::default(); files.len()];
+    let mut ledger = Ledger::default();
     walk(files, surveyed, &mut |_, event| {
         match event {
             // Of a segment that counts, only what counts.
@@ -72,6 +80,9 @@ fn hold(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<Vec<Held
                 block,
                 counts,
             } => {
+                if counts.is_ok() {
+                    ledger.take_block(files[spot.file].name.segment, spot.offset, &block);
+                }
                 let standing = surveyed[spot.file].standing;
                 if counts.is_ok() || !matches!(standing, Standing::Counts { .. }) {
                     let (held, header) = (&mut held[spot.file], block.header);
@@ -96,12 +107,13 @@ fn hold(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<Vec<Held
         // A file of idle seals alone holds no record.
         held.last_lsn = held.last_lsn.filter(|last| Some(*last) >= held.first_lsn);
     }
-    Ok(held)
+    Ok((held, ledger.needed()))
 }
 
 fn state_name(one: &Surveyed) -> (&'static str, Option<&'static str>) {
     match one.standing {
         Standing::Counts { .. } => ("counts", None),
+        Standing::Bodies { .. } => ("bodies", None),
         Standing::Spare => ("spare", None),
         Standing::Leftover(why) => ("leftover", Some(why)),
     }
@@ -132,9 +144,15 @@ fn row(file: &OpenSegment, one: &Surveyed, held: &Held) -> Vec<String> {
     if let Some(why) = why {
         state += &format!(" ({why})");
     }
+    if held.needed > 0 {
+        state += &format!(" of {}", count(held.needed, "message"));
+    }
     if let Some(fault) = fault(file, one, held) {
-        let counts = matches!(one.standing, Standing::Counts { .. });
-        state += if counts { ", DAMAGED: " } else { ", " };
+        let is_needed = matches!(
+            one.standing,
+            Standing::Counts { .. } | Standing::Bodies { .. }
+        );
+        state += if is_needed { ", DAMAGED: " } else { ", " };
         state += &fault;
     }
     vec![
@@ -174,6 +192,7 @@ fn json_of(file: &OpenSegment, one: &Surveyed, held: &Held) -> Value {
         "records": held.records,
         "state": state,
         "why": why,
+        "needed_messages": held.needed,
         "damage": fault(file, one, held),
     })
 }

@@ -18,6 +18,7 @@ use crate::identity::Identity;
 use crate::ledger::Ledger;
 use crate::look::{Looked, Outcome, look};
 use crate::queue::Queue;
+use crate::survey::{BODIES, Standing};
 use crate::table::{Side, Table};
 use crate::text::{count, name, size, time};
 use crate::walk::{Event, walk};
@@ -69,13 +70,20 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
 fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
     let mut bytes = BTreeMap::new();
     walk(&looked.files, &looked.surveyed, &mut |_, event| {
-        if let Event::Block {
+        let Event::Block {
+            spot,
             block,
-            counts: Ok(()),
-            ..
+            counts: Ok(()) | Err(BODIES),
         } = event
-        {
-            for (_, _, record) in block.records().flatten() {
+        else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        let segment = looked.files[spot.file].name.segment;
+        let is_body = matches!(looked.surveyed[spot.file].standing, Standing::Bodies { .. });
+        for (_, _, record) in block.records().flatten() {
+            if let Record::Message { fields, .. } = record
+                && (!is_body || looked.needed.has_own(segment, fields.message.0))
+            {
                 add_bytes(&looked.ledger, &record, &mut bytes);
             }
         }
@@ -94,7 +102,7 @@ fn add_bytes(ledger: &Ledger, record: &Record<'_>, bytes: &mut BTreeMap<u64, u64
     else {
         return;
     };
-    for queue in ledger.queues_of(*queues) {
+    for queue in ledger.queues_of(fields.message.0, *queues) {
         let held = ledger.queues.get(&queue);
         if held.is_some_and(|held| held.holds(fields.message.0)) {
             let sum = bytes.entry(queue).or_default();
@@ -110,6 +118,7 @@ fn state(looked: &Looked, owner: &Owner) -> &'static str {
     };
     match (recovered.totals.blocks, recovered.is_clean_shutdown) {
         _ if matches!(looked.outcome, Outcome::Contradiction { .. }) => "damaged",
+        _ if !looked.bodies().missing().is_empty() => "damaged",
         (0, _) => "new",
         (_, true) => "stopped in order",
         (_, false) if owner.is_running() => "running",
@@ -136,7 +145,12 @@ fn print_shard(
     let ledger = &looked.ledger;
     writeln!(out, "\nshard {}: {}", looked.shard, state(looked, owner))?;
     match &looked.outcome {
-        Outcome::Sound { recovered, .. } => print_recovered(out, looked, recovered, owner)?,
+        Outcome::Sound { recovered, .. } => {
+            for missing in looked.bodies().missing() {
+                writeln!(out, "  DAMAGED   {}", missing.what)?;
+            }
+            print_recovered(out, looked, recovered, owner)?;
+        }
         Outcome::Contradiction { recovered, what } => {
             writeln!(out, "  DAMAGED   the records contradict each other: {what}")?;
             print_recovered(out, looked, recovered, owner)?;
@@ -196,11 +210,15 @@ fn print_recovered(
             .first()
             .map_or(recovered.seal.epoch, |segment| segment.epoch)
     )?;
+    let bodies = looked.needed.segments().len();
     writeln!(
         out,
-        "  segments  {} that count, {} that do not; {} used of {}",
+        "  segments  {} that count, {bodies} with bodies before, {} that do not; {} used of {}",
         recovered.segments.len(),
-        looked.files.len() - recovered.segments.len(),
+        looked
+            .files
+            .len()
+            .saturating_sub(recovered.segments.len() + bodies),
         size(used),
         size(all)
     )?;
@@ -220,7 +238,7 @@ fn print_recovered(
     writeln!(out, "  shutdown  {shutdown}")?;
     writeln!(
         out,
-        "  needed    from segment {} on; message names below {}, queue names below {} as journaled",
+        "  replay    from segment {} on; message names below {}, queue names below {} as journaled",
         recovered.oldest_segment, recovered.message_floor.0, recovered.queue_floor.0
     )
 }
@@ -330,9 +348,13 @@ fn shard_json(place: &Place, looked: &Looked, bytes: &BTreeMap<u64, u64>, owner:
     if let Outcome::Contradiction { what, .. } = &looked.outcome {
         object["damage"] = json!({ "kind": "record_contradiction", "what": what });
     }
+    if let Some(missing) = looked.bodies().missing().first() {
+        object["damage"] = json!({ "kind": missing.kind, "what": missing.what });
+    }
     if let Some(recovered) = recovered(looked) {
         object["epoch"] = recovered.seal.epoch.get().into();
         object["segments"] = recovered.segments.len().into();
+        object["segments_bodies"] = looked.needed.segments().len().into();
         object["blocks"] = recovered.totals.blocks.into();
         object["blocks_bytes"] = recovered.totals.bytes.into();
         object["oldest_segment"] = recovered.oldest_segment.get().into();

@@ -2,23 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::ops::ControlFlow;
 
-use forebay_journal::format::{IdList, Outcome};
-use forebay_journal::recovery::RecordSink as _;
-use forebay_journal::{Location, ShardId};
+use forebay_journal::ShardId;
+use forebay_journal::format::Outcome;
 
 use crate::build::NewStore;
 use crate::cli::UndeleteArgs;
-use crate::emit::{Choose, emit};
+use crate::emit::{Choose, Listed, emit};
 use crate::folder::Place;
 use crate::gather::{Gathered, gather};
 use crate::ledger::Ledger;
 use crate::line::{self, MessageLine};
 use crate::queue::Definition;
-use crate::survey::BELOW_OLDEST;
 use crate::text::count;
-use crate::walk::{Event, walk};
 
 /// Outcomes after which nothing of the message is anywhere else.
 const USUAL: [Outcome; 5] = [
@@ -51,7 +47,7 @@ pub(crate) fn run(place: &Place, args: &UndeleteArgs, out: &mut dyn Write) -> an
     };
     let (mut held, mut likes) = (BTreeMap::new(), BTreeMap::new());
     for one in &mut store.shards {
-        let past = past_of(one)?;
+        let past = one.past()?;
         let shard = one.shard;
         held.insert(shard, std::mem::replace(&mut one.ledger, past));
         for (queue, like) in likes_of(&one.ledger) {
@@ -70,32 +66,6 @@ pub(crate) fn run(place: &Place, args: &UndeleteArgs, out: &mut dyn Write) -> an
         count(totals.messages, "message")
     )?;
     Ok(0)
-}
-
-/// All that the files still say, those that are not needed any more first.
-fn past_of(gathered: &Gathered) -> anyhow::Result<Ledger> {
-    let mut past = Ledger::remembering();
-    walk(&gathered.files, &gathered.surveyed, &mut |files, event| {
-        let (spot, block) = match event {
-            Event::Block {
-                counts: Err(why), ..
-            } if why != BELOW_OLDEST => return Ok(ControlFlow::Continue(())),
-            Event::Block { spot, block, .. } => (spot, block),
-            Event::Gap { .. } => {
-                past.note_hole();
-                return Ok(ControlFlow::Continue(()));
-            }
-            Event::Between(_) => return Ok(ControlFlow::Continue(())),
-        };
-        let segment = files.files[spot.file].name.segment;
-        for (lsn, offset, record) in block.records().flatten() {
-            if lsn.get() <= gathered.source.lsn {
-                past.record(lsn, Location::new(segment, spot.offset, offset), &record);
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(past)
 }
 
 /// Queues that are gone and whose like was made again: of all that are alike, the newest counts.
@@ -132,7 +102,8 @@ impl Settled<'_> {
 }
 
 impl Choose for Settled<'_> {
-    fn places(&self, gathered: &Gathered, message: u64, queues: IdList<'_>) -> Vec<line::Place> {
+    fn places(&self, gathered: &Gathered, listed: &Listed<'_>) -> Vec<line::Place> {
+        let (message, queues) = (listed.message, listed.queues);
         let past = &gathered.ledger;
         let is_of_none = past.was_rolled_back(message)
             || past.is_doubted(message)
@@ -144,7 +115,7 @@ impl Choose for Settled<'_> {
         let held = &self.held[&gathered.shard];
         let settled = past.settled.as_ref();
         let mut likes = BTreeSet::new();
-        for queue in past.queues_of(queues) {
+        for queue in listed.all(past) {
             let is_held = held
                 .queues
                 .get(&queue)

@@ -3,16 +3,21 @@
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use forebay_journal::SegmentId;
 use forebay_journal::format::BlockHeader;
+use forebay_journal::recovery::file_name::segment_file_name;
 use forebay_journal::recovery::{Problem, Recovered, RecoveryError};
+use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
 use super::{lost, open, owner_json, owner_text, path_of, short, show};
+use crate::bodies::BodyDamage;
 use crate::cli::View;
 use crate::file::read_buffer;
 use crate::folder::{Listing, Owner, Place};
 use crate::horizon::{Expected, Spot};
 use crate::identity::Identity;
+use crate::ledger::Ledger;
 use crate::look::{Looked, Outcome, look};
 use crate::survey::Standing;
 use crate::text::{count, size};
@@ -28,6 +33,8 @@ pub(super) struct Damage {
     kind: String,
     what: String,
     remedy: String,
+    /// Messages that are alive and of which it takes something, where that is known.
+    messages: RoaringTreemap,
 }
 
 /// What was found about one shard.
@@ -65,20 +72,27 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
     }
 }
 
-fn judge(place: &Place, looked: Looked) -> anyhow::Result<Verdict> {
+fn judge(place: &Place, mut looked: Looked) -> anyhow::Result<Verdict> {
     let (mut damages, mut notes) = (Vec::new(), Vec::new());
     match &looked.outcome {
         Outcome::Sound { recovered, .. } => notes.extend(spare_notes(&looked, recovered)),
         Outcome::Damaged(error) => {
             let mut first = damage_of(place, &looked, error);
-            let others = other_damages(&looked, error, &mut first)?;
+            let (others, ledger) = other_damages(&looked, error, &mut first)?;
             damages.push(first);
             damages.extend(others);
+            looked.find_bodies(&ledger);
         }
         Outcome::Contradiction { recovered, what } => {
             damages.push(contradiction(&looked, recovered, what));
         }
     }
+    let bodies = looked.bodies().damages()?;
+    damages.extend(
+        bodies
+            .into_iter()
+            .map(|one| body_damage(place, &looked, one)),
+    );
     Ok(Verdict {
         looked,
         damages,
@@ -98,6 +112,7 @@ fn superblock_damages(identity: &Identity) -> Vec<Damage> {
         remedy: "Copy the sound sector of the two over the other (either will do), or the file \
                  from a copy of this folder; it never changes."
             .to_owned(),
+        messages: RoaringTreemap::new(),
     });
     faults.collect()
 }
@@ -118,6 +133,32 @@ pub(super) fn damage_of(place: &Place, looked: &Looked, error: &RecoveryError) -
         kind: kind_of(&error.problem),
         what: error.problem.to_string(),
         remedy: remedy.unwrap_or_default().to_owned(),
+        messages: RoaringTreemap::new(),
+    }
+}
+
+/// What is wrong with bodies below where a replay begins.
+fn body_damage(place: &Place, looked: &Looked, damage: BodyDamage) -> Damage {
+    let file = damage.file.map_or_else(
+        || {
+            let name = segment_file_name(looked.shard, damage.segment);
+            let journal = place.journal("verify").map(show).unwrap_or_default();
+            format!("{journal}/epoch-*/{name}")
+        },
+        |file| show(&looked.files[file].name.path),
+    );
+    Damage {
+        shard: Some(looked.shard.0),
+        file,
+        offset: damage.offset,
+        lsn_from: damage.lsn_from,
+        lsn_upto: damage.lsn_upto,
+        kind: damage.kind.to_owned(),
+        what: damage.what,
+        remedy: "Restore this file from the backup node or a copy, or save what is left with \
+                 forebay-inspect repair."
+            .to_owned(),
+        messages: damage.messages,
     }
 }
 
@@ -135,6 +176,7 @@ fn contradiction(looked: &Looked, recovered: &Recovered, what: &str) -> Damage {
         what: what.to_owned(),
         remedy: "Keep the folder for analysis and report this; start from the backup node."
             .to_owned(),
+        messages: RoaringTreemap::new(),
     }
 }
 
@@ -167,13 +209,16 @@ struct Sweep<'a> {
     first: &'a mut Damage,
     first_at: Option<Spot>,
     damages: Vec<Damage>,
+    /// What the records say that are there.
+    ledger: Ledger,
 }
 
+/// Returns what the records say that are there, too.
 fn other_damages(
     looked: &Looked,
     error: &RecoveryError,
     first: &mut Damage,
-) -> anyhow::Result<Vec<Damage>> {
+) -> anyhow::Result<(Vec<Damage>, Ledger)> {
     let first_at = error.file.map(|file| Spot {
         file: file as usize,
         offset: error.offset,
@@ -184,10 +229,19 @@ fn other_damages(
         first,
         first_at,
         damages: Vec::new(),
+        ledger: Ledger::default(),
     };
     sweep.heads();
-    walk(&looked.files, &looked.surveyed, &mut |_, event| {
+    walk(&looked.files, &looked.surveyed, &mut |files, event| {
         match event {
+            Event::Block {
+                spot,
+                block,
+                counts: Ok(()),
+            } => {
+                let segment = files.files[spot.file].name.segment;
+                sweep.ledger.take_block(segment, spot.offset, &block);
+            }
             Event::Gap {
                 expected,
                 spot,
@@ -199,7 +253,7 @@ fn other_damages(
         }
         Ok(ControlFlow::Continue(()))
     })?;
-    Ok(sweep.damages)
+    Ok((sweep.damages, sweep.ledger))
 }
 
 impl Sweep<'_> {
@@ -213,6 +267,7 @@ impl Sweep<'_> {
             kind: kind.to_owned(),
             what,
             remedy: "Restore this file from the backup node or a copy.".to_owned(),
+            messages: RoaringTreemap::new(),
         }
     }
 
@@ -310,7 +365,8 @@ fn spare_notes(looked: &Looked, recovered: &Recovered) -> Vec<String> {
     let mut notes = Vec::new();
     for spare in &recovered.spares {
         let (file, one) = (spare.file as usize, &looked.surveyed[spare.file as usize]);
-        if let Some(fault) = one.head.fault() {
+        let is_left = !matches!(one.standing, Standing::Bodies { .. });
+        if let Some(fault) = one.head.fault().filter(|_| is_left) {
             let path = show(&looked.files[file].name.path);
             notes.push(format!("{path} holds nothing that counts; {fault}"));
         }
@@ -354,14 +410,32 @@ fn records_text(damage: &Damage) -> String {
         }
         (Some(from), Some(upto)) => format!("{from} to {upto} are lost, perhaps more"),
         (Some(from), None) => format!("from {from} on may be lost"),
+        (None, Some(upto)) => format!("some up to {upto} are lost"),
         _ => "which ones cannot be said".to_owned(),
     }
+}
+
+/// Names of messages in a line, and how many more there are.
+fn names_text(messages: &RoaringTreemap) -> String {
+    const SHOWN: usize = 8;
+    let shown = messages.iter().take(SHOWN).map(|name| name.to_string());
+    let shown: Vec<_> = shown.collect();
+    let rest = messages.len() - shown.len() as u64;
+    let more = if rest > 0 {
+        format!(" and {rest} more")
+    } else {
+        String::new()
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn print_damage(out: &mut dyn Write, damage: &Damage) -> std::io::Result<()> {
     writeln!(out, "  file     {}", damage.file)?;
     writeln!(out, "  byte     {}", damage.offset)?;
     writeln!(out, "  records  {}", records_text(damage))?;
+    if !damage.messages.is_empty() {
+        writeln!(out, "  messages {}", names_text(&damage.messages))?;
+    }
     writeln!(out, "  kind     {}: {}", damage.kind, damage.what)?;
     writeln!(out, "  remedy   {}", damage.remedy)
 }
@@ -434,6 +508,15 @@ fn print_sound(
         count(totals.records, "record"),
     )?;
     writeln!(out, "  ends {}", end_text(looked, recovered, owner))?;
+    let bodies = looked.needed.segments().len() as u64;
+    if bodies > 0 {
+        writeln!(
+            out,
+            "  a replay begins at segment {}; {} before hold bodies that are needed",
+            recovered.oldest_segment,
+            count(bodies, "segment")
+        )?;
+    }
     let Some(cut) = recovered.cut.as_ref().filter(|_| !owner.is_running()) else {
         return Ok(());
     };
@@ -450,6 +533,9 @@ fn print_sound(
     Ok(())
 }
 
+/// Names of messages in an object for programs.
+const NAMES_MAX: usize = 1000;
+
 pub(super) fn damage_json(damage: &Damage) -> Value {
     json!({
         "shard": damage.shard,
@@ -460,6 +546,8 @@ pub(super) fn damage_json(damage: &Damage) -> Value {
         "kind": damage.kind,
         "what": damage.what,
         "remedy": damage.remedy,
+        "messages": damage.messages.iter().take(NAMES_MAX).collect::<Vec<_>>(),
+        "messages_count": damage.messages.len(),
     })
 }
 
@@ -503,6 +591,10 @@ fn whole_json(
             shard["segments"] = recovered.totals.segments.into();
             shard["blocks"] = recovered.totals.blocks.into();
             shard["records"] = recovered.totals.records.into();
+            let bodies = looked.needed.segments().into_iter();
+            shard["replay_start"] = recovered.oldest_segment.get().into();
+            let bodies: Vec<_> = bodies.map(SegmentId::get).collect();
+            shard["body_segments"] = bodies.into();
             shard["end"] = end_json(looked, recovered, owner);
         }
         shard["first_lsn"] = looked.ledger.first.map(|lsn| lsn.get()).into();

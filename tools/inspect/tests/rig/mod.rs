@@ -3,6 +3,9 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 #![allow(clippy::disallowed_methods, reason = "tests make and damage files")]
 
+pub mod history;
+pub mod state;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -28,6 +31,7 @@ use forebay_journal::{
 };
 use nix::libc;
 use serde_json::Value;
+pub use state::State;
 
 pub const JOURNAL: JournalId = JournalId(*b"inspected in tes");
 pub const SHARD: ShardId = ShardId(0);
@@ -88,6 +92,8 @@ pub struct Journal {
     now_us: u64,
     pub recycled: u64,
     segment_size: u64,
+    /// What the records say, if that is kept.
+    pub state: Option<State>,
 }
 
 impl Journal {
@@ -162,6 +168,7 @@ impl Journal {
             now_us: 0,
             recycled: 0,
             segment_size,
+            state: None,
         };
         journal.prepare();
         journal
@@ -206,7 +213,12 @@ impl Journal {
     pub fn append(&mut self, record: &Record<'_>) -> (Lsn, Location) {
         loop {
             match self.writer.append(record, Budget::Message) {
-                Ok(appended) => return (appended.lsn, appended.location),
+                Ok(appended) => {
+                    if let Some(state) = &mut self.state {
+                        state.take(record, appended.location);
+                    }
+                    return (appended.lsn, appended.location);
+                }
                 Err(AppendError::Failed(failure)) => panic!("{failure}"),
                 Err(_) => self.commit(),
             }
@@ -401,6 +413,78 @@ impl Journal {
         self.remove_older();
     }
 
+    /// Begins a checkpoint, unless one is under way.
+    pub fn begin_checkpoint(&mut self) {
+        self.commit();
+        let current = self.current_or_none();
+        let state = self.state.as_mut().expect("is kept");
+        if let (false, Some(current)) = (state.is_saying(), current) {
+            state.begin_checkpoint(current);
+        }
+    }
+
+    /// Says the next messages of the checkpoint under way; where a replay begins when it was all.
+    /// That is written, and files are given away.
+    pub fn say(&mut self, most: usize) -> Option<SegmentId> {
+        let start = self.say_only(most)?;
+        self.begin_replay(start);
+        Some(start)
+    }
+
+    /// The same, and a replay goes on to begin where it did.
+    pub fn say_only(&mut self, most: usize) -> Option<SegmentId> {
+        let state = self.state.as_mut().expect("is kept");
+        if !state.is_saying() {
+            return None;
+        }
+        let (said, start) = state.say(most);
+        for one in &said {
+            self.append(&one.record());
+        }
+        let start = start?;
+        let state = self.state.clone().expect("is kept");
+        state.each_definition(start, |record| {
+            self.append(record);
+        });
+        self.commit();
+        Some(start)
+    }
+
+    /// Writes that a replay begins there. Of the files before that nothing needs some stay, some
+    /// are removed, and some used again.
+    pub fn begin_replay(&mut self, start: SegmentId) {
+        if start <= self.retained.oldest_segment {
+            return;
+        }
+        self.retained.oldest_segment = start;
+        self.append(&Record::Retained {
+            oldest_segment: start,
+            message_floor: self.retained.message_floor,
+            queue_floor: self.retained.queue_floor,
+        });
+        self.writer.set_retained(self.retained);
+        self.commit();
+        let needed = self.state.as_ref().expect("is kept").needed();
+        for (_, segment, path) in files(&self.data) {
+            let is_spare = self.spares.iter().any(|(spare, _)| *spare == path);
+            if segment >= start || is_spare || needed.contains(&segment) {
+                continue;
+            }
+            match segment.get() % 3 {
+                // Not for ever.
+                0 if segment.plus(9) > start => {}
+                0 | 1 => fs::remove_file(&path).expect("removes"),
+                _ => self.spares.push((path.clone(), generation_of(&path))),
+            }
+        }
+        let spares = self.spares.clone();
+        let is_kept = |path: &Path| spares.iter().all(|(spare, _)| spare != path);
+        let (data, epoch) = (self.data.clone(), self.epoch);
+        let kept = |segment: &SegmentId| is_kept(&path_of(&data, epoch, *segment));
+        self.files.retain(|segment, _| kept(segment));
+        self.prepare();
+    }
+
     /// Removes the freed files of older epochs, and folders that are empty then.
     fn remove_older(&self) {
         for (epoch, segment, path) in files(&self.data) {
@@ -411,6 +495,15 @@ impl Journal {
             }
         }
     }
+}
+
+fn generation_of(path: &Path) -> u64 {
+    let mut sector = vec![0; SEGMENT_HEAD_SIZE];
+    let file = File::open(path).expect("opens");
+    file.read_exact_at(&mut sector, 0).expect("reads");
+    SegmentHead::decode(&sector)
+        .expect("our own head")
+        .generation
 }
 
 /// Opens a file as a broker does: what is written goes to the disk, not to cached pages.
