@@ -469,7 +469,7 @@ impl Machine {
         }
         let last_value = arrival.annotations.last_value;
         if !last_value.is_empty()
-            && let Some(former) = queue.enter_value(last_value, entry.message)
+            && let Some(former) = queue.enter_value(last_value, entry.message, entry.is_durable())
         {
             self.surplus.insert_replaced(queue.id, former);
         }
