@@ -518,8 +518,8 @@ impl fmt::Display for Refusal {
             Self::ShardDamaged { shard } => write!(
                 f,
                 "shard {shard} of this node is needed for that and does not serve, because its \
-                 journal is damaged; the other shards do. The operator: `forebay status` says where \
-                 the damage is and what can be done"
+                 journal is damaged; the other shards do. The operator: `forebay status` says \
+                 where the damage is and what can be done"
             ),
             Self::SelectorUnsound => write!(f, "the selector cannot be read"),
             Self::UnknownQueue => write!(f, "the address has no queue of that name"),

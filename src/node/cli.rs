@@ -61,8 +61,8 @@ enum Verb {
     /// Say how a running broker does: which shards serve, and of one that does not where its
     /// journal is damaged.
     ///
-    /// Ends with 0 if all serve, with 1 if not. Asks the broker that runs on the data folder, through
-    /// `admin.sock` in it.
+    /// Ends with 0 if all serve, with 1 if not. Asks the broker that runs on the data folder,
+    /// through `admin.sock` in it.
     Status(Asking),
     /// Look at the queues of a running broker, pause, empty or delete them.
     ///

@@ -18,7 +18,9 @@ use super::running::{Event, Running};
 use super::shard_thread::{ShardStart, run_shard};
 use crate::frontend::{Users, stomp};
 use crate::housekeeping::folder::{Folder, FolderError};
-use crate::housekeeping::{HeldFile, Housekeeper, Scanned, ShardFiles, identifiers, open_segment};
+use crate::housekeeping::{
+    HeldFile, Housekeeper, Scanned, ShardFiles, ShardPort, identifiers, open_segment,
+};
 use crate::limits;
 use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
@@ -42,29 +44,12 @@ impl Starting<'_> {
     ) -> Result<(Running, AdminDesk), NodeError> {
         let (bells, desk, admin_ports) = open_bells(scans.len())
             .map_err(|error| NodeError::Machine(format!("no descriptors: {error}")))?;
-        let files = (0..).zip(&scans).zip(&bells);
-        let files = files.filter_map(|((shard, scanned), bell)| {
-            let files = self.shard_files(ShardId(shard), scanned.as_ref()?);
-            Some((files, bell.clone()))
-        });
-        let (housekeeper, ports) =
-            Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)?;
+        let (housekeeper, ports) = self.start_housekeeper(&scans, &bells)?;
         let mailboxes = Mailboxes::new(&bells);
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, events) = channel();
-        let machines = || {
-            let machines = scans.iter().map(Option::as_ref);
-            machines.map(|scanned| scanned.map(|scanned| &scanned.machine))
-        };
-        let verdicts = verdicts(machines());
-        let held =
-            machines().map(|machine| machine.map_or_else(Default::default, |one| one.held()));
-        let held: Vec<_> = held.collect();
-        let damaged = (0..).map(ShardId).zip(&scans);
-        let damaged = damaged.filter(|(_, scanned)| scanned.is_none());
-        let damaged: Vec<ShardId> = damaged.map(|(shard, _)| shard).collect();
+        let (verdicts, quotas, damaged) = self.judge(&scans);
         let serving = scans.len() - damaged.len();
-        let quotas = Quotas::of_all(self.config.global_limits(), &held);
         let mut threads = Vec::new();
         let (mut ports, mut listeners) = (ports.into_iter(), listeners.into_iter());
         let shards = (0..)
@@ -114,6 +99,35 @@ impl Starting<'_> {
             housekeeper,
         };
         Ok((running, desk))
+    }
+
+    fn start_housekeeper(
+        &self,
+        scans: &[Option<Scanned>],
+        bells: &[Bell],
+    ) -> Result<(Housekeeper, Vec<ShardPort>), NodeError> {
+        let files = (0..).zip(scans).zip(bells);
+        let files = files.filter_map(|((shard, scanned), bell)| {
+            let files = self.shard_files(ShardId(shard), scanned.as_ref()?);
+            Some((files, bell.clone()))
+        });
+        Housekeeper::start(self.folder, files.collect()).map_err(NodeError::Housekeeping)
+    }
+
+    /// What shards are told of each other: verdicts and quotas of each, and which do not serve.
+    fn judge(&self, scans: &[Option<Scanned>]) -> (Vec<Vec<Verdict>>, Vec<Quotas>, Vec<ShardId>) {
+        let machines = || {
+            let machines = scans.iter().map(Option::as_ref);
+            machines.map(|scanned| scanned.map(|scanned| &scanned.machine))
+        };
+        let held =
+            machines().map(|machine| machine.map_or_else(Default::default, |one| one.held()));
+        let held: Vec<_> = held.collect();
+        let quotas = Quotas::of_all(self.config.global_limits(), &held);
+        let damaged = (0..).map(ShardId).zip(scans);
+        let damaged = damaged.filter(|(_, scanned)| scanned.is_none());
+        let damaged = damaged.map(|(shard, _)| shard).collect();
+        (verdicts(machines()), quotas, damaged)
     }
 
     fn shard_config(

@@ -37,7 +37,8 @@ impl ConnectionId {
 pub(super) enum Pause {
     /// What comes next does not fit the journal.
     Space,
-    /// The parcel for this shard is full.
+    /// The parcel for this shard is full. One command too many per connection is the price of
+    /// knowing where it goes.
     Peer(ShardId, Lane),
     /// Memory for messages that are not durable is used up.
     Memory,

@@ -4,7 +4,7 @@
 use forebay_journal::ShardId;
 
 use super::connection::Routing;
-use super::step::take_reply;
+use super::step::{Progress, take_reply};
 use super::{ConnectionId, Shard};
 use crate::frontend::{Command, Refusal, Reply};
 
@@ -53,17 +53,17 @@ impl Unserved {
 }
 
 impl Shard {
-    /// Tells a connection that what it asked for cannot be.
-    pub(super) fn refuse_unserved(&mut self, id: ConnectionId, unserved: &Unserved) {
-        let Unserved {
-            shard,
-            said: Some(Said { about, receipt }),
-        } = unserved
-        else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
+    /// Tells a connection that what it asked for, with so many bytes, cannot be.
+    pub(super) fn refuse_unserved(
+        &mut self,
+        id: ConnectionId,
+        unserved: &Unserved,
+        consumed: usize,
+    ) -> Progress {
+        let Unserved { shard, said } = unserved;
+        let connection = self.connections.get_mut(&id);
+        let (Some(Said { about, receipt }), Some(connection)) = (said, connection) else {
+            return Progress::Consumed(consumed);
         };
         let reply = Reply::Refused {
             refusal: Refusal::ShardDamaged { shard: shard.0 },
@@ -72,5 +72,6 @@ impl Shard {
         };
         take_reply(connection, self.id, &reply, 0);
         self.mark_dirty(id);
+        Progress::Consumed(consumed)
     }
 }

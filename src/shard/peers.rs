@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use forebay_journal::ShardId;
 
 use super::ConnectionId;
+use super::connection::Routing;
+use super::damaged::Unserved;
 use super::host::{Host, Lane, Taken};
 use super::mailbox::{Commands, Outgoing, Parcel, ParcelLane};
 use crate::frontend::Command;
@@ -55,6 +57,16 @@ impl Peers {
 
     pub(super) fn outgoing(&mut self, shard: ShardId) -> &mut Outgoing {
         &mut self.peers[usize::from(shard.0)].outgoing
+    }
+
+    /// The command, if it needs one of those; `shard` hosts what it is about.
+    pub(super) fn unserved(
+        &self,
+        command: &Command<&[u8]>,
+        shard: ShardId,
+        routing: &mut Routing,
+    ) -> Option<Unserved> {
+        Unserved::of(command, shard, &self.damaged, routing)
     }
 
     /// Whether a peer can take a command of this lane.

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use super::commit::{Commits, Outcome};
 use super::connection::{Connection, Pause, Phase};
-use super::damaged::Unserved;
 use super::errand::Errand;
 use super::host::{Lane, Replies, Taken};
 use super::mailbox::Content;
@@ -117,7 +116,7 @@ fn pass_reply(connection: &mut Connection, from: ShardId, reply: &Reply<&[u8]>, 
 }
 
 /// What one step of reading came to.
-enum Progress {
+pub(super) enum Progress {
     /// Go on with this many bytes done.
     Consumed(usize),
     /// Go on when more came.
@@ -307,13 +306,11 @@ impl Shard {
                 mut command,
             } => {
                 let shard = routing.shard_of(&command, self.id, self.shard_count);
-                let unserved = Unserved::of(&command, shard, peers.damaged(), routing);
-                if let Some(unserved) = unserved {
-                    self.refuse_unserved(id, &unserved);
-                    return Progress::Consumed(consumed);
+                if let Some(unserved) = peers.unserved(&command, shard, routing) {
+                    return self.refuse_unserved(id, &unserved, consumed);
                 }
-                let due_us = now.monotonic_us + self.transaction_timeout_us;
-                let draw = || (host.draw_transaction(), due_us);
+                let timeout_us = self.transaction_timeout_us;
+                let draw = || (host.draw_transaction(), now.monotonic_us + timeout_us);
                 match transactions.take(&mut command, (shard, lane), draw) {
                     Taking::Pass => {}
                     Taking::Unknown => return Progress::Broken,
@@ -329,7 +326,6 @@ impl Shard {
                     waits.then_some(Pause::Memory)
                 } else {
                     peers.outgoing(shard).push_command(lane, id, command);
-                    // One command too many per connection is the price of knowing where it goes.
                     (!peers.admits(shard, lane)).then_some(Pause::Peer(shard, lane))
                 };
                 Progress::after(consumed, pause, errand.as_ref())

@@ -56,7 +56,7 @@ fn who_takes_from_a_pattern_loses_a_queue_and_nothing_else() {
             ("destination", "/queue/p.*"),
             ("ack", "client-individual"),
         ];
-        ask(&mut consumer, "SUBSCRIBE", &pattern);
+        consumer.send("SUBSCRIBE", &pattern, b"").unwrap();
         let held = queues.map(|_| next_message(&mut consumer));
         refused(setup, &["delete", "p.b"], REFUSED, "somebody consumes");
         assert_eq!(json(setup, &["show", "p.b"])["consumers"], 1);

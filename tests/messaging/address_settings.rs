@@ -271,7 +271,7 @@ fn who_takes_from_a_pattern_uses_its_queues() {
             ("destination", "/queue/brief.*"),
             ("ack", "client"),
         ];
-        ask(&mut consumer, "SUBSCRIBE", &pattern);
+        consumer.send("SUBSCRIBE", &pattern, b"").unwrap();
         for round in 0..2 {
             let frames = QUEUES.map(|_| next_message(&mut consumer));
             let last = frames[2].header("ack").unwrap();

@@ -1,5 +1,5 @@
-//! The journal of one shard of two is damaged: the other shard serves, and what needs the damaged one
-//! is refused by name.
+//! The journal of one shard of two is damaged: the other shard serves, and what needs the damaged
+//! one is refused by name.
 
 #![allow(clippy::disallowed_methods, reason = "a test looks at files")]
 
