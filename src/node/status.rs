@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::admin::shape::{DamageReport, HealthReport, ShardReport};
+use super::admin::shape::{HealthReport, ShardDamageReport, ShardReport};
 
 pub(super) fn describe(report: &HealthReport) -> String {
     let mut text = String::new();
@@ -56,7 +56,7 @@ fn state(shard: &ShardReport) -> String {
     text
 }
 
-fn describe_damage(damage: &DamageReport, text: &mut String) {
+fn describe_damage(damage: &ShardDamageReport, text: &mut String) {
     let unknown = || "unknown".to_owned();
     let number = |value: Option<u64>| value.map_or_else(unknown, |one| one.to_string());
     let lines = [
