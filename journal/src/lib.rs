@@ -11,6 +11,7 @@
 
 mod cache;
 pub mod format;
+mod freed;
 pub mod fuzz;
 mod ids;
 pub mod reader;
@@ -19,6 +20,7 @@ pub mod storage;
 mod window;
 mod writer;
 
+pub use freed::FreedSegments;
 pub use ids::{
     BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId,
 };

@@ -64,6 +64,11 @@ impl ShardPort {
         self.requests.push(request)
     }
 
+    /// Whether so many requests are under way that what can wait should.
+    pub fn is_busy(&self) -> bool {
+        self.requests.len() >= PORT_CAPACITY / 2
+    }
+
     /// Takes the next answer if there is one.
     pub fn poll(&self) -> Option<Response> {
         self.responses.pop()
@@ -237,7 +242,7 @@ impl Keeper {
                         return;
                     }
                 }
-                Request::Free(segments) => self.free(&segments),
+                Request::Free(segments) => self.free(segments.as_slice()),
                 Request::Stop => return,
             }
         }
@@ -284,7 +289,7 @@ impl Keeper {
             glommio::timer::Timer::new(NO_SPACE_RETRY).await;
             match self.requests.try_next() {
                 Some(Request::Stop) => return false,
-                Some(Request::Free(segments)) => self.free(&segments),
+                Some(Request::Free(segments)) => self.free(segments.as_slice()),
                 Some(Request::Prepare(segment)) => self.later.push_back(segment),
                 None => {}
             }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
 use crossbeam::queue::ArrayQueue;
-use forebay_journal::SegmentId;
 use forebay_journal::format::SegmentHead;
+use forebay_journal::{FreedSegments, SegmentId};
 
 /// Asked by a shard.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub enum Request {
     /// Make this segment ready. Answered by [`Response::Prepared`], in the order asked.
     Prepare(SegmentId),
     /// Nothing in these segments is needed any more, durably so.
-    Free(Vec<SegmentId>),
+    Free(FreedSegments),
     /// End; nothing is answered any more.
     Stop,
 }
@@ -62,6 +62,11 @@ impl<T> Inbox<T> {
             waker.wake();
         }
         Ok(())
+    }
+
+    /// Items that nobody took yet.
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
     }
 
     /// Takes an item if there is one.

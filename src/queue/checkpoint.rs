@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 
 use forebay_journal::format::{
     Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
+    Record,
 };
 use forebay_journal::{QueueId, SegmentId};
 
@@ -35,7 +36,7 @@ const SLICE_SIZE_BYTES: usize = 32 * 1024;
 const LOOKS_PER_MESSAGE: usize = 16;
 
 /// A checkpoint under way.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Checkpoint {
     /// Messages whose records lie below this segment are said again.
     below: SegmentId,
@@ -69,15 +70,12 @@ enum Next {
 }
 
 impl Checkpoint {
-    fn new(below: SegmentId, start: SegmentId) -> Self {
-        Self {
-            below,
-            start,
-            cursor: Cursor::at(Next::Place(0)),
-            again: BTreeSet::new(),
-            said_bytes: 0,
-            batch: Vec::new(),
-        }
+    fn begin(&mut self, below: SegmentId, start: SegmentId) {
+        self.below = below;
+        self.start = start;
+        self.cursor = Cursor::default();
+        self.again.clear();
+        self.said_bytes = 0;
     }
 
     /// A queue got messages that another one has.
@@ -94,6 +92,12 @@ impl Checkpoint {
     fn pass_again(&mut self) {
         let next = self.again.pop_first();
         self.cursor = Cursor::at(next.map_or(Next::Nothing, Next::Again));
+    }
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self::at(Next::Place(0))
     }
 }
 
@@ -127,7 +131,7 @@ impl Slice {
 
 impl Machine {
     /// Begins a checkpoint: messages whose records lie below `current`, the segment that is being
-    /// written, are to be said again. One that is under way is given up. Whether it begins: not
+    /// written, are to be said again. Whether it begins: not
     /// while a replay would begin among the slices of an older one.
     ///
     /// Cost: O(records of transactions and uploads that are open).
@@ -136,7 +140,11 @@ impl Machine {
         let uploads = self.bodies.oldest_staged();
         let start = staged.into_iter().chain(uploads).fold(current, Ord::min);
         let is_behind = start > self.said_upto;
-        self.checkpoint = is_behind.then(|| Box::new(Checkpoint::new(current, start)));
+        if is_behind {
+            let mut checkpoint = self.spare_checkpoint.take().unwrap_or_default();
+            checkpoint.begin(current, start);
+            self.checkpoint = Some(checkpoint);
+        }
         is_behind
     }
 
@@ -149,7 +157,7 @@ impl Machine {
     }
 
     /// A slice lies in this segment.
-    pub(super) fn note_said(&mut self, at: Place) {
+    fn note_said(&mut self, at: Place) {
         if let Place::Journal(location) = at {
             self.said_upto = self.said_upto.max(location.segment());
         }
@@ -165,14 +173,17 @@ impl Machine {
     /// Panics: if none is under way (our own mistake).
     pub fn end_checkpoint(&mut self) -> u64 {
         let checkpoint = self.checkpoint.take();
-        checkpoint.expect("a checkpoint is under way").said_bytes
+        let checkpoint = checkpoint.expect("a checkpoint is under way");
+        let said_bytes = checkpoint.said_bytes;
+        self.spare_checkpoint = Some(checkpoint);
+        said_bytes
     }
 
     /// Says the next messages; whether there may be more. Queues and ids are
     /// [`Self::decide_redefine`]'s. What it answers has to come true before it is asked again.
     ///
-    /// Shape: no more than `dispatch_max` messages, and no more than [`SLICE_SIZE_BYTES`] of records
-    /// and one message.
+    /// Shape: no more than `dispatch_max` messages, and no more than [`SLICE_SIZE_BYTES`]
+    /// of records and one message.
     pub fn decide_checkpoint(&mut self, out: &mut Decision) -> bool {
         out.clear();
         let Some(mut checkpoint) = self.checkpoint.take() else {
@@ -352,18 +363,34 @@ fn as_said(entry: &Entry) -> CheckpointEntry {
 }
 
 impl Machine {
-    /// A checkpoint names messages that are ready and plain.
-    ///
-    /// Panics: if it names one that is known and is not so (our own mistake).
-    pub(super) fn restore_entries(
-        &mut self,
-        id: QueueId,
-        latest_unix_ms: u64,
-        entries: &[CheckpointEntry],
-    ) {
+    /// Takes what a checkpoint says.
+    #[cold]
+    pub(super) fn restore(&mut self, record: &Record<'_>, at: Place) {
+        self.note_said(at);
         if !self.is_replaying {
             return;
         }
+        match *record {
+            Record::Checkpoint {
+                queue,
+                latest_unix_ms,
+                entries,
+            } => self.restore_entries(queue, latest_unix_ms, entries),
+            Record::CheckpointMessage {
+                queue,
+                ref entry,
+                ref fields,
+                fragments,
+                last_value,
+            } => self.restore_message(queue, (entry, fields), fragments, last_value),
+            _ => unreachable!("the caller picks the kinds"),
+        }
+    }
+
+    /// A checkpoint names messages that are ready and plain.
+    ///
+    /// Panics: if it names one that is known and is not so (our own mistake).
+    fn restore_entries(&mut self, id: QueueId, latest_unix_ms: u64, entries: &[CheckpointEntry]) {
         self.times.raise(latest_unix_ms);
         self.await_definition(id);
         let Some((queue, dirty)) = self.queues.open(id) else {
@@ -395,16 +422,13 @@ impl Machine {
     /// A checkpoint names one message, with all that is known of it.
     ///
     /// Panics: see [`Self::restore_entries`].
-    pub(super) fn restore_message(
+    fn restore_message(
         &mut self,
         id: QueueId,
         (said, fields): (&CheckpointEntry, &CheckpointFields),
         fragments: &[CheckpointFragment],
         last_value: &[u8],
     ) {
-        if !self.is_replaying {
-            return;
-        }
         self.await_definition(id);
         let Some(queue) = self.queues.get(id) else {
             return;

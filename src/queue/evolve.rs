@@ -81,23 +81,8 @@ impl Machine {
                 address,
                 id,
             } => self.repeat_id((routing, address), message, id, at),
-            Record::Checkpoint {
-                queue,
-                latest_unix_ms,
-                entries,
-            } => {
-                self.note_said(at);
-                self.restore_entries(queue, latest_unix_ms, entries);
-            }
-            Record::CheckpointMessage {
-                queue,
-                ref entry,
-                ref fields,
-                fragments,
-                last_value,
-            } => {
-                self.note_said(at);
-                self.restore_message(queue, (entry, fields), fragments, last_value);
+            Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
+                self.restore(&fact.record, at);
             }
         }
     }
@@ -483,7 +468,7 @@ impl Machine {
         }
         let last_value = arrival.annotations.last_value;
         if !last_value.is_empty()
-            && let Some(former) = queue.enter_value(last_value, entry.message)
+            && let Some(former) = queue.enter_value(last_value, entry.message, entry.is_durable())
         {
             self.surplus.insert_replaced(queue.id, former);
         }

@@ -134,6 +134,8 @@ pub struct Machine {
     pub(super) scratch: Vec<Entry>,
     /// The one that is being written.
     pub(super) checkpoint: Option<Box<Checkpoint>>,
+    /// Memory of the last one.
+    pub(super) spare_checkpoint: Option<Box<Checkpoint>>,
     /// The last segment with records of a checkpoint.
     pub(super) said_upto: SegmentId,
     /// Whether facts come from a journal that was not read to its end: only then a checkpoint says
@@ -171,6 +173,7 @@ impl Machine {
             recorded_message: 1,
             scratch: Vec::new(),
             checkpoint: None,
+            spare_checkpoint: None,
             said_upto: SegmentId::ZERO,
             is_replaying: true,
         }

@@ -11,7 +11,7 @@
 //! counts of queues, consumers and segments equal a recount.
 //!
 //! It knows no protocol, disk, clock or gate. A record that names a queue or message it does not
-//! know is no error: segments are freed oldest first, so a settlement outlives its message.
+//! know is no error: a replay begins behind it, so that a settlement outlives its message.
 #![forbid(unsafe_code)]
 
 mod arrival;

@@ -45,7 +45,7 @@ use std::rc::Rc;
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
-use forebay_journal::{SegmentId, ShardId, Writer, WriterStats};
+use forebay_journal::{FreedSegments, SegmentId, ShardId, Writer, WriterStats};
 use rustc_hash::FxHashMap;
 
 use crate::frontend::stomp;
@@ -85,8 +85,9 @@ pub enum Action {
     /// Prepare this segment; answer with [`Shard::handle_segment`] or
     /// [`Shard::handle_disk_full`].
     Prepare(SegmentId),
-    /// These segments are free.
-    Free(Vec<SegmentId>),
+    /// These segments are free; what cannot be told for now is given back by
+    /// [`Shard::give_back_free`].
+    Free(FreedSegments),
     /// Put this into another shard's mailbox, or give it back by [`Shard::give_back`].
     Pass(ShardId, Parcel),
     /// Give the admin side this answer.

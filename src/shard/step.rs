@@ -1,6 +1,6 @@
 //! Connections: input to commands, replies to output, and the turn that carries both.
 
-use forebay_journal::ShardId;
+use forebay_journal::{FreedSegments, ShardId};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
@@ -617,6 +617,11 @@ impl Shard {
                 self.peers.outgoing(from).send_replies_home(load);
             }
         }
+    }
+
+    /// Housekeeping has too much to do: it is told in another turn.
+    pub fn give_back_free(&mut self, segments: &FreedSegments) {
+        self.host.give_back_free(segments);
     }
 
     /// The mailbox of `to` had no room.

@@ -92,6 +92,7 @@ impl World {
                 recovered.is_clean_shutdown || !self.expects_clean,
                 "an orderly end was not seen"
             );
+            self.report.bodies += recovered.bodies.len() as u64;
             self.report.segments = self
                 .report
                 .segments
@@ -378,6 +379,7 @@ impl World {
                     self.begin_keeping(index);
                 }
                 Action::Free(segments) => {
+                    let segments = segments.as_slice().to_vec();
                     let last = segments.last().map_or(0, |segment| segment.get());
                     let bound = self.bound(index);
                     for segment in &segments {

@@ -129,10 +129,12 @@ pub(crate) enum Mutant {
     ForgottenDeletion,
     /// Recovery forgets that messages went to another address.
     ForgottenDeparture,
+    /// Recovery forgets what a checkpoint says again.
+    ForgottenCheckpoint,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 26] = [
         Self::LyingDisk,
         Self::EarlyCompletion,
         Self::SwallowedError,
@@ -158,6 +160,7 @@ impl Mutant {
         Self::ForgottenKeys,
         Self::ForgottenDeletion,
         Self::ForgottenDeparture,
+        Self::ForgottenCheckpoint,
     ];
 
     /// The kind that it is planted in; none for the plain load.

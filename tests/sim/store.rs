@@ -165,6 +165,10 @@ impl Store {
                 Mutant::ForgottenDeliveries => matches!(record, Record::Delivery { .. }),
                 Mutant::ForgottenSettlements => matches!(record, Record::Settle { .. }),
                 Mutant::ForgottenDeparture => matches!(record, Record::Depart { .. }),
+                Mutant::ForgottenCheckpoint => matches!(
+                    record,
+                    Record::Checkpoint { .. } | Record::CheckpointMessage { .. }
+                ),
                 Mutant::ForgottenIds => matches!(record, Record::DuplicateId { .. }),
                 _ => last_message == Some(lsn),
             };

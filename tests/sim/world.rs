@@ -145,6 +145,8 @@ pub(crate) struct Report {
     pub(crate) blocks: u64,
     pub(crate) cold_reads: u64,
     pub(crate) segments: u64,
+    /// Segments that a restart found before those that it replayed.
+    pub(crate) bodies: u64,
     pub(crate) parcels: u64,
     pub(crate) events: u64,
     pub(crate) virtual_us: u64,

@@ -85,6 +85,7 @@ const BROKER: &[(&str, &[&str], Journal)] = &[
 /// the port: its values (buffers, tickets) may be held by what writes, never by what recovers.
 const JOURNAL: &[(&str, &[&str])] = &[
     ("ids", &[]),
+    ("freed", &["ids"]),
     ("lsn", &[]),
     ("format", &["ids", "lsn"]),
     ("error", &["format", "ids", "lsn"]),

@@ -55,8 +55,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
     let (number, queue) = (random.draw(), QueueId(random.draw()));
     let messages = IdList(&ids);
     if random.below(4) == 0 {
-        let entries = entries();
-        return take(&list(random, queue, messages, (head, body), &entries));
+        return take(&list(random, queue, messages, (head, body), &entries()));
     }
     let record = match random.below(10) {
         0 => Record::QueueDefine {

@@ -4,7 +4,7 @@
 //! at the last checkpoint. Of the segments before, each one is free that holds no message.
 
 use forebay_journal::format::{Record, SegmentHead};
-use forebay_journal::{Budget, Retained, SegmentId};
+use forebay_journal::{Budget, FreedSegments, Retained, SegmentId};
 
 use super::{CONTROL_ROOM, Host, Parked};
 use crate::queue::{Fact, Place};
@@ -104,10 +104,14 @@ impl Host {
         Some(segment)
     }
 
-    /// These segments are free; housekeeping is to be told.
-    pub(in crate::shard) fn poll_free(&mut self) -> Option<Vec<SegmentId>> {
-        let is_any = !self.space.freed.is_empty();
-        is_any.then(|| std::mem::take(&mut self.space.freed))
+    /// The next segments that are free; housekeeping is to be told.
+    pub(in crate::shard) fn poll_free(&mut self) -> Option<FreedSegments> {
+        FreedSegments::take_from(&mut self.space.freed)
+    }
+
+    /// Housekeeping could not be told for now.
+    pub(in crate::shard) fn give_back_free(&mut self, segments: &FreedSegments) {
+        self.space.freed.extend_from_slice(segments.as_slice());
     }
 
     /// A segment is ready.
@@ -184,10 +188,12 @@ impl Host {
         let is_empty = |segment: &SegmentId| {
             *segment < oldest && machine.segment_use(*segment).references == 0
         };
-        let held = self.space.held.iter().copied();
-        let empty: Vec<SegmentId> = held.filter(is_empty).collect();
-        let is_told = oldest == self.space.oldest && !self.machine.needs_floor();
-        if is_told && empty.is_empty() {
+        let space = &mut self.space;
+        let held = space.held.iter().copied();
+        space.freeing.clear();
+        space.freeing.extend(held.filter(is_empty));
+        let is_told = oldest == space.oldest && !self.machine.needs_floor();
+        if is_told && space.freeing.is_empty() {
             self.space.has_emptied = false;
             return;
         }
@@ -198,12 +204,15 @@ impl Host {
             queue_floor: retained.queue_floor,
         };
         let Ok(lsn) = self.commit(&Fact::from(record), Place::NONE) else {
+            self.space.freeing.clear();
             return;
         };
-        let is_kept = |segment: &SegmentId| empty.binary_search(segment).is_err();
-        self.space.held.retain(is_kept);
+        let space = &mut self.space;
+        let freeing = &space.freeing;
+        space
+            .held
+            .retain(|segment| freeing.binary_search(segment).is_err());
         self.space.oldest = oldest;
-        self.space.freeing = empty;
         self.space.has_emptied = false;
         self.space.is_freeing = true;
         self.writer.set_retained(retained);

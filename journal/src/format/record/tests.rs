@@ -114,7 +114,8 @@ proptest! {
             Record::Depart { queue, transaction: b, reason, messages },
             Record::DuplicateId { message: MessageId(b), routing, address: &address, id: &name },
             Record::Transaction { transaction: a, state },
-            Record::Checkpoint { queue, latest_unix_ms: b, entries: &[entry, entry][..1 + usize::from(auto)] },
+            Record::Checkpoint { queue, latest_unix_ms: b,
+                entries: &[entry, entry][..1 + usize::from(auto)] },
             Record::CheckpointMessage { queue, entry, fields, fragments: &fragments,
                 last_value: &name },
         ] {
