@@ -64,9 +64,13 @@ const SUBSCRIPTIONS: [(&str, &str, &str); 2] = [
 ];
 
 fn setup(name: &str, shards: u16) -> Setup {
+    setup_of(name, shards, "4MiB")
+}
+
+fn setup_of(name: &str, shards: u16, segment_size: &str) -> Setup {
     let folder = broker::fresh_folder(&format!("inspect-{name}-{shards}"));
     Setup::new(&folder.join("data"))
-        .config("[journal]\nsegment_size = \"4MiB\"\n")
+        .config(&format!("[journal]\nsegment_size = \"{segment_size}\"\n"))
         .argument("--shards", &shards.to_string())
 }
 
@@ -271,6 +275,10 @@ fn setup_on(data: &Path, like: &Setup) -> Setup {
 fn comes_back(shards: u16) {
     let mut setup = setup("export", shards);
     let running = fill(&mut setup);
+    comes_back_from(setup, running);
+}
+
+fn comes_back_from(mut setup: Setup, running: broker::Broker) {
     // Of a running broker, too.
     let live = inspected(0, &["export", text(&setup.data)]);
     kill(running, &setup);
@@ -295,6 +303,40 @@ fn comes_back(shards: u16) {
     assert_eq!(large, Some(900_000));
     let imported = drain(&mut setup_on(&copy, &setup));
     assert!(imported == original, "other messages came back");
+}
+
+/// Sends much through a queue that stays empty, until segments with what stays lie before the
+/// place where a replay begins.
+fn send_through(address: std::net::SocketAddr, data: &Path) {
+    const ROUNDS_MAX: usize = 40;
+    let (mut producer, mut consumer) = (connect(address), connect(address));
+    let through = [
+        ("id", "0"),
+        ("destination", "/queue/through"),
+        ("ack", "auto"),
+    ];
+    consumer.send("SUBSCRIBE", &through, b"").unwrap();
+    for _ in 0..ROUNDS_MAX {
+        for _ in 0..16 {
+            send(&mut producer, "/queue/through", &[], &[b'x'; 60_000]);
+            next_message(&mut consumer);
+        }
+        let segments = inspected(0, &["segments", "--json", text(data)]);
+        if segments.matches("\"state\":\"bodies\"").count() > 1 {
+            return;
+        }
+    }
+    panic!("no checkpoint in {ROUNDS_MAX} MiB");
+}
+
+#[test]
+fn what_lies_before_a_checkpoint_comes_back_from_an_export() {
+    let mut setup = setup_of("checkpoint", 1, "1MiB");
+    let running = fill(&mut setup);
+    send_through(running.address(), &setup.data);
+    let verdict = inspected(0, &["verify", text(&setup.data)]);
+    assert!(verdict.contains("before hold bodies"), "{verdict}");
+    comes_back_from(setup, running);
 }
 
 #[test]

@@ -481,11 +481,12 @@ fn damage_to_bodies_is_named_with_its_messages_and_the_rest_is_saved() {
     for (index, block) in blocks.iter().enumerate() {
         let into = folder.path().join(format!("new-{index}"));
         let into_text = into.to_str().expect("a path");
-        let (verify, export, repair) = with_flip(&block.path, block.offset + 200, || {
+        let (verify, export, repair, shown) = with_flip(&block.path, block.offset + 200, || {
             let verify = inspect(&["verify", "--json"], &data);
             let repair = ["repair", "--segment-size", "1MiB", "--into", into_text];
             let export = inspect(&["export"], &data);
-            (verify, export, inspect(&repair, &data))
+            let shown = inspect(&["segments"], &data).out;
+            (verify, export, inspect(&repair, &data), shown)
         });
         let is_last = blocks
             .get(index + 1)
@@ -509,6 +510,7 @@ fn damage_to_bodies_is_named_with_its_messages_and_the_rest_is_saved() {
         );
         assert_eq!(names(&damage["messages"]), block.messages, "{damage:#}");
         if !is_last {
+            assert!(shown.contains("DAMAGED"), "{shown}");
             assert_eq!(damage["lsn_from"], block.first_lsn, "{damage:#}");
             assert_eq!(damage["lsn_upto"], block.last_lsn, "{damage:#}");
         }

@@ -51,8 +51,9 @@ pub(crate) fn run(place: &Place, view: &View, out: &mut dyn Write) -> anyhow::Re
     let mut buffer = read_buffer();
     for shard in shards {
         let (files, mut surveyed) = open_files(place, &identity, shard, &mut buffer)?;
-        let (held, needed) = hold(&files, &surveyed)?;
+        let (mut held, needed) = hold(&files, &surveyed)?;
         mark_bodies(&files, &mut surveyed, &needed);
+        add_body_damage(&files, &surveyed, &mut held)?;
         for ((file, one), mut held) in files.iter().zip(&surveyed).zip(held) {
             held.needed = needed.count(file.name.segment);
             if view.json {
@@ -108,6 +109,29 @@ fn hold(files: &[OpenSegment], surveyed: &[Surveyed]) -> anyhow::Result<(Vec<Hel
         held.last_lsn = held.last_lsn.filter(|last| Some(*last) >= held.first_lsn);
     }
     Ok((held, ledger.needed()))
+}
+
+/// Looks again at the files that are kept for bodies: which they are was not known before.
+fn add_body_damage(
+    files: &[OpenSegment],
+    surveyed: &[Surveyed],
+    held: &mut [Held],
+) -> anyhow::Result<()> {
+    let is_body = |one: &Surveyed| matches!(one.standing, Standing::Bodies { .. });
+    let end = surveyed
+        .iter()
+        .rposition(is_body)
+        .map_or(0, |last| last + 1);
+    walk(&files[..end], &surveyed[..end], &mut |_, event| {
+        if let Event::Between(stretch) = event
+            && stretch.is_inside
+            && is_body(&surveyed[stretch.spot.file])
+            && let Between::Damage { .. } = stretch.what
+        {
+            held[stretch.spot.file].damaged += stretch.size;
+        }
+        Ok(ControlFlow::Continue(()))
+    })
 }
 
 fn state_name(one: &Surveyed) -> (&'static str, Option<&'static str>) {
