@@ -13,13 +13,14 @@ use crate::queue::Refused;
 use crate::shard::latency::{Latency, LatencySeen};
 
 /// Why commands are refused, in the order of [`HostStats::refused`].
-pub const REFUSAL_REASONS: [&str; 6] = [
+pub const REFUSAL_REASONS: [&str; 7] = [
     "address_full",
     "limit",
     "in_use",
     "unknown",
     "subscription",
     "transaction",
+    "damaged",
 ];
 
 /// Counters since the start.
@@ -79,6 +80,7 @@ const fn class_of(refusal: &Refusal) -> usize {
         Refusal::FollowerInTransaction
         | Refusal::DuplicateInTransaction
         | Refusal::TransactionFailed => 5,
+        Refusal::ShardDamaged { .. } => 6,
         Refusal::Queue(refused) => match refused {
             Refused::ConsumersFull { .. }
             | Refused::QueuesFull { .. }

@@ -190,7 +190,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Refusals,
         "Commands refused: address_full, limit (names, queues, consumers, selectors, memory), \
          in_use, unknown (no such queue, subscription, delivery), subscription (of another kind), \
-         transaction.",
+         transaction, damaged (a shard that does not serve).",
     ),
     family(
         "forebay_send_to_receipt_seconds",
