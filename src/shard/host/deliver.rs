@@ -13,7 +13,7 @@ use super::{Failure, Host, Replies};
 use crate::frontend::{Deliver, Header, Message, Refusal, Reply};
 use crate::queue::{Machine, Place, Settlement};
 use crate::shard::ConnectionId;
-use crate::shard::cold::{Cold, ColdFailure, ColdRead};
+use crate::shard::cold::{Cold, ColdFailure, ColdRead, Reader};
 use crate::shard::link::{Delivery, Link, Streaming, Taker};
 
 /// Bytes of a body in memory passed on at a time.
@@ -170,7 +170,8 @@ impl Host {
             Place::Volatile(slot) => return self.begin_volatile(delivery, slot, replies),
         };
         let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
-        match record_at(&self.writer, &mut self.cold, location) {
+        let reader = Reader::Subscription(delivery.link, delivery.subscription);
+        match record_at(&self.writer, &mut self.cold, location, reader) {
             Found::Record(Record::Message {
                 fields,
                 annotations,
@@ -304,7 +305,8 @@ impl Host {
         }
         let fragment = fragments.get(streaming.next);
         let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
-        match record_at(&self.writer, &mut self.cold, location) {
+        let reader = Reader::Subscription(delivery.link, delivery.subscription);
+        match record_at(&self.writer, &mut self.cold, location, reader) {
             Found::Record(
                 Record::Fragment {
                     body: Parts::One(bytes),
@@ -408,10 +410,11 @@ pub(super) fn record_at<'a>(
     writer: &'a forebay_journal::Writer,
     cold: &'a mut crate::shard::cold::ColdBlocks,
     location: Location,
+    reader: Reader,
 ) -> Found<'a> {
     let block: &[u8] = match writer.cached_block(location) {
         Some(block) => block,
-        None => match cold.block_at(location) {
+        None => match cold.block_at(location, reader) {
             Cold::Here(block) => block,
             Cold::Coming => return Found::Coming,
         },
