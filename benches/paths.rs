@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "it reads its arguments")]
 
 #[path = "../tests/alloc/loopback.rs"]
+#[allow(dead_code, reason = "it builds its own frames")]
 mod loopback;
 
 use std::hint::black_box;

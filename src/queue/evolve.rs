@@ -681,10 +681,13 @@ fn give(
     let consumer_id = consumers.id_of(index);
     let consumer = consumers.at_mut(index);
     let tag = consumer.take(entry.message, entry.size_bytes, is_journaled);
-    consumer.is_queued = false;
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
-    queue.end_turn(index);
-    queue.welcome(index, consumers);
+    let stays = consumer.available() > 0 && queue.is_willing_alone(index);
+    if !stays {
+        consumer.is_queued = false;
+        queue.end_turn(index);
+        queue.welcome(index, consumers);
+    }
     effects.push(Effect::Deliver {
         link,
         consumer: consumer_id,

@@ -17,19 +17,35 @@ pub(super) fn parse(text: &str) -> Option<u64> {
 /// Appends a number in digits.
 pub(super) fn push(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0_u8; DECIMAL_LEN_MAX];
-    let mut rest = number;
-    let mut len = 0;
-    for slot in digits.iter_mut().rev() {
-        // The remainder is below 10.
-        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        len += 1;
-        if rest == 0 {
-            break;
-        }
+    let (mut rest, mut at) = (number, DECIMAL_LEN_MAX);
+    while rest >= 100 {
+        let pair = (rest % 100) as usize * 2;
+        rest /= 100;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
     }
-    out.extend_from_slice(digits.get(DECIMAL_LEN_MAX - len..).unwrap_or_default());
+    if rest >= 10 {
+        let pair = rest as usize * 2;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+    } else {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
+    }
+    out.extend_from_slice(&digits[at..]);
 }
+
+/// The numbers from 00 to 99, in two digits each.
+const PAIRS: [u8; 200] = {
+    let mut pairs = [0; 200];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number * 2] = b'0' + (number / 10) as u8;
+        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
+        number += 1;
+    }
+    pairs
+};
 
 /// Digits of `u64::MAX`.
 const DECIMAL_LEN_MAX: usize = 20;

@@ -2,7 +2,7 @@
 //! block cache, from memory or from the disk, and passed on as far as the connection's window
 //! reaches.
 
-use forebay_journal::format::{MessageFields, MessageFlags, Parts, Record};
+use forebay_journal::format::{FormatError, MessageFields, MessageFlags, Parts, Record};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, MessageId};
@@ -93,7 +93,7 @@ impl Host {
                     self.departure_broke(streaming.delivery.delivery_tag);
                 }
             }
-            if !self.note(id, streaming, is_new, pumped) {
+            if !self.note(id, &streaming, is_new, pumped) {
                 return;
             }
         }
@@ -103,7 +103,7 @@ impl Host {
     fn note(
         &mut self,
         id: ConnectionId,
-        streaming: Streaming,
+        streaming: &Streaming,
         is_new: bool,
         pumped: Pumped,
     ) -> bool {
@@ -118,7 +118,7 @@ impl Host {
                     self.stats.delivered += 1;
                 }
                 let next = if is_new { 0 } else { streaming.next + 1 };
-                link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
+                link.streaming = (!is_last).then_some(Streaming { next, ..*streaming });
                 let delivery = streaming.delivery;
                 if let Taker::Consumer(consumer, Settlement::OnHandover) = delivery.taker
                     && is_last
@@ -172,13 +172,13 @@ impl Host {
         let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
         let reader = Reader::Subscription(delivery.link, delivery.subscription);
         match record_at(&self.writer, &mut self.cold, location, reader) {
-            Found::Record(Record::Message {
+            Found::Here(Ok(Record::Message {
                 fields,
                 annotations,
                 head: Parts::One(head),
                 body,
                 ..
-            }) => {
+            })) => {
                 let header = header_of_record(shard, delivery.message, &fields);
                 let offered = (header, fields.encoding, head);
                 if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
@@ -307,7 +307,7 @@ impl Host {
         let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
         let reader = Reader::Subscription(delivery.link, delivery.subscription);
         match record_at(&self.writer, &mut self.cold, location, reader) {
-            Found::Record(
+            Found::Here(Ok(
                 Record::Fragment {
                     body: Parts::One(bytes),
                     ..
@@ -316,7 +316,7 @@ impl Host {
                     body: Parts::One(bytes),
                     ..
                 },
-            ) => {
+            )) => {
                 let reply = Reply::DeliverPart {
                     shard,
                     bytes,
@@ -389,17 +389,17 @@ pub(super) fn header_of_record(shard: u16, message: MessageId, fields: &MessageF
     }
 }
 
+/// A record that was looked for, if it is here and one: as it was read, since it is large.
 pub(super) enum Found<'a> {
-    Record(Record<'a>),
+    Here(Result<Record<'a>, FormatError>),
     Coming,
-    Damaged(String),
 }
 
 impl Found<'_> {
     pub(super) fn damaged(self, location: Location) -> Pumped {
         let reason = match self {
-            Self::Record(record) => format!("a message leads to a record {:?}", record.kind()),
-            Self::Damaged(reason) => reason,
+            Self::Here(Ok(record)) => format!("a message leads to a record {:?}", record.kind()),
+            Self::Here(Err(error)) => error.to_string(),
             Self::Coming => return Pumped::Waiting,
         };
         Pumped::Damaged(location, reason)
@@ -419,10 +419,7 @@ pub(super) fn record_at<'a>(
             Cold::Coming => return Found::Coming,
         },
     };
-    match Record::decode_at(block, location.record_offset()) {
-        Ok(record) => Found::Record(record),
-        Err(error) => Found::Damaged(error.to_string()),
-    }
+    Found::Here(Record::decode_at(block, location.record_offset()))
 }
 
 fn deliver<'a>(

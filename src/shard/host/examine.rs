@@ -128,11 +128,11 @@ pub(super) fn head_of<'a>(
         }
     };
     let found = record_at(writer, cold, location, Reader::Queue(queue));
-    let Found::Record(Record::Message {
+    let Found::Here(Ok(Record::Message {
         fields,
         head: Parts::One(head),
         ..
-    }) = found
+    })) = found
     else {
         let Pumped::Damaged(location, reason) = found.damaged(location) else {
             return Head::Coming;
