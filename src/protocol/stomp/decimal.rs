@@ -17,35 +17,29 @@ pub(super) fn parse(text: &str) -> Option<u64> {
 /// Appends a number in digits.
 pub(super) fn push(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0_u8; DECIMAL_LEN_MAX];
-    let (mut rest, mut at) = (number, DECIMAL_LEN_MAX);
-    while rest >= 100 {
-        let pair = (rest % 100) as usize * 2;
+    let (mut rest, mut len) = (number, 0);
+    for place in digits.rchunks_exact_mut(2) {
+        // The remainder is below 100.
+        let pair = usize::try_from(rest % 100).unwrap_or(0);
+        place.copy_from_slice(PAIRS.get(2 * pair..2 * pair + 2).unwrap_or(b"00"));
         rest /= 100;
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+        len += 2;
+        if rest == 0 {
+            len -= usize::from(pair < 10);
+            break;
+        }
     }
-    if rest >= 10 {
-        let pair = rest as usize * 2;
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-    } else {
-        at -= 1;
-        digits[at] = b'0' + rest as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(digits.get(DECIMAL_LEN_MAX - len..).unwrap_or_default());
 }
 
 /// The numbers from 00 to 99, in two digits each.
-const PAIRS: [u8; 200] = {
-    let mut pairs = [0; 200];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number * 2] = b'0' + (number / 10) as u8;
-        pairs[number * 2 + 1] = b'0' + (number % 10) as u8;
-        number += 1;
-    }
-    pairs
-};
+const PAIRS: &[u8; 200] = b"\
+    0001020304050607080910111213141516171819\
+    2021222324252627282930313233343536373839\
+    4041424344454647484950515253545556575859\
+    6061626364656667686970717273747576777879\
+    8081828384858687888990919293949596979899\
+";
 
 /// Digits of `u64::MAX`.
 const DECIMAL_LEN_MAX: usize = 20;
