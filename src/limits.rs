@@ -93,6 +93,17 @@ pub const PARCEL_EMPTIES_MAX: u32 = 2;
 /// Bytes of commands that came after a message which waits for memory, per pair of shards: above
 /// it the whole lane waits with them.
 pub const HELD_SIZE_MAX_BYTES: u64 = 4 * MIB;
+/// Bytes of the journal read back at once, for messages that left the block cache.
+pub const READ_BACK_CHUNK_SIZE_BYTES: u64 = MIB;
+/// Such chunks held in memory, per shard: queues whose messages lie between one another are drained
+/// by one read for all as long as their consumers are not further apart.
+pub const READ_BACK_CHUNKS_MAX: u32 = 64;
+/// Chunks being read at once, per shard: what a disk needs to be busy.
+pub const READ_BACK_INFLIGHT_MAX: u32 = 4;
+/// Chunks read ahead of whoever reads in order.
+pub const READ_AHEAD_CHUNKS: u32 = 2;
+/// Readers whose place is known, so that what they come to next is kept, per shard.
+pub const READ_BACK_READERS_MAX: u32 = 64;
 /// Shards of one node: ids of shards are stored in one byte less one.
 pub const SHARDS_MAX: u32 = 256;
 /// Connections of one node: a descriptor each, and the kernel's table is seldom larger.
@@ -315,7 +326,7 @@ impl Limits {
     ///
     /// What is not here is proportional to the number of queued messages (their places in the
     /// journal) or fixed and small (code, stacks, rings).
-    pub fn memory_terms(&self) -> [MemoryTerm; 9] {
+    pub fn memory_terms(&self) -> [MemoryTerm; 10] {
         let shards = u64::from(self.inputs.shards);
         let connections = u64::from(self.connections_max) * shards;
         let term = |holder, bytes| MemoryTerm { holder, bytes };
@@ -327,6 +338,10 @@ impl Limits {
             term(
                 "blocks cached for delivery",
                 u64::from(self.blocks_cached_max) * BLOCK_SIZE_MAX_BYTES * shards,
+            ),
+            term(
+                "blocks read back for delivery",
+                u64::from(READ_BACK_CHUNKS_MAX) * READ_BACK_CHUNK_SIZE_BYTES * shards,
             ),
             term(
                 "receive buffers",

@@ -2,6 +2,7 @@
 //!
 //! Invariants: positions rise; the blocks at the back that are not durable yet are never let go.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::storage::buffer::SealedBlock;
@@ -17,6 +18,8 @@ pub(crate) struct BlockCache {
     blocks: VecDeque<Cached>,
     /// How many at the front are durable.
     durable_count: usize,
+    /// Where the block was that was asked for last: the next record is likely to lie in it as well.
+    last: Cell<usize>,
 }
 
 impl BlockCache {
@@ -24,6 +27,7 @@ impl BlockCache {
         Self {
             blocks: VecDeque::with_capacity(blocks_max),
             durable_count: 0,
+            last: Cell::new(0),
         }
     }
 
@@ -57,16 +61,26 @@ impl BlockCache {
             return false;
         }
         self.durable_count -= 1;
+        self.last.set(self.last.get().saturating_sub(1));
         self.blocks.pop_front().is_some()
     }
 
     /// The block that holds the record at `location`, if it is still here.
     pub(crate) fn block_at(&self, location: Location) -> Option<&SealedBlock> {
         let key = (location.segment(), location.block_offset());
-        let index = self
+        let last = self.blocks.get(self.last.get());
+        if let Some(last) = last.filter(|last| (last.segment, last.offset) == key) {
+            return Some(&last.block);
+        }
+        let oldest = self.blocks.front()?;
+        if key < (oldest.segment, oldest.offset) {
+            return None;
+        }
+        let found = self
             .blocks
-            .binary_search_by_key(&key, |b| (b.segment, b.offset))
-            .ok()?;
+            .binary_search_by_key(&key, |b| (b.segment, b.offset));
+        let index = found.ok()?;
+        self.last.set(index);
         self.blocks.get(index).map(|cached| &cached.block)
     }
 }

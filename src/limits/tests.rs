@@ -20,8 +20,8 @@ fn usual_inputs_give_the_documented_memory() {
     let limits = Limits::derive(usual()).unwrap();
     assert_eq!(limits.blocks_cached_max, 256);
     assert_eq!(limits.blocks_max, 256 + 11);
-    // 2.75 + 64 + 16 + 256 + 64 + 128 + 256 + 0 + 64 MiB
-    assert_eq!(limits.memory_max_bytes(), 850 * MIB + 768 * KIB);
+    // 2.75 + 64 + 64 + 16 + 256 + 64 + 128 + 256 + 0 + 64 MiB
+    assert_eq!(limits.memory_max_bytes(), 914 * MIB + 768 * KIB);
 }
 
 #[test]

@@ -707,10 +707,13 @@ fn give(
     let consumer_id = consumers.id_of(index);
     let tag = consumers.take(index, entry.message, entry.size_bytes, is_journaled);
     let consumer = consumers.at_mut(index);
-    consumer.is_queued = false;
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
-    queue.end_turn(index);
-    queue.welcome_now(index, consumers);
+    let stays = consumers.available(index) > 0 && queue.is_willing_alone(index);
+    if !stays {
+        consumers.at_mut(index).is_queued = false;
+        queue.end_turn(index);
+        queue.welcome_now(index, consumers);
+    }
     effects.push(Effect::Deliver {
         link,
         consumer: consumer_id,

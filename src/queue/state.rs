@@ -262,6 +262,12 @@ impl QueueState {
         }
     }
 
+    /// Whether a consumer is the only one that takes messages: with room for more it has the next
+    /// turn as well.
+    pub(super) fn is_willing_alone(&self, index: u32) -> bool {
+        self.willing.len() == 1 && self.willing.front() == Some(&index) && self.serves(index)
+    }
+
     /// A consumer had its turn: most often it is the first.
     pub(super) fn end_turn(&mut self, index: u32) {
         if let Some(at) = self.willing.iter().position(|one| *one == index) {

@@ -424,7 +424,7 @@ impl Driver {
                     }
                 }
                 Action::Close(id) => self.close(id, now),
-                Action::Tell(answer) => self.parts.admin.tell(answer),
+                Action::Tell(answer) => self.parts.admin.tell(*answer),
                 Action::Warn(report) => tracing::warn!("{report}"),
                 Action::Write(write) => self.parts.ring.write(write),
                 Action::ReadBack(read) => match self.parts.files.get(&read.segment) {
@@ -454,12 +454,12 @@ impl Driver {
                     let asked = self.parts.port.ask(Request::Free(segments));
                     assert!(asked.is_ok(), "there was room");
                 }
-                Action::Pass(to, parcel) => {
-                    if let Some(parcel) = self.parts.mailboxes.put(self.parts.id, to, parcel) {
-                        self.has_returned_parcels = true;
-                        self.parts.shard.give_back(to, parcel);
-                    }
-                }
+            }
+        }
+        while let Some((to, parcel)) = self.parts.shard.poll_parcel() {
+            if let Some(parcel) = self.parts.mailboxes.put(self.parts.id, to, parcel) {
+                self.has_returned_parcels = true;
+                self.parts.shard.give_back(to, parcel);
             }
         }
         for segments in freed_later {

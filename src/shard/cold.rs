@@ -1,19 +1,24 @@
 //! Blocks read back from disk, for messages that left the block cache.
 //!
 //! Whole blocks are read and verified, several at a time, and the next ones are read ahead: a
-//! queue is drained in the order it was written. Bounded; the chunk used least recently goes.
+//! queue is drained in the order it was written. Bounded; what goes first is what no reader comes
+//! to, then what the next one comes to last.
+
+mod readers;
+#[cfg(test)]
+mod tests;
 
 use forebay_journal::format::{Block, FormatError};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, SegmentId};
 
-/// Bytes read at a time.
-pub(super) const CHUNK_SIZE: usize = 1 << 20;
-/// Chunks in memory.
-const CHUNKS_MAX: usize = 16;
-/// Chunks being read at once.
-const READS_MAX: usize = 2;
+pub(super) use readers::Reader;
+use readers::{Ahead, Readers, Spot};
+
+use crate::limits::{
+    READ_AHEAD_CHUNKS, READ_BACK_CHUNK_SIZE_BYTES, READ_BACK_CHUNKS_MAX, READ_BACK_INFLIGHT_MAX,
+};
 
 /// A read the runtime has to do.
 #[derive(Debug)]
@@ -50,24 +55,53 @@ struct Chunk {
     used: u64,
     /// Whether a message waits for its first block, so that it has to be sound.
     is_wanted: bool,
-    has_read_ahead: bool,
+    /// Whether nothing sound was found behind it when that was read ahead.
+    is_last: bool,
 }
 
 impl Chunk {
-    fn holds(&self, segment: SegmentId, offset: u64) -> bool {
-        let end = match (&self.buffer, self.blocks.last()) {
-            (None, _) => CHUNK_SIZE as u64,
+    /// Byte offset of what follows it.
+    fn end(&self) -> u64 {
+        let size = match (&self.buffer, self.blocks.last()) {
+            (None, _) => READ_BACK_CHUNK_SIZE_BYTES,
             (Some(_), last) => last.map_or(0, |(_, end)| (*end).into()),
         };
-        self.segment == segment && (self.offset..self.offset + end).contains(&offset)
+        self.offset + size
     }
+
+    fn holds(&self, segment: SegmentId, offset: u64) -> bool {
+        self.segment == segment && (self.offset..self.end()).contains(&offset)
+    }
+}
+
+/// What is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    segment: SegmentId,
+    offset: u64,
+    /// Whether a message waits for it, else it is read ahead.
+    is_needed: bool,
+}
+
+/// The block that was asked for last: the next message is likely to lie in it as well.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    reader: Reader,
+    segment: SegmentId,
+    offset: u64,
+    chunk: usize,
+    /// Where it lies in the chunk; empty if no block starts there.
+    start: u32,
+    end: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ColdBlocks {
     chunks: Vec<Option<Chunk>>,
     spare: Vec<ReadBuffer>,
-    wanted: Vec<(SegmentId, u64, bool)>,
+    wanted: Vec<Wanted>,
+    readers: Readers,
+    last: Option<Found>,
     clock: u64,
 }
 
@@ -81,124 +115,158 @@ pub(super) enum Cold<'a> {
 
 impl ColdBlocks {
     /// Looks for the block of `location`; asks for it if it is not here.
-    pub(super) fn block_at(&mut self, location: Location) -> Cold<'_> {
+    pub(super) fn block_at(&mut self, location: Location, reader: Reader) -> Cold<'_> {
         let (segment, offset) = (location.segment(), location.block_offset());
-        let held = |chunk: &Option<Chunk>| chunk.as_ref().is_some_and(|c| c.holds(segment, offset));
-        let Some(index) = self.chunks.iter().position(held) else {
-            if !self
-                .wanted
-                .iter()
-                .any(|(s, o, _)| (*s, *o) == (segment, offset))
-            {
-                self.wanted.push((segment, offset, true));
-            }
+        let is_it = |last: &Found| {
+            last.offset == offset && last.segment == segment && last.reader == reader
+        };
+        if !self.last.as_ref().is_some_and(is_it) {
+            self.last = self.look(reader, segment, offset);
+        }
+        let Some(found) = self.last else {
             return Cold::Coming;
         };
-        self.clock += 1;
-        self.read_ahead(index);
-        let clock = self.clock;
-        let Some(chunk) = self.chunks[index].as_mut() else {
-            return Cold::Coming;
-        };
-        chunk.used = clock;
-        let start = (offset - chunk.offset) as u32;
-        let Some(buffer) = &chunk.buffer else {
-            return Cold::Coming;
-        };
-        match chunk
-            .blocks
-            .binary_search_by_key(&start, |(start, _)| *start)
-        {
-            Ok(found) => {
-                let (start, end) = chunk.blocks[found];
-                Cold::Here(&buffer[start as usize..end as usize])
-            }
-            // Not the start of a block: then the location is not one of this journal's.
-            Err(_) => Cold::Here(&[]),
+        let chunk = self.chunks[found.chunk].as_ref();
+        match chunk.and_then(|chunk| chunk.buffer.as_ref()) {
+            Some(buffer) => Cold::Here(&buffer[found.start as usize..found.end as usize]),
+            None => Cold::Coming,
         }
     }
 
-    fn read_ahead(&mut self, index: usize) {
-        let Some(chunk) = self.chunks[index].as_mut() else {
-            return;
+    fn look(&mut self, reader: Reader, segment: SegmentId, offset: u64) -> Option<Found> {
+        self.readers.note(reader, Spot::new(segment, offset));
+        let Some(at) = self.chunk_of(segment, offset) else {
+            self.want(segment, offset, true);
+            return None;
         };
-        let Some((_, end)) = chunk.blocks.last().copied() else {
-            return;
-        };
-        if !chunk.has_read_ahead {
-            chunk.has_read_ahead = true;
-            let next = (chunk.segment, chunk.offset + u64::from(end), false);
-            self.wanted.push(next);
+        self.read_ahead(at);
+        self.clock += 1;
+        let chunk = self.chunks[at].as_mut()?;
+        chunk.used = self.clock;
+        chunk.buffer.as_ref()?;
+        let key = (offset - chunk.offset) as u32;
+        let found = chunk.blocks.binary_search_by_key(&key, |(start, _)| *start);
+        // Not the start of a block: then the location is not one of this journal's.
+        let (start, end) = found.map_or((0, 0), |found| chunk.blocks[found]);
+        Some(Found {
+            reader,
+            segment,
+            offset,
+            chunk: at,
+            start,
+            end,
+        })
+    }
+
+    fn chunk_of(&self, segment: SegmentId, offset: u64) -> Option<usize> {
+        let mut chunks = self.chunks.iter();
+        chunks.position(|chunk| chunk.as_ref().is_some_and(|c| c.holds(segment, offset)))
+    }
+
+    fn want(&mut self, segment: SegmentId, offset: u64, is_needed: bool) {
+        let mut wanted = self.wanted.iter_mut();
+        let known = wanted.find(|one| (one.segment, one.offset) == (segment, offset));
+        match known {
+            Some(known) => known.is_needed |= is_needed,
+            None => self.wanted.push(Wanted {
+                segment,
+                offset,
+                is_needed,
+            }),
+        }
+    }
+
+    /// Asks for the first chunk behind this one that is not here, of so many.
+    fn read_ahead(&mut self, mut at: usize) {
+        for _ in 0..READ_AHEAD_CHUNKS {
+            let Some(chunk) = self.chunks[at].as_ref().filter(|c| c.buffer.is_some()) else {
+                return;
+            };
+            if chunk.is_last {
+                return;
+            }
+            let (segment, next) = (chunk.segment, chunk.end());
+            match self.chunk_of(segment, next) {
+                Some(found) => at = found,
+                None => return self.want(segment, next, false),
+            }
         }
     }
 
     /// The next read to start.
     pub(super) fn poll_read(&mut self) -> Option<ColdRead> {
-        let reading = self
-            .chunks
-            .iter()
-            .flatten()
-            .filter(|chunk| chunk.buffer.is_none())
-            .count();
-        if reading >= READS_MAX || self.wanted.is_empty() {
-            return None;
+        while !self.wanted.is_empty() {
+            let chunks = self.chunks.iter().flatten();
+            let reading = chunks.filter(|chunk| chunk.buffer.is_none()).count();
+            if reading >= READ_BACK_INFLIGHT_MAX as usize {
+                return None;
+            }
+            // What a message waits for comes before what is read ahead.
+            let needed = self.wanted.iter().position(|one| one.is_needed);
+            let wanted = self.wanted.remove(needed.unwrap_or(0));
+            let is_here = self.chunk_of(wanted.segment, wanted.offset).is_some();
+            if !is_here && let Some(at) = self.free_chunk(wanted) {
+                return Some(self.begin(at, wanted));
+            }
         }
-        // What a message waits for comes before what is read ahead.
-        let at = self
-            .wanted
-            .iter()
-            .position(|(.., is_wanted)| *is_wanted)
-            .unwrap_or(0);
-        let (segment, offset, is_wanted) = self.wanted.remove(at);
-        if self
-            .chunks
-            .iter()
-            .flatten()
-            .any(|chunk| chunk.holds(segment, offset))
-        {
-            return self.poll_read();
-        }
-        let index = self.free_chunk()?;
-        let buffer = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| ReadBuffer::new(CHUNK_SIZE));
-        let blocks = Vec::new();
-        let (used, has_read_ahead) = (self.clock, false);
-        let chunk = Chunk {
+        None
+    }
+
+    fn begin(&mut self, at: usize, wanted: Wanted) -> ColdRead {
+        let (segment, offset) = (wanted.segment, wanted.offset);
+        self.readers.count_read();
+        self.last = None;
+        let spare = self.spare.pop();
+        let new = || ReadBuffer::new(READ_BACK_CHUNK_SIZE_BYTES as usize);
+        self.chunks[at] = Some(Chunk {
             segment,
             offset,
             buffer: None,
-            blocks,
-            used,
-            is_wanted,
-            has_read_ahead,
-        };
-        self.chunks[index] = Some(chunk);
-        Some(ColdRead {
-            chunk: index as u32,
+            blocks: Vec::new(),
+            used: self.clock,
+            is_wanted: wanted.is_needed,
+            is_last: false,
+        });
+        ColdRead {
+            chunk: at as u32,
             segment,
             offset,
-            buffer,
-        })
+            buffer: spare.unwrap_or_else(new),
+        }
     }
 
-    fn free_chunk(&mut self) -> Option<usize> {
-        if self.chunks.len() < CHUNKS_MAX {
-            self.chunks.push(None);
-            return Some(self.chunks.len() - 1);
-        }
+    /// A place for what is wanted; none if it is read ahead and all that is here is needed sooner.
+    fn free_chunk(&mut self, wanted: Wanted) -> Option<usize> {
         if let Some(free) = self.chunks.iter().position(Option::is_none) {
             return Some(free);
         }
-        let loaded = self.chunks.iter().enumerate().filter_map(|(index, chunk)| {
+        if self.chunks.len() < READ_BACK_CHUNKS_MAX as usize {
+            self.chunks.push(None);
+            return Some(self.chunks.len() - 1);
+        }
+        let loaded = self.chunks.iter().enumerate().filter_map(|(at, chunk)| {
             let chunk = chunk.as_ref().filter(|chunk| chunk.buffer.is_some())?;
-            Some((chunk.used, index))
+            let ahead = self.ahead_of(chunk.segment, chunk.offset, chunk.end());
+            Some((ahead, std::cmp::Reverse(chunk.used), at))
         });
-        let (_, index) = loaded.min()?;
-        let chunk = self.chunks[index].take()?;
-        self.spare.extend(chunk.buffer);
-        Some(index)
+        let (ahead, _, at) = loaded.max()?;
+        let end = wanted.offset + READ_BACK_CHUNK_SIZE_BYTES;
+        if !wanted.is_needed && ahead <= self.ahead_of(wanted.segment, wanted.offset, end) {
+            return None;
+        }
+        self.let_go(at);
+        Some(at)
+    }
+
+    fn ahead_of(&self, segment: SegmentId, start: u64, end: u64) -> Ahead {
+        let [start, end] = [start, end].map(|offset| Spot::new(segment, offset));
+        self.readers.ahead_of(start, end)
+    }
+
+    fn let_go(&mut self, at: usize) {
+        self.last = None;
+        let chunk = self.chunks[at].take();
+        self.spare.extend(chunk.and_then(|chunk| chunk.buffer));
     }
 
     /// Takes a completion.
@@ -210,16 +278,17 @@ impl ColdBlocks {
         buffer: ReadBuffer,
         result: Result<usize, IoFailure>,
     ) -> Result<(), ColdFailure> {
-        let index = chunk as usize;
-        let Some(chunk) = self.chunks[index].as_mut() else {
+        let at = chunk as usize;
+        let Some(chunk) = self.chunks[at].as_mut() else {
             // Its segment was freed meanwhile.
             self.spare.push(buffer);
             return Ok(());
         };
+        let (segment, offset) = (chunk.segment, chunk.offset);
         let failed = |reason: String| {
             Err(ColdFailure {
-                segment: chunk.segment,
-                offset: chunk.offset,
+                segment,
+                offset,
                 reason,
             })
         };
@@ -229,42 +298,39 @@ impl ColdBlocks {
             // Nobody waits for it; it is read again when somebody does.
             Err(_) => 0,
         };
-        match sound_blocks(
-            &buffer[..len],
-            chunk.segment,
-            chunk.offset,
-            &mut chunk.blocks,
-        ) {
-            Err(error) if chunk.blocks.is_empty() && chunk.is_wanted => failed(error.to_string()),
-            _ => {
-                chunk.buffer = Some(buffer);
-                // Nothing sound was read ahead: there is nothing there yet. Forget it.
-                if chunk.blocks.is_empty() {
-                    let chunk = self.chunks[index].take();
-                    self.spare.extend(chunk.and_then(|chunk| chunk.buffer));
-                }
-                Ok(())
-            }
+        let found = sound_blocks(&buffer[..len], segment, offset, &mut chunk.blocks);
+        chunk.buffer = Some(buffer);
+        if !chunk.blocks.is_empty() {
+            return Ok(());
         }
+        if let (Err(error), true) = (found, chunk.is_wanted) {
+            return failed(error.to_string());
+        }
+        // Nothing sound was read ahead: there is nothing there yet. Forget it.
+        self.let_go(at);
+        let mut chunks = self.chunks.iter_mut().flatten();
+        if let Some(before) = chunks.find(|c| c.segment == segment && c.end() == offset) {
+            before.is_last = true;
+        }
+        Ok(())
     }
 
     /// These segments are gone.
     ///
     /// Shape: sorted.
     pub(super) fn forget(&mut self, gone: &[SegmentId]) {
-        let is_gone = |segment: &SegmentId| gone.binary_search(segment).is_ok();
-        self.wanted.retain(|(segment, ..)| !is_gone(segment));
-        for slot in &mut self.chunks {
-            // One being read stays until its buffer is back, and may hold anything then.
-            if let Some(chunk) = slot {
-                chunk.is_wanted &= !is_gone(&chunk.segment);
-            }
-            if slot
-                .as_ref()
-                .is_some_and(|c| is_gone(&c.segment) && c.buffer.is_some())
-            {
-                self.spare
-                    .extend(slot.take().and_then(|chunk| chunk.buffer));
+        let is_gone = |segment: SegmentId| gone.binary_search(&segment).is_ok();
+        self.wanted.retain(|one| !is_gone(one.segment));
+        for at in 0..self.chunks.len() {
+            let Some(chunk) = &mut self.chunks[at] else {
+                continue;
+            };
+            if is_gone(chunk.segment) {
+                // One being read stays until its buffer is back, and may hold anything then.
+                chunk.is_wanted = false;
+                if chunk.buffer.is_some() {
+                    self.let_go(at);
+                }
             }
         }
     }

@@ -152,6 +152,9 @@ impl Connection {
     /// held back behind another body count when they go: the host takes what was counted and
     /// sent as handed over, and settles it.
     pub(super) fn count_delivered(&mut self, shard: ShardId, bytes: u64) {
+        if self.delivered_held.is_empty() && !self.frontend.holds(shard.0) {
+            return add(&mut self.delivered, shard, bytes);
+        }
         add(&mut self.delivered_held, shard, bytes);
         let Self {
             frontend,

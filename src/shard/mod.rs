@@ -67,11 +67,9 @@ use stop::Stopping;
 use timers::Timers;
 
 /// Something the runtime has to do.
+///
+/// Small: many are moved about in a turn. Parcels, which are not, come by [`Shard::poll_parcel`].
 #[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a parcel holds its emptied ones without a box, which would have to be sent home too"
-)]
 pub enum Action {
     /// Send all of this; answer with [`Shard::handle_sent`].
     Send {
@@ -96,10 +94,8 @@ pub enum Action {
     /// These segments are free; what cannot be told for now is given back by
     /// [`Shard::give_back_free`].
     Free(FreedSegments),
-    /// Put this into another shard's mailbox, or give it back by [`Shard::give_back`].
-    Pass(ShardId, Parcel),
     /// Give the admin side this answer.
-    Tell(AdminAnswer),
+    Tell(Box<AdminAnswer>),
     /// Warn the operator of this.
     Warn(Box<SlowConsumerReport>),
 }

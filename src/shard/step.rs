@@ -289,29 +289,28 @@ impl Shard {
             ..
         } = connection;
         let before = output.len();
-        let step = frontend.handle_input(input, now, output);
+        let mut step = frontend.handle_input(input, now, output);
         if output.len() > before && !*is_dirty {
             *is_dirty = true;
             dirty.push_back(id);
         }
-        match step {
+        // By reference: a command is large, and every message is one.
+        match &mut step {
             Step::Quiet {
                 consumed,
                 is_starved,
-            } => Progress::quiet(consumed, is_starved),
+            } => Progress::quiet(*consumed, *is_starved),
             Step::Goodbye { receipt } => Progress::Goodbye(receipt.to_vec()),
             Step::Broken => Progress::Broken,
-            Step::Command {
-                consumed,
-                mut command,
-            } => {
-                let shard = routing.shard_of(&command, self.id, self.shard_count);
-                if let Some(unserved) = peers.unserved(&command, shard, routing) {
+            Step::Command { consumed, command } => {
+                let consumed = *consumed;
+                let shard = routing.shard_of(command, self.id, self.shard_count);
+                if let Some(unserved) = peers.unserved(command, shard, routing) {
                     return self.refuse_unserved(id, &unserved, consumed);
                 }
-                let timeout_us = self.transaction_timeout_us;
-                let draw = || (host.draw_transaction(), now.monotonic_us + timeout_us);
-                match transactions.take(&mut command, (shard, lane), draw) {
+                let due_us = now.monotonic_us + self.transaction_timeout_us;
+                let draw = || (host.draw_transaction(), due_us);
+                match transactions.take(command, (shard, lane), draw) {
                     Taking::Pass => {}
                     Taking::Unknown => return Progress::Broken,
                     Taking::End(open, end) => {
@@ -319,13 +318,13 @@ impl Shard {
                         return Progress::Paused(consumed, Pause::Errand);
                     }
                 }
-                *errand = Errand::of(&command, shard);
+                *errand = Errand::of(command, shard);
                 let pause = if shard == self.id {
-                    let taken = host.handle(id, &command, now);
+                    let taken = host.handle(id, command, now);
                     let waits = taken == Taken::YesButWait && command.is_message();
                     waits.then_some(Pause::Memory)
                 } else {
-                    peers.outgoing(shard).push_command(lane, id, command);
+                    peers.outgoing(shard).push_command(lane, id, *command);
                     (!peers.admits(shard, lane)).then_some(Pause::Peer(shard, lane))
                 };
                 Progress::after(consumed, pause, errand.as_ref())
@@ -671,12 +670,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let timers = [
-            connection.frontend.poll_timeout(),
-            connection.transactions.due_us(),
-        ];
-        let Some(due_us) = timers.into_iter().flatten().min() else {
-            return;
+        let timeout_us = connection.frontend.poll_timeout();
+        let due_us = match (timeout_us, connection.transactions.due_us()) {
+            (Some(one), Some(other)) => one.min(other),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return,
         };
         self.enter_timer_at(id, due_us);
     }
@@ -838,10 +836,19 @@ impl Shard {
             return Some(Action::Free(segments));
         }
         if let Some(answer) = self.host.poll_told() {
-            return Some(Action::Tell(answer));
+            return Some(Action::Tell(Box::new(answer)));
+        }
+        None
+    }
+
+    /// The next parcel to put into another shard's mailbox, or to give back by
+    /// [`Self::give_back`]; after the actions.
+    pub fn poll_parcel(&mut self) -> Option<(ShardId, Parcel)> {
+        if self.host.failure().is_some() {
+            return None;
         }
         let (to, parcel) = self.peers.poll()?;
         self.passed_parcels += 1;
-        Some(Action::Pass(to, parcel))
+        Some((to, parcel))
     }
 }

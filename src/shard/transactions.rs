@@ -157,6 +157,10 @@ impl Transactions {
 
     /// When one has been open too long, in monotonic microseconds.
     pub(super) fn due_us(&self) -> Option<u64> {
+        // As nearly always, and asked after every input.
+        if self.open.is_empty() && self.ending.is_none() {
+            return None;
+        }
         let first = self.open.first().map(|one| one.due_us);
         let dues = [first, self.ending].into_iter().flatten();
         dues.filter(|due_us| *due_us < u64::MAX).min()

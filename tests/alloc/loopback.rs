@@ -1,11 +1,13 @@
 //! A shard bound to nothing: writes are done at once, segments are numbers, what it sends is
 //! looked at and given back. For counting and timing the shard alone.
 
+use std::collections::BTreeMap;
+
 use forebay::frontend::{Users, stomp};
 use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Machine, Policies};
-use forebay::shard::{Action, ConnectionId, HostLimits, Quotas, Shard, ShardConfig};
+use forebay::shard::{Action, ColdRead, ConnectionId, HostLimits, Quotas, Shard, ShardConfig};
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
 use forebay_journal::{Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
@@ -22,6 +24,12 @@ pub(crate) struct Loopback {
     sent: Vec<(ConnectionId, Vec<u8>)>,
     /// Bytes of blocks written.
     pub(crate) written_bytes: u64,
+    /// Bytes read back.
+    #[allow(dead_code, reason = "not everybody reads")]
+    pub(crate) read_bytes: u64,
+    /// What was written, if it is to be read back.
+    disk: Option<BTreeMap<SegmentId, Vec<u8>>>,
+    reads: Vec<ColdRead>,
 }
 
 impl Loopback {
@@ -79,9 +87,18 @@ impl Loopback {
             prepared: Vec::new(),
             sent: Vec::new(),
             written_bytes: 0,
+            read_bytes: 0,
+            disk: None,
+            reads: Vec::new(),
         };
         (0..4).for_each(|_| this.turn(&mut |_, _| {}));
         this
+    }
+
+    /// Keeps what is written from now on, so that it can be read back.
+    #[allow(dead_code, reason = "not everybody reads")]
+    pub(crate) fn keep_blocks(&mut self) {
+        self.disk.get_or_insert_default();
     }
 
     /// Connects a client.
@@ -112,6 +129,9 @@ impl Loopback {
         for (id, bytes) in self.sent.drain(..) {
             self.shard.handle_sent(id, bytes, true, now);
         }
+        for read in std::mem::take(&mut self.reads) {
+            self.read_back(read);
+        }
         self.shard.finish_turn(now);
         while let Some(action) = self.shard.poll_action(now) {
             match action {
@@ -121,15 +141,34 @@ impl Loopback {
                 }
                 Action::Write(write) => {
                     self.written_bytes += write.block.len() as u64;
+                    if let Some(disk) = &mut self.disk {
+                        let segment = disk.entry(write.segment).or_default();
+                        segment.resize(SEGMENT_SIZE as usize, 0);
+                        let start = write.offset as usize;
+                        segment[start..start + write.block.len()].copy_from_slice(&write.block);
+                    }
                     self.done.push(write.ticket);
                 }
                 Action::Prepare(segment) => self.prepared.push(segment),
-                Action::ReadBack(_) => panic!("the cache holds what is delivered"),
+                Action::ReadBack(read) => self.reads.push(read),
                 Action::Close(id) => panic!("connection {} is closed", id.0),
                 _ => {}
             }
         }
         assert!(self.shard.failure().is_none());
+    }
+
+    fn read_back(&mut self, read: ColdRead) {
+        let disk = self
+            .disk
+            .as_ref()
+            .expect("the cache holds what is delivered");
+        let mut buffer = read.buffer;
+        let from = &disk[&read.segment][read.offset as usize..];
+        let len = from.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&from[..len]);
+        self.read_bytes += len as u64;
+        self.shard.handle_read_done(read.chunk, buffer, Ok(len));
     }
 }
 

@@ -392,8 +392,10 @@ impl World {
                 }
                 Action::Tell(_) => panic!("nobody asked"),
                 Action::Warn(_) => panic!("nobody is watched"),
-                Action::Pass(to, parcel) => self.pass(index, usize::from(to.0), parcel),
             }
+        }
+        while let Some((to, parcel)) = self.bound(index).shard.poll_parcel() {
+            self.pass(index, usize::from(to.0), parcel);
         }
     }
 

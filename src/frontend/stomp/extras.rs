@@ -35,15 +35,14 @@ pub(super) fn extras<'a>(send: &Send<'a>, now: Now) -> Result<Extras<Value<'a>>,
         copy: 0,
         duplicate_id: None,
     };
+    // All of them begin with a capital or an underscore.
+    if !send.has_odd_headers {
+        return Ok(extras);
+    }
     let mut sequence = None;
     let refused = |unusable| (unusable, owned(send.receipt));
     for (key, value) in send.headers.iter() {
         let key = key.raw();
-        // All of them begin with a capital or an underscore, which nearly no header does.
-        let is_suspect = matches!(key.as_bytes().first(), Some(b'A'..=b'Z' | b'_'));
-        if !is_suspect {
-            continue;
-        }
         match key {
             // The first of a name counts (STOMP 1.2 "Repeated Header Entries").
             DELAY | TIME if extras.deliver_unix_ms != 0 => {}

@@ -247,7 +247,9 @@ impl Session {
             return Step::Command { consumed, command };
         }
         let window = &input[..input.len().min(self.settings.limits.input_size_max() + 1)];
-        let parsed = match self.engine.next_event(window, now) {
+        // By reference from here on: the event of a message is large.
+        let next = self.engine.next_event(window, now);
+        let parsed = match &next {
             Ok(parsed) => parsed,
             Err(error) => {
                 if !self.interleaving.is_busy() {
@@ -257,7 +259,7 @@ impl Session {
             }
         };
         let consumed = parsed.consumed;
-        let translated = match parsed.event {
+        let translated = match &parsed.event {
             // Line ends and thrown-away input are consumed without an event.
             None => {
                 let is_starved = consumed == 0 || consumed == input.len();
@@ -266,7 +268,7 @@ impl Session {
                     is_starved,
                 };
             }
-            Some(Event::Connect(connect)) => match self.connect(&connect, out) {
+            Some(Event::Connect(connect)) => match self.connect(connect, out) {
                 Ok(()) => {
                     return Step::Quiet {
                         consumed,
@@ -280,7 +282,9 @@ impl Session {
                 let receipt = receipt.map_or(&[][..], |text| self.scratch.get(&[], text));
                 return Step::Goodbye { receipt };
             }
-            Some(event) => self.translate(event, now),
+            // At once: nearly all are such.
+            Some(Event::Send(send)) => self.send(send, now),
+            Some(event) => self.translate(event),
         };
         match translated {
             Ok(None) => Step::Quiet {
@@ -326,13 +330,8 @@ impl Session {
     }
 
     /// The command that an event means; none if there are several, in the series.
-    fn translate<'a>(
-        &mut self,
-        event: Event<'a>,
-        now: Now,
-    ) -> Result<Option<Command<Text<'a>>>, Refused> {
+    fn translate<'a>(&mut self, event: &Event<'a>) -> Result<Option<Command<Text<'a>>>, Refused> {
         match event {
-            Event::Send(send) => self.send(&send, now),
             Event::SendPart(part) if self.spread.is_some() => {
                 self.spread_part(part.bytes, part.is_last);
                 Ok(None)
@@ -342,15 +341,17 @@ impl Session {
                 bytes: Text::Given(part.bytes),
                 is_last: part.is_last,
             }))),
-            Event::Subscribe(subscribe) => self.subscribe(&subscribe),
-            Event::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe),
-            Event::Ack(ack) => self.acknowledge(&ack, Verdict::Accept),
-            Event::Nack(nack) if nack.is_requeued => self.acknowledge(&nack, Verdict::Release),
-            Event::Nack(nack) => self.acknowledge(&nack, Verdict::Refuse),
-            Event::Begin(begin) => self.begin(&begin).map(Some),
-            Event::Commit(commit) => self.end_transaction(&commit, true).map(Some),
-            Event::Abort(abort) => self.end_transaction(&abort, false).map(Some),
-            Event::Connect(_) | Event::Disconnect(_) => unreachable!("handled by the caller"),
+            Event::Subscribe(subscribe) => self.subscribe(subscribe),
+            Event::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe),
+            Event::Ack(ack) => self.acknowledge(ack, Verdict::Accept),
+            Event::Nack(nack) if nack.is_requeued => self.acknowledge(nack, Verdict::Release),
+            Event::Nack(nack) => self.acknowledge(nack, Verdict::Refuse),
+            Event::Begin(begin) => self.begin(begin).map(Some),
+            Event::Commit(commit) => self.end_transaction(commit, true).map(Some),
+            Event::Abort(abort) => self.end_transaction(abort, false).map(Some),
+            Event::Connect(_) | Event::Disconnect(_) | Event::Send(_) => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 

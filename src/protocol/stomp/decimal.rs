@@ -17,19 +17,29 @@ pub(super) fn parse(text: &str) -> Option<u64> {
 /// Appends a number in digits.
 pub(super) fn push(out: &mut Vec<u8>, number: u64) {
     let mut digits = [0_u8; DECIMAL_LEN_MAX];
-    let mut rest = number;
-    let mut len = 0;
-    for slot in digits.iter_mut().rev() {
-        // The remainder is below 10.
-        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        len += 1;
+    let (mut rest, mut len) = (number, 0);
+    for place in digits.rchunks_exact_mut(2) {
+        // The remainder is below 100.
+        let pair = usize::try_from(rest % 100).unwrap_or(0);
+        place.copy_from_slice(PAIRS.get(2 * pair..2 * pair + 2).unwrap_or(b"00"));
+        rest /= 100;
+        len += 2;
         if rest == 0 {
+            len -= usize::from(pair < 10);
             break;
         }
     }
     out.extend_from_slice(digits.get(DECIMAL_LEN_MAX - len..).unwrap_or_default());
 }
+
+/// The numbers from 00 to 99, in two digits each.
+const PAIRS: &[u8; 200] = b"\
+    0001020304050607080910111213141516171819\
+    2021222324252627282930313233343536373839\
+    4041424344454647484950515253545556575859\
+    6061626364656667686970717273747576777879\
+    8081828384858687888990919293949596979899\
+";
 
 /// Digits of `u64::MAX`.
 const DECIMAL_LEN_MAX: usize = 20;

@@ -80,6 +80,9 @@ pub struct Send<'a> {
     pub stored_head: StoredHead<'a>,
     /// All headers, for those that only the front end knows.
     pub headers: Headers<'a>,
+    /// Whether the name of one begins with a capital or an underscore, as those of Java's clients
+    /// and of extensions do: nearly no message has any.
+    pub has_odd_headers: bool,
     /// Bytes of the whole body; none while unknown (no `content-length`, and not all here).
     pub body_total: Option<u64>,
     /// The body, or its first part.

@@ -155,6 +155,11 @@ impl Timers {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<u64> {
+        // As of most clients, and asked after every input.
+        let has_beats = self.send_interval_us > 0 || self.silence_max_us > 0;
+        if !has_beats && self.connect_deadline_us.is_none() {
+            return None;
+        }
         [
             self.connect_deadline_us,
             self.silent_at_us(),

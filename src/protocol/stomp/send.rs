@@ -21,6 +21,7 @@ struct Fields<'a> {
     routing: Option<RoutingType>,
     reply_to: Option<Value<'a>>,
     body_type: Option<Option<BodyType>>,
+    has_odd_headers: bool,
 }
 
 /// Reads all lines of a `SEND` into `event`, the body still unknown; returns `content-length`.
@@ -57,6 +58,7 @@ pub(super) fn read<'a>(
         has_content_length: fields.content_length.is_some(),
         stored_head: stored.finish(),
         headers,
+        has_odd_headers: fields.has_odd_headers,
         body_total: None,
         body: &[],
         is_complete: false,
@@ -86,7 +88,10 @@ impl<'a> Fields<'a> {
             // Hop-by-hop, or set by the broker itself on delivery: STOMP 1.2 "MESSAGE".
             b"ack" | b"delivery-count" | b"login" | b"message-id" | b"passcode" | b"receipt-id"
             | b"redelivered" | b"subscription" => Ok(false),
-            _ => Ok(true),
+            key => {
+                self.has_odd_headers |= matches!(key.first(), Some(b'A'..=b'Z' | b'_'));
+                Ok(true)
+            }
         }
     }
 }

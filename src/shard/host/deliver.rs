@@ -2,7 +2,7 @@
 //! block cache, from memory or from the disk, and passed on as far as the connection's window
 //! reaches.
 
-use forebay_journal::format::{MessageFields, MessageFlags, Parts, Record};
+use forebay_journal::format::{FormatError, MessageFields, MessageFlags, Parts, Record};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, MessageId};
@@ -13,7 +13,7 @@ use super::{Failure, Host, Replies};
 use crate::frontend::{Deliver, Header, Message, Refusal, Reply};
 use crate::queue::{Machine, Place, Settlement};
 use crate::shard::ConnectionId;
-use crate::shard::cold::{Cold, ColdFailure, ColdRead};
+use crate::shard::cold::{Cold, ColdFailure, ColdRead, Reader};
 use crate::shard::link::{Delivery, Link, Streaming, Taker};
 
 /// Bytes of a body in memory passed on at a time.
@@ -93,7 +93,7 @@ impl Host {
                     self.departure_broke(streaming.delivery.delivery_tag);
                 }
             }
-            if !self.note(id, streaming, is_new, pumped) {
+            if !self.note(id, &streaming, is_new, pumped) {
                 return;
             }
         }
@@ -103,7 +103,7 @@ impl Host {
     fn note(
         &mut self,
         id: ConnectionId,
-        streaming: Streaming,
+        streaming: &Streaming,
         is_new: bool,
         pumped: Pumped,
     ) -> bool {
@@ -123,7 +123,7 @@ impl Host {
                     self.stats.redelivered += u64::from(is_again);
                 }
                 let next = if is_new { 0 } else { streaming.next + 1 };
-                link.streaming = (!is_last).then_some(Streaming { next, ..streaming });
+                link.streaming = (!is_last).then_some(Streaming { next, ..*streaming });
                 let delivery = streaming.delivery;
                 if let Taker::Consumer(consumer, Settlement::OnHandover) = delivery.taker
                     && is_last
@@ -176,14 +176,15 @@ impl Host {
             Place::Volatile(slot) => return self.begin_volatile(delivery, slot, replies),
         };
         let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
-        match record_at(&self.writer, &mut self.cold, location) {
-            Found::Record(Record::Message {
+        let reader = Reader::Subscription(delivery.link, delivery.subscription);
+        match record_at(&self.writer, &mut self.cold, location, reader) {
+            Found::Here(Ok(Record::Message {
                 fields,
                 annotations,
                 head: Parts::One(head),
                 body,
                 ..
-            }) => {
+            })) => {
                 let header = header_of_record(shard, delivery.message, &fields);
                 let offered = (header, fields.encoding, head);
                 if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
@@ -311,8 +312,9 @@ impl Host {
         }
         let fragment = fragments.get(streaming.next);
         let (location, is_last) = fragment.map_or((location, true), |one| (one.location, false));
-        match record_at(&self.writer, &mut self.cold, location) {
-            Found::Record(
+        let reader = Reader::Subscription(delivery.link, delivery.subscription);
+        match record_at(&self.writer, &mut self.cold, location, reader) {
+            Found::Here(Ok(
                 Record::Fragment {
                     body: Parts::One(bytes),
                     ..
@@ -321,7 +323,7 @@ impl Host {
                     body: Parts::One(bytes),
                     ..
                 },
-            ) => {
+            )) => {
                 let reply = Reply::DeliverPart {
                     shard,
                     bytes,
@@ -396,17 +398,17 @@ pub(super) fn header_of_record(shard: u16, message: MessageId, fields: &MessageF
     }
 }
 
+/// A record that was looked for, if it is here and one: as it was read, since it is large.
 pub(super) enum Found<'a> {
-    Record(Record<'a>),
+    Here(Result<Record<'a>, FormatError>),
     Coming,
-    Damaged(String),
 }
 
 impl Found<'_> {
     pub(super) fn damaged(self, location: Location) -> Pumped {
         let reason = match self {
-            Self::Record(record) => format!("a message leads to a record {:?}", record.kind()),
-            Self::Damaged(reason) => reason,
+            Self::Here(Ok(record)) => format!("a message leads to a record {:?}", record.kind()),
+            Self::Here(Err(error)) => error.to_string(),
             Self::Coming => return Pumped::Waiting,
         };
         Pumped::Damaged(location, reason)
@@ -417,18 +419,16 @@ pub(super) fn record_at<'a>(
     writer: &'a forebay_journal::Writer,
     cold: &'a mut crate::shard::cold::ColdBlocks,
     location: Location,
+    reader: Reader,
 ) -> Found<'a> {
     let block: &[u8] = match writer.cached_block(location) {
         Some(block) => block,
-        None => match cold.block_at(location) {
+        None => match cold.block_at(location, reader) {
             Cold::Here(block) => block,
             Cold::Coming => return Found::Coming,
         },
     };
-    match Record::decode_at(block, location.record_offset()) {
-        Ok(record) => Found::Record(record),
-        Err(error) => Found::Damaged(error.to_string()),
-    }
+    Found::Here(Record::decode_at(block, location.record_offset()))
 }
 
 fn deliver<'a>(

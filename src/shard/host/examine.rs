@@ -14,11 +14,11 @@ use super::{Failure, Host};
 use crate::frontend::{Header, Message};
 use crate::queue::{FilterId, Machine, Place, Queued};
 use crate::shard::bodies::VolatileBodies;
-use crate::shard::cold::{ColdBlocks, ColdFailure};
+use crate::shard::cold::{ColdBlocks, ColdFailure, Reader};
 
 /// Messages looked at in one turn; what is left goes on in the next.
 const EXAMINED_PER_TURN_MAX: usize = 512;
-/// Queues that wait for the disk at once: as many as chunks of it are held.
+/// Queues that wait for the disk at once: fewer than chunks of it are held.
 const WAITING_QUEUES_MAX: usize = 16;
 
 /// What became of a message that was to be judged.
@@ -66,7 +66,7 @@ impl Host {
             cold,
             ..
         } = self;
-        match head_of(*shard, bodies, (writer, cold), queued) {
+        match head_of(*shard, bodies, (writer, cold), (queue, queued)) {
             Head::Here(message) => {
                 answer(machine, filters, queue, queued.message, &message);
                 Judged::Yes
@@ -114,7 +114,7 @@ pub(super) fn head_of<'a>(
     shard: u16,
     bodies: &'a VolatileBodies,
     (writer, cold): (&'a Writer, &'a mut ColdBlocks),
-    queued: &Queued,
+    (queue, queued): (QueueId, &Queued),
 ) -> Head<'a> {
     let location = match queued.place {
         Place::Journal(location) => location,
@@ -127,12 +127,12 @@ pub(super) fn head_of<'a>(
             return Head::Here(Message::new(header, encoding, head));
         }
     };
-    let found = record_at(writer, cold, location);
-    let Found::Record(Record::Message {
+    let found = record_at(writer, cold, location, Reader::Queue(queue));
+    let Found::Here(Ok(Record::Message {
         fields,
         head: Parts::One(head),
         ..
-    }) = found
+    })) = found
     else {
         let Pumped::Damaged(location, reason) = found.damaged(location) else {
             return Head::Coming;

@@ -128,7 +128,8 @@ impl Host {
             if recall.0.contains_key(&name) {
                 continue;
             }
-            match head_of(*shard, bodies, (writer, cold), &kept.queued) {
+            let asked = (kept.source, &kept.queued);
+            match head_of(*shard, bodies, (writer, cold), asked) {
                 Head::Here(message) => drop(recall.0.insert(name, selector.matches(&message))),
                 Head::Coming => return false,
                 Head::Damaged(failure) => {

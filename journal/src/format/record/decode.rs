@@ -20,6 +20,13 @@ pub struct RecordId {
 
 /// Reads the record at the start of `bytes`; returns it and the distance to the next.
 pub(in crate::format) fn record_at(bytes: &[u8]) -> Result<(Record<'_>, usize), FormatError> {
+    let (kind, content) = content_at(bytes)?;
+    let stride = (RECORD_HEAD_SIZE + content.len()).next_multiple_of(8);
+    decode_content(kind, content).map(|record| (record, stride))
+}
+
+/// Kind of the record at the start of `bytes`, and what it says.
+fn content_at(bytes: &[u8]) -> Result<(Kind, &[u8]), FormatError> {
     let (head, _) = RecordHead::ref_from_prefix(bytes).map_err(|_| FormatError::Truncated {
         needed: RECORD_HEAD_SIZE,
         found: bytes.len(),
@@ -43,13 +50,22 @@ pub(in crate::format) fn record_at(bytes: &[u8]) -> Result<(Record<'_>, usize), 
             value: 1,
         });
     }
-    let kind = kind_of(head.kind.get())?;
-    let mut reader = Reader {
-        rest: &record[RECORD_HEAD_SIZE..size],
-    };
-    let decoded = decode_body(kind, &mut reader)?;
-    zero("trailing bytes", reader.rest.len() as u64)?;
-    Ok((decoded, stride))
+    Ok((kind_of(head.kind.get())?, &record[RECORD_HEAD_SIZE..size]))
+}
+
+/// Reads all of what a record says. Records are large values: this one is made where it goes.
+fn decode_content(kind: Kind, content: &[u8]) -> Result<Record<'_>, FormatError> {
+    let mut reader = Reader { rest: content };
+    if kind == Kind::Message {
+        // As most are. What follows its head is its body: nothing trails.
+        return message(&mut reader);
+    }
+    let mut decoded = decode_body(kind, &mut reader);
+    if decoded.is_ok() && !reader.rest.is_empty() {
+        let (name, value) = ("trailing bytes", reader.rest.len() as u64);
+        decoded = Err(FormatError::Field { name, value });
+    }
+    decoded
 }
 
 impl Record<'_> {
@@ -61,7 +77,8 @@ impl Record<'_> {
             needed: record_offset,
             found: block.len(),
         })?;
-        record_at(bytes).map(|(record, _)| record)
+        let (kind, content) = content_at(bytes)?;
+        decode_content(kind, content)
     }
 }
 
