@@ -1,6 +1,7 @@
 //! The life of a node: open the data folder, recover, start the shards, wait, stop.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_journal::format::{INFLIGHT_BLOCKS_MAX, Superblock};
@@ -12,11 +13,11 @@ use super::config::{Config, Pin};
 use super::damaged::DamagedShard;
 use super::error::NodeError;
 use super::report;
-use super::running::Started;
+use super::running::{Running, Started};
 use super::starting::Starting;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::lock::FolderLock;
-use crate::housekeeping::{Scanned, check_direct_io, quarantine, scan};
+use crate::housekeeping::{Board, Scanned, check_direct_io, quarantine, scan};
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::listener::listen;
@@ -35,16 +36,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         .map_err(|errno| NodeError::Machine(format!("signals: {errno}")))?;
     probe_ring()?;
     let (started_us, started_unix_ms) = (clock::monotonic_us(), clock::now().unix_ms);
-    let mut folder = Folder::new(&config.node.data);
-    folder.make().map_err(NodeError::Folder)?;
-    let holder = format!(
-        "process {}, node {}, STOMP on {}",
-        std::process::id(),
-        config.node.name,
-        config.listen.stomp
-    );
-    let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
-    check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
+    let (folder, _lock) = take_folder(config)?;
     let superblock = open_folder(&folder, config)?;
     let (scans, damaged) = scan_all(config, &folder, &superblock)?;
     let quarantine = quarantine::used(&folder).map_err(NodeError::Folder)?;
@@ -74,13 +66,6 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     };
     let (mut running, desk) = node.start(scans, listeners, cores)?;
     let started = running.wait_ready(signals, config, &device)?;
-    let mut boards = running.boards().into_iter();
-    // One that is damaged has none: nothing is written there.
-    let boards = serving.iter().map(|is_serving| {
-        let board = is_serving.then(|| boards.next()).flatten();
-        board.unwrap_or_default()
-    });
-    let boards = boards.collect();
     let identity = Identity {
         node: config.node.name.clone(),
         epoch: epoch.get(),
@@ -90,7 +75,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         started_unix_ms,
         is_strict: config.journal.is_strict,
         cut_bytes,
-        boards,
+        boards: boards_of(&running, &serving),
     };
     let scraped_at = metrics.as_ref().and_then(|one| one.local_addr().ok());
     let admin =
@@ -105,6 +90,31 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     // Nothing in older epochs' folders is needed once their segments are freed.
     let _ = folder.remove_empty_epochs(epoch);
     Ok(())
+}
+
+/// The data folder, made if need be, and its lock.
+fn take_folder(config: &Config) -> Result<(Folder, FolderLock), NodeError> {
+    let mut folder = Folder::new(&config.node.data);
+    folder.make().map_err(NodeError::Folder)?;
+    let holder = format!(
+        "process {}, node {}, STOMP on {}",
+        std::process::id(),
+        config.node.name,
+        config.listen.stomp
+    );
+    let lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
+    check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
+    Ok((folder, lock))
+}
+
+/// What housekeeping says of each shard's files; of one that is damaged it says nothing.
+fn boards_of(running: &Running, serving: &[bool]) -> Vec<Arc<Board>> {
+    let mut boards = running.boards().into_iter();
+    let boards = serving.iter().map(|is_serving| {
+        let board = is_serving.then(|| boards.next()).flatten();
+        board.unwrap_or_default()
+    });
+    boards.collect()
 }
 
 /// The listener for metrics, where one is wanted.
