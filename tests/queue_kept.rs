@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "the other model tests use the rest of it")]
 #[path = "queue_model/journal.rs"]
 mod journal;
+#[path = "queue_model/rewrite.rs"]
+mod rewrite;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +67,8 @@ enum Op {
     Delete(u8),
     Expire,
     Reclaim,
+    /// What is needed of the first segment is written anew, and it is freed.
+    Relocate,
     Restart,
 }
 
@@ -86,6 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(Op::Delete),
         1 => Just(Op::Expire),
         2 => Just(Op::Reclaim),
+        2 => Just(Op::Relocate),
         1 => Just(Op::Restart),
     ]
 }
@@ -426,6 +431,20 @@ impl Rig {
     }
 }
 
+impl rewrite::Rewritable for Rig {
+    fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn make_true(&mut self, fact: &Fact<'_>) {
+        self.apply(fact, Place::NONE);
+    }
+}
+
 fn run(rig: &mut Rig, op: &Op) {
     match op {
         Op::Send(sending) => rig.send(sending),
@@ -434,6 +453,10 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Delete(which) => rig.delete(*which),
         Op::Expire => rig.expire(),
         Op::Reclaim => rig.reclaim(),
+        Op::Relocate => {
+            rewrite::rewrite_oldest(rig);
+            rig.reclaim();
+        }
         Op::Restart => rig.restart(),
     }
     rig.compare();

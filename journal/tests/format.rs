@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use forebay_journal::format::layout::LAYOUT;
 use forebay_journal::format::{
     Annotations, Block, Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome,
-    Parts, QueueFlags, Record, Routing, SegmentHead, Superblock, TransactionState, checksum,
+    Parts, QueueFlags, Record, Routing, SegmentHead, Standing, StandingBytes, Standings, Stands,
+    Superblock, TransactionState, checksum,
 };
 use forebay_journal::reader::{Found, Mode, SegmentReader};
 use forebay_journal::{Epoch, MessageId, QueueId, SegmentId};
@@ -157,6 +158,11 @@ fn golden_annotations() -> Annotations<'static> {
 
 /// Records that name messages of a queue.
 fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
+    let standings = [StandingBytes::from(Standing {
+        stands: Stands::Leaving(Departure::Expired),
+        attempts: 3,
+        is_replaced: true,
+    })];
     let records = [
         Record::Release {
             queue,
@@ -183,6 +189,25 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
         Record::Share {
             queue,
             pairs: IdList(&ids[..2]),
+        },
+        Record::Moved {
+            fields: MessageFields {
+                message: MessageId(7),
+                body_size: 5,
+                timestamp_unix_ms: 1_700_000_000_000,
+                priority: 4,
+                encoding: 1,
+                ..MessageFields::default()
+            },
+            annotations: Annotations {
+                deliver_unix_ms: 0,
+                duplicate_id: b"",
+                ..golden_annotations()
+            },
+            queues: IdList(&ids[..1]),
+            standings: Standings::new(&standings),
+            head: Parts::One(b"head"),
+            body: Parts::One(b"world"),
         },
     ];
     for record in &records {
@@ -263,7 +288,10 @@ fn golden_bytes_are_written_and_read() {
         .iter()
         .map(|(_, _, bytes)| bytes[0])
         .collect();
-    assert_eq!(kinds, [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 5, 3]);
+    assert_eq!(
+        kinds,
+        [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 17, 5, 3]
+    );
     assert!(opened.result.expect("checked").is_clean_shutdown);
 
     let bytes = from_hex(GOLDEN_SUPERBLOCK, 2 * 4096);

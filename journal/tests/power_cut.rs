@@ -34,7 +34,7 @@ struct Tally {
     torn_together: u64,
     exhausted: u64,
     /// Records found, by the number of their kind.
-    kinds: [u64; Kind::Share as usize + 1],
+    kinds: [u64; Kind::Moved as usize + 1],
     ends: u64,
     cuts: u64,
     repeats: u64,
@@ -48,7 +48,7 @@ impl Tally {
             images: 0,
             torn_together: 0,
             exhausted: 0,
-            kinds: [0; Kind::Share as usize + 1],
+            kinds: [0; Kind::Moved as usize + 1],
             ends: 0,
             cuts: 0,
             repeats: 0,

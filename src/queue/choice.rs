@@ -47,6 +47,13 @@ impl QueueState {
         }
     }
 
+    /// The policy is another one than when its messages came. Nobody has a group.
+    pub(super) fn spread_groups_anew(&mut self) {
+        if let Some(selective) = &mut self.selective {
+            selective.groups.buckets = self.policy.group_buckets;
+        }
+    }
+
     /// A consumer came, and is in the list.
     pub(super) fn join_selective(&mut self, index: u32, consumers: &Consumers) {
         let filter = consumers.at(index).filter;

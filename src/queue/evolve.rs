@@ -81,6 +81,7 @@ impl Machine {
                 address,
                 id,
             } => self.repeat_id((routing, address), message, id, at),
+            Record::Moved { .. } => self.move_message(fact, at),
         }
     }
 
@@ -211,7 +212,7 @@ impl Machine {
         self.next_queue = self.next_queue.max(queue_floor.0);
     }
 
-    fn draw(&mut self, message: u64, at: Place) {
+    pub(super) fn draw(&mut self, message: u64, at: Place) {
         self.next_message = self.next_message.max(message + 1);
         if let Place::Journal(_) = at {
             self.recorded_message = self.recorded_message.max(message + 1);
@@ -268,6 +269,7 @@ impl Machine {
             segment,
         });
         self.idle.note(queue);
+        self.define_late(id);
     }
 
     /// What a repeated definition says anew: whether the queue is paused.
@@ -416,7 +418,7 @@ impl Machine {
 
     /// Makes place for queues whose definition comes further on, repeated, because the segment
     /// that held it first was freed.
-    fn await_definitions(&mut self, queues: IdList<'_>) {
+    pub(super) fn await_definitions(&mut self, queues: IdList<'_>) {
         queues.queues().for_each(|id| self.await_definition(id));
     }
 
@@ -435,15 +437,15 @@ impl Machine {
         };
         queue.bytes += u64::from(entry.size_bytes);
         self.held.enter(&entry);
-        self.expiring
-            .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
         if queue.is_divert() {
             let why = Why::Leaving(Departure::Diverted);
             return self.waits.insert(queue.id, &mut queue.aside, entry, why);
         }
+        self.expiring
+            .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
         let last_value = arrival.annotations.last_value;
         if !last_value.is_empty()
-            && let Some(former) = queue.enter_value(last_value, entry.message)
+            && let Some(former) = queue.enter_value(last_value, &entry)
         {
             self.surplus.insert_replaced(queue.id, former);
         }

@@ -9,6 +9,8 @@
 #[path = "../queue_model/journal.rs"]
 mod journal;
 mod model;
+#[path = "../queue_model/rewrite.rs"]
+mod rewrite;
 mod rig;
 mod transaction;
 
@@ -35,6 +37,8 @@ enum Op {
     Depart(u8),
     ArriveLate,
     Reclaim,
+    /// What is needed of the first segment is written anew, and it is freed.
+    Relocate,
     Restart,
 }
 
@@ -84,6 +88,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(Op::Depart),
         1 => Just(Op::ArriveLate),
         1 => Just(Op::Reclaim),
+        2 => Just(Op::Relocate),
         1 => Just(Op::Restart),
     ]
 }
@@ -101,6 +106,10 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Depart(fate) => rig.depart(*fate),
         Op::ArriveLate => rig.arrive_late(),
         Op::Reclaim => rig.reclaim(),
+        Op::Relocate => {
+            rewrite::rewrite_oldest(rig);
+            rig.reclaim();
+        }
         Op::Restart => rig.restart(),
     }
 }

@@ -7,6 +7,7 @@ mod dispatch;
 mod journal;
 mod model;
 mod operate;
+mod relocate;
 mod replay;
 mod rig;
 mod selective;
@@ -136,6 +137,11 @@ enum Op {
     Doubt(Pick, bool, u64),
     Seal,
     Reclaim,
+    /// Messages are written anew, and what was before them is freed.
+    Relocate {
+        skip: u8,
+        most: u8,
+    },
     CompareWithReplay,
     Restart,
 }
@@ -289,6 +295,11 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(pick, is_release, number)| Op::Doubt(pick, is_release, number)),
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
+        5 => any::<(u8, u8)>().prop_map(|(skip, most)| Op::Relocate {
+            // Mostly the first.
+            skip: if skip < 160 { 0 } else { skip },
+            most: if most < 128 { u8::MAX } else { most % 8 },
+        }),
         1 => Just(Op::CompareWithReplay),
         2 => Just(Op::Restart),
     ]
@@ -356,6 +367,10 @@ fn run(rig: &mut Rig, op: &Op) {
         }
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
+        Op::Relocate { skip, most } => {
+            rig.relocate(*skip, *most);
+            rig.reclaim();
+        }
         Op::CompareWithReplay => rig.compare_with_replay(),
         Op::Restart => rig.restart(),
     }

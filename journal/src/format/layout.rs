@@ -52,4 +52,6 @@ pub const LAYOUT: &[&StructLayout] = &[
     &super::record::layouts::DEPART,
     &super::record::layouts::DUPLICATE_ID,
     &super::record::layouts::SHARE,
+    &super::record::layouts::MOVED,
+    &super::record::STANDING,
 ];

@@ -18,8 +18,8 @@ pub use checksum::{Checksum, checksum, group_number};
 pub use identifier::{IDENTIFIER_FILE_SIZE, IDENTIFIERS_MAX, Identifier};
 pub use record::{
     Annotations, Departure, IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT,
-    PRIORITY_MAX, Parts, QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState,
-    encode_record, encoded_size,
+    PRIORITY_MAX, Parts, QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, Standing,
+    StandingBytes, Standings, Stands, TransactionState, encode_record, encoded_size,
 };
 pub use segment::{SEGMENT_HEAD_SIZE, SegmentHead};
 pub use superblock::{SUPERBLOCK_FILE_SIZE, Superblock};

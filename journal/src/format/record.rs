@@ -12,12 +12,15 @@ use crate::{BlockNumber, Epoch, Lsn, MessageId, QueueId, SegmentId};
 mod decode;
 mod encode;
 pub(super) mod layouts;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 pub use decode::RecordId;
 pub(super) use decode::record_at;
 pub use encode::{encode_record, encoded_size};
+pub(super) use standing::LAYOUT as STANDING;
+pub use standing::{Standing, StandingBytes, Standings, Stands};
 
 /// Greatest priority of a message.
 pub const PRIORITY_MAX: u8 = 9;
@@ -62,6 +65,8 @@ pub enum Kind {
     DuplicateId = 15,
     /// [`Record::Share`]
     Share = 16,
+    /// [`Record::Moved`]
+    Moved = 17,
 }
 
 /// How an address spreads its messages.
@@ -445,6 +450,22 @@ pub enum Record<'a> {
         /// Of each the queue that it is in, and its name: an even count.
         pairs: IdList<'a>,
     },
+    /// A message is written here from now on, as a whole: what its former records say of it is
+    /// about to be freed. It is where it was; a reader that does not know it finds it here.
+    Moved {
+        /// Fixed fields; of no transaction.
+        fields: MessageFields,
+        /// As before, without what was noted elsewhere: its delivery time and its duplicate id.
+        annotations: Annotations<'a>,
+        /// Queues it is in.
+        queues: IdList<'a>,
+        /// Where it stands in each of them.
+        standings: Standings<'a>,
+        /// Head in the message's encoding.
+        head: Parts<'a>,
+        /// Body, or its last part.
+        body: Parts<'a>,
+    },
 }
 
 impl Record<'_> {
@@ -467,6 +488,7 @@ impl Record<'_> {
             Self::Depart { .. } => Kind::Depart,
             Self::DuplicateId { .. } => Kind::DuplicateId,
             Self::Share { .. } => Kind::Share,
+            Self::Moved { .. } => Kind::Moved,
         }
     }
 }

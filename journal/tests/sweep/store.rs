@@ -183,7 +183,7 @@ impl Store {
 
 /// All kinds that a store has to hold.
 pub(crate) fn all_kinds() -> BTreeSet<u16> {
-    (Kind::EpochStart as u16..=Kind::Share as u16).collect()
+    (Kind::EpochStart as u16..=Kind::Moved as u16).collect()
 }
 
 pub(crate) fn superblock_value() -> Superblock {

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use forebay_journal::Lsn;
 use forebay_journal::format::{Annotations, IdList, MessageFields, Parts, Record, Routing};
 use roaring::RoaringTreemap;
 
@@ -144,9 +145,11 @@ impl Emitter<'_> {
         }
         // Parts come before the message that says whose they are.
         if ledger.has_uploads() {
-            self.each_record(|this, record| {
-                if let Record::Message { fields, queues, .. } = record
+            self.each_record(|this, lsn, record| {
+                if let Record::Message { fields, queues, .. }
+                | Record::Moved { fields, queues, .. } = record
                     && fields.upload != 0
+                    && this.gathered.ledger.is_last(fields.message.0, lsn)
                     && !this.places(&fields, queues).is_empty()
                 {
                     this.uploads.insert(fields.upload);
@@ -167,7 +170,7 @@ impl Emitter<'_> {
     /// Visits all records up to the end that was found first.
     fn each_record(
         &mut self,
-        mut visit: impl FnMut(&mut Self, Record<'_>) -> anyhow::Result<()>,
+        mut visit: impl FnMut(&mut Self, Lsn, Record<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let Gathered {
             files,
@@ -186,14 +189,14 @@ impl Emitter<'_> {
             if counts.is_ok() && block.header.first_lsn.get() > source.lsn {
                 return Ok(ControlFlow::Break(()));
             }
-            for (_, _, record) in block.records().flatten() {
-                visit(self, record)?;
+            for (lsn, _, record) in block.records().flatten() {
+                visit(self, lsn, record)?;
             }
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    fn record(&mut self, record: Record<'_>) -> anyhow::Result<()> {
+    fn record(&mut self, lsn: Lsn, record: Record<'_>) -> anyhow::Result<()> {
         match record {
             Record::Fragment {
                 upload,
@@ -211,12 +214,21 @@ impl Emitter<'_> {
                 queues,
                 head,
                 body,
+            }
+            | Record::Moved {
+                fields,
+                annotations,
+                queues,
+                head,
+                body,
+                ..
             } => {
                 let places = self.places(&fields, queues);
                 if places.is_empty() {
                     return self.remember(&fields, &annotations, queues);
                 }
-                if !self.done.insert(fields.message.0) {
+                let is_last = self.gathered.ledger.is_last(fields.message.0, lsn);
+                if !is_last || !self.done.insert(fields.message.0) {
                     return Ok(());
                 }
                 let mut line = self.message(&fields, &annotations, places, [&head, &body]);

@@ -13,7 +13,7 @@ use crate::survey::Surveyed;
 use crate::walk::{Event, walk};
 
 /// Every kind of record.
-pub(crate) const KINDS: [Kind; 16] = [
+pub(crate) const KINDS: [Kind; 17] = [
     Kind::EpochStart,
     Kind::Retained,
     Kind::CleanShutdown,
@@ -30,6 +30,7 @@ pub(crate) const KINDS: [Kind; 16] = [
     Kind::Depart,
     Kind::DuplicateId,
     Kind::Share,
+    Kind::Moved,
 ];
 
 /// The kind of this name.
@@ -77,7 +78,9 @@ impl Subject {
     pub(crate) fn is_in(&self, record: &Record<'_>) -> bool {
         let lists = |messages: IdList<'_>| messages.messages().any(|one| one.0 == self.message);
         match *record {
-            Record::Message { fields, .. } => fields.message.0 == self.message,
+            Record::Message { fields, .. } | Record::Moved { fields, .. } => {
+                fields.message.0 == self.message
+            }
             Record::Fragment { upload, .. } | Record::UploadAbandoned { upload } => {
                 upload != 0 && upload == self.upload
             }
@@ -126,7 +129,7 @@ pub(crate) fn find_message(
             return Ok(ControlFlow::Continue(()));
         };
         for (lsn, record_offset, record) in block.records().flatten() {
-            let Record::Message { fields, .. } = record else {
+            let (Record::Message { fields, .. } | Record::Moved { fields, .. }) = record else {
                 continue;
             };
             if fields.message.0 != message {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    Departure, IdList, Kind, MessageFields, Outcome, Record, TransactionState,
+    Departure, IdList, Kind, MessageFields, Outcome, Record, Standings, TransactionState,
 };
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn};
@@ -96,6 +96,8 @@ pub(crate) struct Ledger {
     /// Places where records are missing.
     holes: u64,
     has_uploads: bool,
+    /// Messages that were written anew, and the record that did it last.
+    moved: BTreeMap<u64, Lsn>,
     /// Queues that took messages of other queues.
     takers: BTreeSet<u64>,
     message_floor: u64,
@@ -124,6 +126,9 @@ impl RecordSink for Ledger {
         self.first.get_or_insert(lsn);
         self.last = Some((lsn, location));
         *self.kinds.0.entry(record.kind()).or_default() += 1;
+        if let Record::Moved { fields, .. } = record {
+            self.moved.insert(fields.message.0, lsn);
+        }
         self.apply(record);
     }
 }
@@ -135,6 +140,11 @@ impl Ledger {
             settled: Some(Settled::default()),
             ..Self::default()
         }
+    }
+
+    /// Whether this record of a message is the last one: the one that counts.
+    pub(crate) fn is_last(&self, message: u64, lsn: Lsn) -> bool {
+        self.moved.get(&message).is_none_or(|last| *last == lsn)
     }
 
     /// Queues that are defined or, if that is kept, were.
@@ -310,6 +320,13 @@ impl Ledger {
                 }
             }
             Record::Share { queue, pairs } => self.share(queue.0, pairs),
+            Record::Moved {
+                fields,
+                queues,
+                standings,
+                body,
+                ..
+            } => self.move_message(&fields, body.size(), queues, standings),
             Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
         }
@@ -438,6 +455,30 @@ impl Ledger {
                 queues,
             },
         );
+    }
+
+    /// A message is written anew: where it is not known, it is in its queues from here on.
+    fn move_message(
+        &mut self,
+        fields: &MessageFields,
+        body: usize,
+        queues: IdList<'_>,
+        standings: Standings<'_>,
+    ) {
+        let message = fields.message.0;
+        self.raise_floors(message + 1, 0);
+        let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
+        if uploaded + body as u64 == fields.body_size {
+            self.incomplete.remove(&message);
+        } else if !queues.is_empty() {
+            self.incomplete.insert(message);
+        }
+        for (queue, standing) in queues.queues().zip(standings.iter()) {
+            let queue = self.queues.entry(queue.0).or_default();
+            if !queue.holds(message) {
+                queue.enter_as(message, fields.priority, standing);
+            }
+        }
     }
 
     /// Does it at once, or when its transaction is committed.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_journal::format::{Departure, IdList, QueueFlags, Routing};
+use forebay_journal::format::{Departure, IdList, QueueFlags, Routing, Standing, Stands};
 use roaring::RoaringTreemap;
 
 /// A queue's definition.
@@ -41,6 +41,16 @@ impl Counters {
                 return;
             }
             plane.remove(message);
+        }
+    }
+
+    fn set(&mut self, message: u64, count: u16) {
+        for (bit, plane) in self.0.iter_mut().enumerate() {
+            if count >> bit & 1 == 1 {
+                plane.insert(message);
+            } else {
+                plane.remove(message);
+            }
         }
     }
 
@@ -126,6 +136,21 @@ impl Queue {
             self.delayed.insert(message);
         } else {
             self.ready.insert(message);
+        }
+    }
+
+    /// A message that was here before is known now.
+    pub(crate) fn enter_as(&mut self, message: u64, priority: u8, standing: Standing) {
+        self.priorities.entry(priority).or_default().insert(message);
+        self.attempts.set(message, standing.attempts);
+        match standing.stands {
+            Stands::Ready => drop(self.ready.insert(message)),
+            Stands::Delivered => drop(self.unsettled.insert(message)),
+            Stands::Delayed { ready_unix_ms } => {
+                self.delayed.insert(message);
+                self.until.insert(message, ready_unix_ms);
+            }
+            Stands::Leaving(reason) => self.leave_for(message, reason),
         }
     }
 
@@ -252,6 +277,8 @@ mod tests {
         assert_eq!((counters.get(7), counters.get(8)), (2047, 0));
         counters.forget(7);
         assert_eq!(counters.get(7), 0);
+        counters.set(7, 1029);
+        assert_eq!(counters.get(7), 1029);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use forebay_journal::format::{Record, SEGMENT_HEAD_SIZE, encoded_size};
 use forebay_journal::recovery::RecordSink as _;
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{Location, ShardId};
+use forebay_journal::{Location, Lsn, ShardId};
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
@@ -132,7 +132,8 @@ fn shard_parts(
                     return Ok(ControlFlow::Continue(()));
                 }
                 let records = block.records().flatten();
-                let live = records.filter(|(_, _, record)| is_live(record, &ledger, &uploads));
+                let live =
+                    records.filter(|(lsn, _, record)| is_live((*lsn, record), &ledger, &uploads));
                 let live: u64 = live
                     .map(|(_, _, record)| encoded_size(&record) as u64)
                     .sum();
@@ -220,9 +221,9 @@ fn uploads_of(
     }
     walk(files, surveyed, &mut |_, event| {
         if let Event::Block { block, .. } = event {
-            for (_, _, record) in block.records().flatten() {
-                if let Record::Message { fields, .. } = record
-                    && is_live(&record, ledger, &uploads)
+            for (lsn, _, record) in block.records().flatten() {
+                if let Record::Message { fields, .. } | Record::Moved { fields, .. } = record
+                    && is_live((lsn, &record), ledger, &uploads)
                 {
                     uploads.insert(fields.upload);
                 }
@@ -233,12 +234,19 @@ fn uploads_of(
     Ok(uploads)
 }
 
-fn is_live(record: &Record<'_>, ledger: &Ledger, uploads: &RoaringTreemap) -> bool {
+fn is_live((lsn, record): (Lsn, &Record<'_>), ledger: &Ledger, uploads: &RoaringTreemap) -> bool {
     match record {
-        Record::Message { fields, queues, .. } => ledger.queues_of(*queues).iter().any(|queue| {
-            let held = ledger.queues.get(queue);
-            held.is_some_and(|held| held.holds(fields.message.0))
-        }),
+        Record::Message { fields, queues, .. } | Record::Moved { fields, queues, .. } => {
+            let message = fields.message.0;
+            let mut queues = ledger.queues_of(*queues).into_iter();
+            let mut is_held = || {
+                queues.any(|queue| {
+                    let held = ledger.queues.get(&queue);
+                    held.is_some_and(|held| held.holds(message))
+                })
+            };
+            ledger.is_last(message, lsn) && is_held()
+        }
         Record::Fragment { upload, .. } => uploads.contains(*upload),
         _ => false,
     }

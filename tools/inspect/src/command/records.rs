@@ -292,7 +292,7 @@ impl<'a> Printer<'a> {
             | Record::Handout { queue, .. }
             | Record::Depart { queue, .. }
             | Record::Release { queue, .. } => wanted.contains(&queue.0),
-            Record::Message { queues, .. } => {
+            Record::Message { queues, .. } | Record::Moved { queues, .. } => {
                 queues.queues().any(|queue| wanted.contains(&queue.0))
             }
             Record::Share { queue, pairs } => {

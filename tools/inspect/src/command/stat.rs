@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use forebay_journal::Lsn;
 use forebay_journal::format::{FORMAT_VERSION, Record};
 use forebay_journal::recovery::Recovered;
 use serde_json::{Map, Value, json};
@@ -75,8 +76,8 @@ fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
             ..
         } = event
         {
-            for (_, _, record) in block.records().flatten() {
-                add_bytes(&looked.ledger, &record, &mut bytes);
+            for (lsn, _, record) in block.records().flatten() {
+                add_bytes(&looked.ledger, (lsn, &record), &mut bytes);
             }
         }
         Ok(ControlFlow::Continue(()))
@@ -84,16 +85,25 @@ fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
     Ok(bytes)
 }
 
-fn add_bytes(ledger: &Ledger, record: &Record<'_>, bytes: &mut BTreeMap<u64, u64>) {
-    let Record::Message {
+fn add_bytes(ledger: &Ledger, (lsn, record): (Lsn, &Record<'_>), bytes: &mut BTreeMap<u64, u64>) {
+    let (Record::Message {
         fields,
         queues,
         head,
         ..
-    } = record
+    }
+    | Record::Moved {
+        fields,
+        queues,
+        head,
+        ..
+    }) = record
     else {
         return;
     };
+    if !ledger.is_last(fields.message.0, lsn) {
+        return;
+    }
     for queue in ledger.queues_of(*queues) {
         let held = ledger.queues.get(&queue);
         if held.is_some_and(|held| held.holds(fields.message.0)) {
