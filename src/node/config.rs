@@ -85,6 +85,8 @@ pub struct Journal {
     pub segments_ready: u32,
     /// Bytes per second of zero-filling while a prepared segment is still there.
     pub prepare_rate: u64,
+    /// Bytes written anew per hundred that come in, at most.
+    pub relocation_budget_percent: u32,
     /// Whether identifiers are written behind the blocks.
     pub is_strict: bool,
 }
@@ -207,6 +209,7 @@ impl Config {
                 segment_size: 0,
                 segments_ready: 0,
                 prepare_rate: 0,
+                relocation_budget_percent: 0,
                 is_strict: false,
             },
             limits: Budgets {

@@ -120,6 +120,7 @@ impl Starting<'_> {
                 window_bytes: limits::CONNECTION_OUTPUT_WINDOW_BYTES,
                 message_size_max: config.limits.message_size_max,
                 segments_ready: config.journal.segments_ready as usize,
+                relocation_budget_percent: config.journal.relocation_budget_percent,
             },
             stomp: stomp_settings(config),
             transaction_timeout_us: u64::from(config.limits.transaction_timeout_ms) * 1000,

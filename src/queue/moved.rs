@@ -7,16 +7,18 @@
 use forebay_journal::format::{
     Annotations, IdList, MessageFields, Parts, Record, Standing, StandingBytes, Standings, Stands,
 };
-use forebay_journal::{Location, MessageId, QueueId};
+use forebay_journal::{Location, MessageId, QueueId, SegmentId};
 use zerocopy::little_endian::U64;
 
 use super::arrival::Arrival;
 use super::aside::Why;
 use super::bodies::RecordSizes;
+use super::consumer::ConsumerId;
 use super::decision::Fact;
 use super::delivered::Holder;
 use super::entry::{Entry, Place};
 use super::machine::Machine;
+use super::segments::SegmentUse;
 use super::state::QueueState;
 
 /// Where a message stands: the answer of [`Machine::decide_move`]. Owned by the caller and used
@@ -159,6 +161,16 @@ impl Machine {
     /// Where the record of a message lies that is in this queue.
     pub fn place_in(&self, queue: QueueId, message: MessageId) -> Option<Place> {
         Some(self.queues.get(queue)?.entry(message.0)?.place())
+    }
+
+    /// The queue of a consumer that is attached.
+    pub fn queue_of(&self, consumer: ConsumerId) -> Option<QueueId> {
+        Some(self.consumers.resolve(consumer)?.queue)
+    }
+
+    /// What all segments are needed for, from the oldest one that is.
+    pub fn segment_uses(&self) -> impl Iterator<Item = (SegmentId, SegmentUse)> + Clone + '_ {
+        self.bodies.segments.iter()
     }
 
     /// A message is written anew.

@@ -17,6 +17,7 @@ mod link;
 mod loopback;
 mod mailbox;
 mod peers;
+mod relocation;
 mod slow;
 mod step;
 mod stop;
@@ -28,7 +29,9 @@ pub use check::Held;
 pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
-pub use host::{Failure, HostLimits, HostStats, Lane, UnsoundSelector, check_selectors};
+pub use host::{
+    Failure, HostLimits, HostStats, Lane, SpaceStats, UnsoundSelector, check_selectors,
+};
 pub use mailbox::{Parcel, ParcelLane};
 pub use slow::SlowConsumerReport;
 
@@ -233,6 +236,13 @@ impl Shard {
     /// Whether the disk had no space for the next segment.
     pub fn is_disk_full(&self) -> bool {
         self.host.is_disk_full()
+    }
+
+    /// What the journal takes on the disk, and what of that is needed.
+    ///
+    /// Cost: O(segments).
+    pub fn space(&self) -> SpaceStats {
+        self.host.space_stats()
     }
 
     /// Counters since the start.

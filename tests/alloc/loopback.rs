@@ -48,6 +48,7 @@ impl Loopback {
                 volatile_max_bytes: 256 << 20,
                 window_bytes: 256 << 10,
                 segments_ready: 2,
+                relocation_budget_percent: 25,
             },
             stomp: stomp::Settings {
                 limits: StompLimits::default(),

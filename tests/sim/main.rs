@@ -94,6 +94,7 @@ fn add(total: &mut Report, one: &Report) {
     total.clean_stops += one.clean_stops;
     total.blocks += one.blocks;
     total.cold_reads += one.cold_reads;
+    total.rewritten_bytes += one.rewritten_bytes;
     total.segments += one.segments;
     total.parcels += one.parcels;
     total.events += one.events;

@@ -25,6 +25,9 @@ pub(crate) struct Witness {
     /// By number: name, queues, priority.
     messages: BTreeMap<u64, (Uid, Vec<u64>, u8)>,
     uids: BTreeSet<Uid>,
+    /// Of messages that were written anew before anything else was known of them: how often each
+    /// was delivered before, and how many deliveries were known then.
+    moved: BTreeMap<u64, (usize, usize)>,
     settled: BTreeSet<u64>,
     /// Queue, priority and range; one message each where it was handed out by its number.
     deliveries: Vec<(u64, Option<u8>, u64, u64)>,
@@ -82,6 +85,25 @@ impl Witness {
                 assert!(is_new, "message {} is two messages", fields.message.0);
                 self.uids.insert(uid);
             }
+            Record::Moved {
+                fields,
+                queues,
+                standings,
+                head: Parts::One(head),
+                ..
+            } => {
+                let uid = Uid::of_head(head).expect("every message of a run has a name");
+                if self.messages.contains_key(&fields.message.0) {
+                    return;
+                }
+                let attempts = standings.iter().map(|one| usize::from(one.attempts));
+                let before = (attempts.sum(), self.deliveries.len());
+                self.moved.insert(fields.message.0, before);
+                let queues = queues.queues().map(|queue| queue.0).collect();
+                let message = (uid, queues, fields.priority);
+                self.messages.insert(fields.message.0, message);
+                self.uids.insert(uid);
+            }
             Record::Settle { messages, .. } => {
                 self.settled.extend(messages.messages().map(|id| id.0));
             }
@@ -117,6 +139,7 @@ impl Witness {
                 && priority.is_none_or(|priority| priority == *rank)
                 && (*first..=*last).contains(&message)
         };
-        Some(self.deliveries.iter().filter(covers).count())
+        let (before, from) = self.moved.get(&message).copied().unwrap_or_default();
+        Some(before + self.deliveries[from..].iter().filter(covers).count())
     }
 }

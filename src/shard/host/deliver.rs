@@ -171,13 +171,22 @@ impl Host {
         };
         let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
         match record_at(&self.writer, &mut self.cold, location) {
-            Found::Record(Record::Message {
-                fields,
-                annotations,
-                head: Parts::One(head),
-                body,
-                ..
-            }) => {
+            Found::Record(
+                Record::Message {
+                    fields,
+                    annotations,
+                    head: Parts::One(head),
+                    body,
+                    ..
+                }
+                | Record::Moved {
+                    fields,
+                    annotations,
+                    head: Parts::One(head),
+                    body,
+                    ..
+                },
+            ) => {
                 let header = header_of_record(shard, delivery.message, &fields);
                 let offered = (header, fields.encoding, head);
                 if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
@@ -313,6 +322,10 @@ impl Host {
                 | Record::Message {
                     body: Parts::One(bytes),
                     ..
+                }
+                | Record::Moved {
+                    body: Parts::One(bytes),
+                    ..
                 },
             ) => {
                 let reply = Reply::DeliverPart {
@@ -332,7 +345,8 @@ impl Host {
     }
 
     pub(in crate::shard) fn poll_read(&mut self) -> Option<ColdRead> {
-        self.cold.poll_read()
+        let read = self.cold.poll_read();
+        read.or_else(|| self.relocation.poll_read())
     }
 
     pub(in crate::shard) fn handle_read(
@@ -341,6 +355,10 @@ impl Host {
         buffer: ReadBuffer,
         result: Result<usize, IoFailure>,
     ) {
+        let read = self.relocation.handle_read(chunk, buffer, result);
+        let Some((buffer, result)) = read else {
+            return;
+        };
         if let Err(failure) = self.cold.handle_read(chunk, buffer, result) {
             self.fail(Failure::Read(failure));
         }
@@ -409,7 +427,7 @@ pub(super) fn record_at<'a>(
     cold: &'a mut crate::shard::cold::ColdBlocks,
     location: Location,
 ) -> Found<'a> {
-    let block: &[u8] = match writer.cached_block(location) {
+    let block: &[u8] = match writer.block_in_memory(location) {
         Some(block) => block,
         None => match cold.block_at(location) {
             Cold::Here(block) => block,

@@ -19,9 +19,11 @@ mod filters;
 mod follow;
 mod idle;
 mod keys;
+mod moved;
 mod operate;
 mod produce;
 mod recall;
+mod relocate;
 mod room;
 mod slow;
 mod space;
@@ -292,6 +294,7 @@ pub(super) struct Host {
     departures: depart::Departures,
     filters: Filters,
     recall: recall::Recall,
+    relocation: relocate::Relocation,
     stats: HostStats,
 }
 
@@ -326,6 +329,8 @@ pub struct HostLimits {
     pub message_size_max: u64,
     /// Segments to keep prepared.
     pub segments_ready: usize,
+    /// Bytes written anew per hundred that come in, at most; zero for none.
+    pub relocation_budget_percent: u32,
 }
 
 impl Host {
@@ -376,6 +381,7 @@ impl Host {
             departures: depart::Departures::new(forwarder),
             filters,
             recall: recall::Recall::default(),
+            relocation: relocate::Relocation::new(limits.relocation_budget_percent),
             stats: HostStats::default(),
         }
     }
@@ -583,6 +589,7 @@ impl Host {
     fn commit(&mut self, fact: &Fact<'_>, place: Place) -> Result<Lsn, AppendError> {
         let (lsn, place) = if fact.is_journaled {
             let appended = self.writer.append(&fact.record, Budget::Control)?;
+            self.relocation.note_ingested(&fact.record);
             (appended.lsn, Place::Journal(appended.location))
         } else {
             (Lsn::ZERO, place)
@@ -723,10 +730,7 @@ impl Host {
                     replies.reply(link, &reply, 0);
                 }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
-                Parked::Freed { oldest } => {
-                    self.space.freed(oldest);
-                    self.cold.forget_before(oldest);
-                }
+                Parked::Freed { oldest } => self.note_freed(oldest),
                 Parked::Told(answer) => self.told.push_back(answer),
                 Parked::Deleted { link, address } => {
                     let deleted = Reply::Refused {
@@ -798,6 +802,7 @@ impl Host {
                 self.dispatch(now);
             }
             self.delete_idle(now);
+            self.relocate(now);
             self.finish_room(replies);
         }
         self.release(replies);
@@ -812,6 +817,7 @@ impl Host {
             || self.has_more_to_expire
             || self.has_more_due
             || self.has_more_to_trim
+            || self.relocation.has_more
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
     }
@@ -886,4 +892,5 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
+pub use moved::SpaceStats;
 pub(super) use space::Segments;

@@ -6,6 +6,10 @@ use forebay_journal::{Budget, Retained, SegmentId};
 use super::{CONTROL_ROOM, Host, Parked};
 use crate::queue::{Fact, Place};
 
+/// Whether any segment that nothing needs can be freed, or only the first ones: a start reads all
+/// that follows.
+pub(super) const CAN_FREE_ANY: bool = false;
+
 /// What is known of a shard's segments at start.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) struct Segments {
@@ -41,6 +45,11 @@ impl Space {
             is_freeing: false,
             is_disk_full: false,
         }
+    }
+
+    /// Segments that are needed or prepared.
+    pub(super) fn segment_count(&self) -> u64 {
+        self.next.get().saturating_sub(self.oldest.get())
     }
 
     pub(super) fn freed(&mut self, oldest: SegmentId) {
@@ -89,6 +98,18 @@ impl Host {
     pub(in crate::shard) fn is_waiting_for_segment(&self) -> bool {
         let answer = self.writer.check(super::MESSAGE_ROOM, Budget::Message);
         answer == Err(forebay_journal::AppendError::NoSegment)
+    }
+
+    /// The segments before this one are free on the disk as well.
+    pub(super) fn note_freed(&mut self, oldest: SegmentId) {
+        self.space.freed(oldest);
+        self.follow_moved(oldest);
+        self.cold.forget_before(oldest);
+        // Who waited for a block there asks again.
+        for id in std::mem::take(&mut self.waiting_for_disk) {
+            self.wake_link(id);
+        }
+        self.has_more_to_examine = true;
     }
 
     /// Frees the oldest segments when nothing in them is needed: first what else lies there is
