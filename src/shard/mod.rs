@@ -30,7 +30,8 @@ pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, verdicts};
 pub use connection::ConnectionId;
 pub use host::{
-    Failure, HostLimits, HostStats, Lane, SpaceStats, UnsoundSelector, check_selectors,
+    Failure, HostLimits, HostStats, Lane, RelocationLimits, SpaceStats, UnsoundSelector,
+    check_selectors,
 };
 pub use mailbox::{Parcel, ParcelLane};
 pub use slow::SlowConsumerReport;
@@ -129,6 +130,8 @@ pub struct ShardStats {
     pub host: HostStats,
     /// Of its journal.
     pub writer: WriterStats,
+    /// Of the space that takes.
+    pub space: SpaceStats,
     /// Connections now.
     pub connections: usize,
 }
@@ -238,18 +241,14 @@ impl Shard {
         self.host.is_disk_full()
     }
 
-    /// What the journal takes on the disk, and what of that is needed.
+    /// Counters since the start, and what the journal takes now.
     ///
     /// Cost: O(segments).
-    pub fn space(&self) -> SpaceStats {
-        self.host.space_stats()
-    }
-
-    /// Counters since the start.
     pub fn stats(&self) -> ShardStats {
         ShardStats {
             host: self.host.stats(),
             writer: self.host.writer.stats(),
+            space: self.host.space_stats(),
             connections: self
                 .connections
                 .keys()

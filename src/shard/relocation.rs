@@ -12,10 +12,6 @@ const RECORD_OVERHEAD_BYTES: u64 = 96;
 const LIVE_MAX_PERCENT: u64 = 75;
 /// Dead bytes that are left alone, per needed ones.
 const DEAD_MAX_PERCENT: u64 = 20;
-/// Segments of dead bytes that are left alone whatever is needed. So that there is much to do once
-/// it begins: what is written anew bit by bit lies between what comes in, and soon is all that is
-/// needed of another segment.
-const DEAD_SEGMENTS_MAX: u64 = 8;
 
 /// What one segment is still needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +35,8 @@ impl Need {
 pub(super) struct Situation {
     /// Bytes of one segment.
     pub(super) size_bytes: u64,
+    /// Segments of dead bytes that are left alone whatever is needed.
+    pub(super) dead_segments: u32,
     /// Whether any segment that nothing needs can be freed, or only the first ones.
     pub(super) can_free_any: bool,
     /// Whether producers wait for space: then nothing dead is left alone.
@@ -63,7 +61,7 @@ pub(super) fn choose(
         live += need.live_bytes().min(size);
     }
     let dead = count * size - live;
-    let left_alone = live * DEAD_MAX_PERCENT / 100 + DEAD_SEGMENTS_MAX * size;
+    let left_alone = live * DEAD_MAX_PERCENT / 100 + u64::from(situation.dead_segments) * size;
     if dead <= left_alone && !situation.is_short && !situation.has_begun {
         return None;
     }

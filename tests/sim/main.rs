@@ -160,6 +160,7 @@ fn promises_are_kept() {
     assert!(failed.is_empty(), "failed seeds: {failed:?}");
     assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
     assert!(total.failed_writes > 0 && total.short_writes > 0 && total.failed_reads > 0);
+    assert!(total.rewritten_bytes > 0, "nothing was written anew");
     assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
     let is_tried = total.tried.is_whole() || forced_kinds().is_some();
     assert!(is_tried, "some kind was not tried");

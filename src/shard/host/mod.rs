@@ -329,8 +329,8 @@ pub struct HostLimits {
     pub message_size_max: u64,
     /// Segments to keep prepared.
     pub segments_ready: usize,
-    /// Bytes written anew per hundred that come in, at most; zero for none.
-    pub relocation_budget_percent: u32,
+    /// How much is written anew so that segments can be freed.
+    pub relocation: RelocationLimits,
 }
 
 impl Host {
@@ -381,7 +381,7 @@ impl Host {
             departures: depart::Departures::new(forwarder),
             filters,
             recall: recall::Recall::default(),
-            relocation: relocate::Relocation::new(limits.relocation_budget_percent),
+            relocation: relocate::Relocation::new(limits.relocation),
             stats: HostStats::default(),
         }
     }
@@ -893,4 +893,5 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
 pub use moved::SpaceStats;
+pub use relocate::RelocationLimits;
 pub(super) use space::Segments;

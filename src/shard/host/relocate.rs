@@ -33,6 +33,15 @@ const LOOK_US: u64 = 1_000_000;
 /// Segments left alone at once.
 const STUCK_MAX: usize = 64;
 
+/// How much is written anew, and from when on.
+#[derive(Clone, Copy, Debug)]
+pub struct RelocationLimits {
+    /// Bytes written anew per hundred that come in, at most; zero for none.
+    pub budget_percent: u32,
+    /// Segments of bytes that nothing needs before it begins.
+    pub dead_segments: u32,
+}
+
 /// Where a read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
@@ -64,7 +73,7 @@ struct Copying {
 /// Work on the segments of which little is needed.
 #[derive(Debug)]
 pub(super) struct Relocation {
-    budget_percent: u32,
+    limits: RelocationLimits,
     pub(super) spent: Spent,
     victim: Option<Victim>,
     copying: Option<Copying>,
@@ -95,9 +104,9 @@ enum Pause {
 }
 
 impl Relocation {
-    pub(super) fn new(budget_percent: u32) -> Self {
+    pub(super) fn new(limits: RelocationLimits) -> Self {
         Self {
-            budget_percent,
+            limits,
             spent: Spent::default(),
             victim: None,
             copying: None,
@@ -212,7 +221,7 @@ impl Host {
     /// Writes anew what has its turn now.
     pub(super) fn relocate(&mut self, now: Now) {
         self.relocation.has_more = false;
-        if self.relocation.budget_percent == 0 || self.failure.is_some() {
+        if self.relocation.limits.budget_percent == 0 || self.failure.is_some() {
             return;
         }
         self.relocation.left_bytes = BYTES_PER_TURN_MAX;
@@ -292,6 +301,7 @@ impl Host {
         stuck.retain(|_, until_us| *until_us > now.monotonic_us);
         let situation = Situation {
             size_bytes: head.size,
+            dead_segments: self.relocation.limits.dead_segments,
             can_free_any: super::space::CAN_FREE_ANY,
             is_short: self.is_waiting_for_segment(),
             has_begun: self.relocation.has_begun,
@@ -403,7 +413,7 @@ impl Host {
         let first_bytes = segment_size / 4;
         let mut allowance = relocation
             .spent
-            .allowance(relocation.budget_percent, first_bytes);
+            .allowance(relocation.limits.budget_percent, first_bytes);
         let room = size + CONTROL_ROOM;
         let fits = |budget| self.writer.check(room, budget).is_ok();
         let mut has_room = fits(Budget::Message);

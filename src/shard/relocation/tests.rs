@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use forebay_journal::SegmentId;
 
+use crate::limits::RELOCATION_DEAD_SEGMENTS;
+
 use super::{Need, RECORD_OVERHEAD_BYTES, Situation, Spent, choose};
 
 const MESSAGE: u64 = 1024;
@@ -83,6 +85,7 @@ impl Disk {
             });
             let situation = Situation {
                 size_bytes: SIZE,
+                dead_segments: RELOCATION_DEAD_SEGMENTS,
                 can_free_any: self.can_free_any,
                 is_short: false,
                 has_begun: self.has_begun,
@@ -178,6 +181,7 @@ fn what_is_full_or_nearly_empty_of_the_dead_is_left_alone() {
     };
     let situation = Situation {
         size_bytes: SIZE,
+        dead_segments: RELOCATION_DEAD_SEGMENTS,
         can_free_any: true,
         is_short: false,
         has_begun: false,
