@@ -367,10 +367,7 @@ fn run(rig: &mut Rig, op: &Op) {
         }
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
-        Op::Relocate { skip, most } => {
-            rig.relocate(*skip, *most);
-            rig.reclaim();
-        }
+        Op::Relocate { skip, most } => rig.relocate(*skip, *most),
         Op::CompareWithReplay => rig.compare_with_replay(),
         Op::Restart => rig.restart(),
     }

@@ -8,8 +8,13 @@ use super::journal::{Survivor, Written};
 use super::rig::Rig;
 
 impl Rig {
-    /// Writes up to `most` messages anew of one of the first segments.
+    /// Writes up to `most` messages anew of one of the first segments, and frees what can be.
     pub(crate) fn relocate(&mut self, skip: u8, most: u8) {
+        self.write_anew(skip, most);
+        self.reclaim();
+    }
+
+    fn write_anew(&mut self, skip: u8, most: u8) {
         self.journal.seal();
         let oldest = self.journal.oldest().get();
         let segment = SegmentId::ZERO.plus(oldest + u64::from(skip % 3));

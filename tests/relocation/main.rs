@@ -11,7 +11,7 @@ mod disk;
 
 use disk::{Client, Disk, SEGMENT_SIZE};
 
-/// Five times what is needed, by the budget, and what is written beside messages: settlements, padding.
+/// Five times what is needed, by the budget, and what is written beside messages.
 const TIMES_LIVE: u64 = 6;
 /// Segments beside those: what is dead before the work begins, the present one, those prepared.
 const SEGMENTS_MAX: u64 = 14;

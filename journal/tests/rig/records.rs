@@ -99,16 +99,7 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
         },
         _ => Record::Transaction {
             transaction: number,
-            state: pick(
-                random,
-                &[
-                    TransactionState::Prepared,
-                    TransactionState::Committed,
-                    TransactionState::RolledBack,
-                    TransactionState::Decided,
-                    TransactionState::Ended,
-                ],
-            ),
+            state: pick(random, &STATES),
         },
     };
     take(&record)
@@ -155,6 +146,14 @@ fn with_moved<R>(
         body: Parts::One(body),
     })
 }
+
+const STATES: [TransactionState; 5] = [
+    TransactionState::Prepared,
+    TransactionState::Committed,
+    TransactionState::RolledBack,
+    TransactionState::Decided,
+    TransactionState::Ended,
+];
 
 const OUTCOMES: [Outcome; 7] = [
     Outcome::Accepted,

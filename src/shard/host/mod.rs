@@ -789,6 +789,7 @@ impl Host {
         }
         if is_stopping || self.is_sealed {
             self.give_up_operations();
+            self.relocation.has_more = false;
         }
         if !is_stopping {
             self.expire(now);

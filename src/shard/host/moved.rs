@@ -47,8 +47,9 @@ impl Host {
         }
         for link in links.values_mut() {
             link.deliveries.iter_mut().for_each(follow);
-            let streaming = link.streaming.as_mut();
-            streaming.map(|streaming| follow(&mut streaming.delivery));
+            if let Some(streaming) = &mut link.streaming {
+                follow(&mut streaming.delivery);
+            }
         }
     }
 

@@ -109,7 +109,7 @@ impl Host {
         for id in std::mem::take(&mut self.waiting_for_disk) {
             self.wake_link(id);
         }
-        self.has_more_to_examine = true;
+        self.has_more_to_examine |= self.machine.examining_count() > 0;
     }
 
     /// Frees the oldest segments when nothing in them is needed: first what else lies there is

@@ -55,7 +55,8 @@ proptest! {
     #[test]
     fn moved_messages_round_trip(
         numbers in proptest::array::uniform5(any::<u64>()), priority in 0..=9_u8, encoding: u8,
-        flags: (bool, bool), at in proptest::collection::vec(any::<(u64, u16, u8, u64, bool)>(), 0..5),
+        flags: (bool, bool),
+        at in proptest::collection::vec(any::<(u64, u16, u8, u64, bool)>(), 0..5),
         head in parts(99), body in parts(999), last_value in parts(9), is_end: bool, is_plain: bool,
     ) {
         let annotations = Annotations {
