@@ -227,8 +227,11 @@ impl Emitter<'_> {
                 if places.is_empty() {
                     return self.remember(&fields, &annotations, queues);
                 }
-                let is_last = self.gathered.ledger.is_last(fields.message.0, lsn);
-                if !is_last || !self.done.insert(fields.message.0) {
+                if !self.gathered.ledger.is_last(fields.message.0, lsn) {
+                    // It is said further on; its id is said here alone.
+                    return self.remember(&fields, &annotations, queues);
+                }
+                if !self.done.insert(fields.message.0) {
                     return Ok(());
                 }
                 let mut line = self.message(&fields, &annotations, places, [&head, &body]);

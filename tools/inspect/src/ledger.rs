@@ -475,7 +475,9 @@ impl Ledger {
         }
         for (queue, standing) in queues.queues().zip(standings.iter()) {
             let queue = self.queues.entry(queue.0).or_default();
-            if !queue.holds(message) {
+            if queue.holds(message) {
+                queue.note_moved(message, standing);
+            } else {
                 queue.enter_as(message, fields.priority, standing);
             }
         }

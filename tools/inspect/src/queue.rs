@@ -154,6 +154,16 @@ impl Queue {
         }
     }
 
+    /// A message that is here has another record, whose annotations name no time.
+    pub(crate) fn note_moved(&mut self, message: u64, standing: Standing) {
+        self.came_due.remove(message);
+        if let Stands::Delayed { ready_unix_ms } = standing.stands
+            && self.delayed.contains(message)
+        {
+            self.until.insert(message, ready_unix_ms);
+        }
+    }
+
     fn leave_for(&mut self, message: u64, reason: Departure) {
         self.leaving.insert(message);
         self.reasons.entry(reason).or_default().insert(message);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use forebay_journal::format::{
     Annotations, Departure, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
-    TransactionState,
+    Standing, Stands, TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
 use proptest::prelude::*;
@@ -235,6 +235,35 @@ impl History {
         self.enter(message, &[1, 4], body);
     }
 
+    /// A message is written anew, or found so where nothing before tells of it.
+    fn write_anew(&mut self, picked: Option<(u64, u64)>, pick: u64, body: &[u8]) {
+        let stands = [
+            Stands::Ready,
+            Stands::Delivered,
+            Stands::Delayed {
+                ready_unix_ms: 5_000_000_000_000,
+            },
+            Stands::Leaving(Departure::Expired),
+        ][pick as usize % 4];
+        let standing = Standing {
+            stands,
+            attempts: (pick % 3000).min(2047) as u16,
+            is_replaced: false,
+        };
+        let known = picked.filter(|_| pick.is_multiple_of(2));
+        let Some((_, message)) = known else {
+            let queues = [(1, standing), (2, standing)];
+            let message = self.journal.send_moved(None, &queues, body);
+            return self.enter(message, &[1, 2], body);
+        };
+        let body = self.model[&known.expect("picked")].clone();
+        let queues = self.model.keys().filter(|(_, one)| *one == message);
+        let queues: Vec<_> = queues.map(|(queue, _)| (*queue, standing)).collect();
+        if body.len() < 60_000 {
+            self.journal.send_moved(Some(message), &queues, &body);
+        }
+    }
+
     /// An upload whose message never comes, and a new epoch.
     fn restart(&mut self, body: &[u8]) {
         self.journal.append(&Record::Fragment {
@@ -310,6 +339,7 @@ impl History {
             }
             12 => self.restart(body),
             13 => self.share(body, fields),
+            14 => self.write_anew(picked, *pick, body),
             _ => self.journal.idle(),
         }
     }
@@ -331,7 +361,7 @@ proptest! {
     #[test]
     fn what_is_exported_comes_back(
         steps in proptest::collection::vec(
-            (0..15_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
+            (0..16_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
             0..60,
         ),
     ) {
