@@ -28,6 +28,8 @@ pub(crate) struct Disk {
     prepared: Vec<SegmentId>,
     reads: Vec<ColdRead>,
     sent: Vec<(ConnectionId, Vec<u8>)>,
+    /// Whose socket takes nothing for now.
+    stalled: Option<ConnectionId>,
     heard: BTreeMap<ConnectionId, Vec<u8>>,
     peak_bytes: u64,
 }
@@ -92,6 +94,7 @@ impl Disk {
             prepared: Vec::new(),
             reads: Vec::new(),
             sent: Vec::new(),
+            stalled: None,
             heard: BTreeMap::new(),
             peak_bytes: 0,
         };
@@ -121,8 +124,12 @@ impl Disk {
             self.shard
                 .handle_read_done(read.chunk, read.buffer, Ok(len));
         }
-        for (id, bytes) in self.sent.drain(..) {
-            self.shard.handle_sent(id, bytes, true, now);
+        for (id, bytes) in std::mem::take(&mut self.sent) {
+            if self.stalled == Some(id) {
+                self.sent.push((id, bytes));
+            } else {
+                self.shard.handle_sent(id, bytes, true, now);
+            }
         }
         self.shard.finish_turn(now);
         while let Some(action) = self.shard.poll_action(now) {
@@ -155,6 +162,16 @@ impl Disk {
 
     fn receive(&mut self, id: ConnectionId, bytes: &[u8]) {
         self.shard.handle_received(id, bytes, self.now);
+    }
+
+    /// The socket of a client takes nothing more until it is stalled no more.
+    pub(crate) fn stall(&mut self, client: Option<&Client>) {
+        self.stalled = client.map(|client| client.id);
+    }
+
+    /// Segments that are still there, from this one on.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.segments.keys().next().map_or(0, |one| one.get())
     }
 
     /// Whether all that a client sent was answered.
@@ -247,12 +264,12 @@ impl Client {
         client
     }
 
-    pub(crate) fn send(&mut self, disk: &mut Disk, body: &[u8]) {
+    pub(crate) fn send(&mut self, disk: &mut Disk, queue: &str, body: &[u8]) {
         self.sent += 1;
+        let (receipt, len) = (self.sent, body.len());
         let head = format!(
-            "SEND\ndestination:/queue/all\npersistent:true\nreceipt:{}\ncontent-length:{}\n\n",
-            self.sent,
-            body.len()
+            "SEND\ndestination:/queue/{queue}\npersistent:true\nreceipt:{receipt}\n\
+             content-length:{len}\n\n"
         );
         let mut frame = head.into_bytes();
         frame.extend_from_slice(body);

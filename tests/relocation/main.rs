@@ -40,7 +40,7 @@ fn run(count: u64, len: impl Fn(u64) -> usize, stays: impl Fn(u64) -> bool, most
     while seen < count {
         // Many at a time, so that blocks are full.
         while sent < count && sent < seen + 64 && disk.admits(&producer) {
-            producer.send(&mut disk, &body(sent, len(sent)));
+            producer.send(&mut disk, "all", &body(sent, len(sent)));
             sent += 1;
         }
         disk.turn();
@@ -102,6 +102,50 @@ fn long_messages_that_stay_pin_nothing() {
         SEGMENTS_MAX + 6,
     );
     disk.report(200);
+}
+
+/// Deliveries that wait for a client that reads nothing, one of them half sent, know the places that
+/// their messages had; those are written anew and their segments freed meanwhile.
+#[test]
+fn who_reads_nothing_for_long_gets_all_the_same() {
+    let len = |number: u64| if number == 40 { 900 << 10 } else { 6_000 };
+    let mut disk = Disk::new();
+    let mut producer = Client::connect(&mut disk);
+    let mut slow = Client::subscribe(&mut disk, "slow");
+    disk.stall(Some(&slow));
+    for number in 0..200 {
+        producer.send(&mut disk, "slow", &body(number, len(number)));
+        (0..8).for_each(|_| disk.turn());
+    }
+    let first = disk.oldest();
+    let mut consumer = Client::subscribe(&mut disk, "all");
+    let (mut sent, mut seen) = (0_u64, 0);
+    while seen < 20_000 {
+        while sent < seen + 64 && disk.admits(&producer) {
+            producer.send(&mut disk, "all", &body(sent, 1024));
+            sent += 1;
+        }
+        disk.turn();
+        for message in consumer.take(&mut disk) {
+            consumer.ack(&mut disk, &message.token);
+            seen += 1;
+        }
+        producer.take(&mut disk);
+    }
+    assert!(
+        disk.oldest() > first + 3,
+        "segments of the slow ones are freed"
+    );
+    disk.stall(None);
+    for number in 0..200 {
+        let message = slow.next(&mut disk);
+        assert!(
+            message.body == body(number, len(number)),
+            "message {number}"
+        );
+        slow.ack(&mut disk, &message.token);
+    }
+    disk.settle();
 }
 
 #[test]
