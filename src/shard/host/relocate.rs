@@ -306,7 +306,10 @@ impl Host {
             is_short: self.is_waiting_for_segment(),
             has_begun: self.relocation.has_begun,
         };
-        let chosen = choose(self.needs(), situation);
+        let stuck = &self.relocation.stuck;
+        // What is left alone hides others only where it has to go first.
+        let is_open = |need: &Need| !situation.can_free_any || !stuck.contains_key(&need.segment);
+        let chosen = choose(self.needs().filter(is_open), situation);
         let chosen = chosen.filter(|one| !self.relocation.stuck.contains_key(one));
         self.relocation.has_begun = chosen.is_some();
         let Some(segment) = chosen else {
