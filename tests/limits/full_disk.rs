@@ -178,8 +178,8 @@ fn space_from_outside_lets_producers_go_on() {
     assert!(running.stop().success());
 }
 
-/// One message that nobody takes, older than all that fills the disk, does not keep it full (features
-/// 6.8 and 6.9): it is written anew in the space kept for that, also where nothing comes in.
+/// One message that nobody takes, older than all that fills the disk, does not keep it full
+/// (features 6.8 and 6.9): it is written anew in the space kept for that, though nothing comes in.
 #[test]
 fn one_old_message_does_not_keep_a_full_disk_full() {
     let Some(disk) = disk("full-pinned") else {

@@ -104,8 +104,8 @@ fn long_messages_that_stay_pin_nothing() {
     disk.report(200);
 }
 
-/// Deliveries that wait for a client that reads nothing, one of them half sent, know the places that
-/// their messages had; those are written anew and their segments freed meanwhile.
+/// Deliveries that wait for a client that reads nothing, one of them half sent, know the places
+/// that their messages had; those are written anew and their segments freed meanwhile.
 #[test]
 fn who_reads_nothing_for_long_gets_all_the_same() {
     let len = |number: u64| if number == 40 { 900 << 10 } else { 6_000 };
