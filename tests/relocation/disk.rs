@@ -205,9 +205,10 @@ impl Disk {
         assert!(space.rewritten_bytes <= allowed, "{space:?}");
     }
 
-    pub(crate) fn report(&self, n: u64) {
+    pub(crate) fn report(&self, n: u64, is_worth_it: bool) {
         let space = self.space();
-        assert!(space.rewritten_bytes > 0, "nothing was written anew");
+        let is_done = space.rewritten_bytes > 0;
+        assert_eq!(is_done, is_worth_it, "whether anything was written anew");
         println!(
             "one of {n}: disk at most {} KiB; written anew {} of {} KiB that came in",
             self.peak_bytes >> 10,

@@ -121,7 +121,7 @@ proptest! {
                 CheckpointState::Delayed { ready_unix_ms: a.max(1) },
                 CheckpointState::Leaving(reason)][usize::from(pick % 4)],
             expires_unix_ms: c, group: d, is_group_end: auto, is_shared: durable,
-            is_replaced: pick & 4 != 0, own_size_bytes: e as u32,
+            is_replaced: pick & 4 != 0, upload: f, own_size_bytes: e as u32,
             fragments_before: u32::from(pick), fragments_total: 1 + u32::from(pick),
         };
         for record in [
