@@ -318,7 +318,9 @@ fn golden_bytes_are_written_and_read() {
         .collect();
     assert_eq!(
         kinds,
-        [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 17, 18, 19, 5, 3]
+        [
+            1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 17, 18, 19, 5, 3
+        ]
     );
     assert!(opened.result.expect("checked").is_clean_shutdown);
 
