@@ -39,6 +39,11 @@ pub const SEGMENTS_READY_MIN: u32 = 2;
 /// Most segments prepared ahead of the writer.
 pub const SEGMENTS_READY_MAX: u32 = 16;
 
+/// Segments of bytes that nothing needs before messages are written anew to free them. So that
+/// there is much to do once it begins: what is written anew bit by bit lies between what comes in,
+/// and soon is all that is needed of another segment.
+pub const RELOCATION_DEAD_SEGMENTS: u32 = 8;
+
 /// Buffers that the kernel fills from sockets, shared by all connections of one shard.
 pub const RECEIVE_BUFFERS_COUNT: u32 = 256;
 /// Size of one receive buffer, which is what a connection takes in per turn: of a full one a

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "the other model tests use the rest of it")]
 #[path = "queue_model/journal.rs"]
 mod journal;
+#[path = "queue_model/rewrite.rs"]
+mod rewrite;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -67,6 +69,8 @@ enum Op {
     Reclaim,
     /// Begins a checkpoint, or goes on with so many slices of it.
     Checkpoint(u8),
+    /// What is needed of the first segment is written anew, and it is freed.
+    Relocate,
     Restart,
 }
 
@@ -89,6 +93,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Expire),
         2 => Just(Op::Reclaim),
         4 => (1..6_u8).prop_map(Op::Checkpoint),
+        2 => Just(Op::Relocate),
         1 => Just(Op::Restart),
     ]
 }
@@ -451,6 +456,20 @@ impl Rig {
     }
 }
 
+impl rewrite::Rewritable for Rig {
+    fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn make_true(&mut self, fact: &Fact<'_>) {
+        self.apply(fact, Place::NONE);
+    }
+}
+
 fn run(rig: &mut Rig, op: &Op) {
     match op {
         Op::Send(sending) => rig.send(sending),
@@ -460,6 +479,10 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Expire => rig.expire(),
         Op::Reclaim => rig.reclaim(),
         Op::Checkpoint(slices) => rig.checkpoint(*slices),
+        Op::Relocate => {
+            rewrite::rewrite_oldest(rig);
+            rig.reclaim();
+        }
         Op::Restart => rig.restart(),
     }
     rig.compare();

@@ -271,6 +271,17 @@ impl Writer {
         self.cache.block_at(location)
     }
 
+    /// The bytes of the block that holds the record at `location`, if they are in memory: all that
+    /// is appended and not durable is. Of a block that is still being filled no more than its
+    /// records is sound.
+    pub fn block_in_memory(&self, location: Location) -> Option<&[u8]> {
+        let place = (location.segment(), location.block_offset());
+        match &self.open {
+            Some(open) if (open.segment, open.offset) == place => Some(open.block.peek()),
+            _ => self.cached_block(location).map(|block| &**block),
+        }
+    }
+
     /// Whether records of `size` bytes in all ([`encoded_size`]) can be appended now. Changes
     /// nothing.
     ///

@@ -8,7 +8,8 @@ use forebay_journal::format::layout::LAYOUT;
 use forebay_journal::format::{
     Annotations, Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState,
     Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags,
-    Record, Routing, SegmentHead, Superblock, TransactionState, checksum,
+    Record, Routing, SegmentHead, Standing, StandingBytes, Standings, Stands, Superblock,
+    TransactionState, checksum,
 };
 use forebay_journal::reader::{Found, Mode, SegmentReader};
 use forebay_journal::{Epoch, Location, MessageId, QueueId, SegmentId};
@@ -158,6 +159,11 @@ fn golden_annotations() -> Annotations<'static> {
 
 /// Records that name messages of a queue.
 fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
+    let standings = [StandingBytes::from(Standing {
+        stands: Stands::Leaving(Departure::Expired),
+        attempts: 3,
+        is_replaced: true,
+    })];
     let location = Location::new(SegmentId::ZERO.next(), 8192, 192);
     let entry = CheckpointEntry::new(MessageId(7), location, 24, 3, 4);
     let records = [
@@ -187,6 +193,25 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
             queue,
             pairs: IdList(&ids[..2]),
         },
+        Record::Moved {
+            fields: MessageFields {
+                message: MessageId(7),
+                body_size: 5,
+                timestamp_unix_ms: 1_700_000_000_000,
+                priority: 4,
+                encoding: 1,
+                ..MessageFields::default()
+            },
+            annotations: Annotations {
+                deliver_unix_ms: 0,
+                duplicate_id: b"",
+                ..golden_annotations()
+            },
+            queues: IdList(&ids[..1]),
+            standings: Standings::new(&standings),
+            head: Parts::One(b"head"),
+            body: Parts::One(b"world"),
+        },
         Record::Checkpoint {
             queue,
             latest_unix_ms: 1_700_000_000_001,
@@ -204,6 +229,7 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
                 is_group_end: true,
                 is_shared: true,
                 is_replaced: true,
+                upload: 6,
                 own_size_bytes: 5,
                 fragments_before: 0,
                 fragments_total: 1,
@@ -292,7 +318,9 @@ fn golden_bytes_are_written_and_read() {
         .collect();
     assert_eq!(
         kinds,
-        [1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 18, 19, 5, 3]
+        [
+            1, 4, 7, 6, 8, 9, 10, 12, 11, 13, 14, 15, 16, 17, 18, 19, 5, 3
+        ]
     );
     assert!(opened.result.expect("checked").is_clean_shutdown);
 

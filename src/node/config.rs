@@ -89,6 +89,8 @@ pub struct Journal {
     pub prepare_rate: u64,
     /// Bytes per second of reading sealed segments again; 0 for never.
     pub scrub_bytes_per_s: u64,
+    /// Bytes written anew per hundred that come in, at most.
+    pub relocation_budget_percent: u32,
     /// Whether identifiers are written behind the blocks.
     pub is_strict: bool,
 }
@@ -219,6 +221,7 @@ impl Config {
                 segments_ready: 0,
                 prepare_rate: 0,
                 scrub_bytes_per_s: 0,
+                relocation_budget_percent: 0,
                 is_strict: false,
             },
             limits: Budgets {

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::runtime::admin::{self, AdminDesk, AdminPort};
 use crate::runtime::bell::Bell;
 use crate::runtime::mailboxes::Mailboxes;
-use crate::shard::{HostLimits, Quotas, ShardConfig, Verdict, verdicts};
+use crate::shard::{HostLimits, Quotas, RelocationLimits, ShardConfig, Verdict, verdicts};
 
 /// A node whose folder is open and whose shards are not running yet.
 pub(super) struct Starting<'a> {
@@ -147,6 +147,10 @@ impl Starting<'_> {
                 window_bytes: limits::CONNECTION_OUTPUT_WINDOW_BYTES,
                 message_size_max: config.limits.message_size_max,
                 segments_ready: config.journal.segments_ready as usize,
+                relocation: RelocationLimits {
+                    budget_percent: config.journal.relocation_budget_percent,
+                    dead_segments: limits::RELOCATION_DEAD_SEGMENTS,
+                },
             },
             stomp: stomp_settings(config),
             transaction_timeout_us: u64::from(config.limits.transaction_timeout_ms) * 1000,

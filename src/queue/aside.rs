@@ -47,6 +47,10 @@ impl Aside {
         self.0.get(&message)
     }
 
+    pub(super) fn entry_mut(&mut self, message: u64) -> Option<&mut Entry> {
+        self.0.get_mut(&message).map(|(entry, _)| entry)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &(Entry, Why)> + Clone + '_ {
         self.0.values()
     }

@@ -27,6 +27,10 @@ struct Shared {
     references: u32,
     own_bytes: u32,
     is_whole: bool,
+    /// That its fragments belong to; zero for none.
+    upload: u64,
+    /// Where its own record lies.
+    record: Location,
     fragments: Vec<FragmentPlace>,
 }
 
@@ -35,6 +39,8 @@ pub(super) struct Bodies {
     pub(super) segments: SegmentRing,
     shared: FxHashMap<u64, Shared>,
     uploads: FxHashMap<u64, Vec<FragmentPlace>>,
+    /// Messages by the uploads of their fragments.
+    by_upload: FxHashMap<u64, u64>,
 }
 
 /// Sizes of a message's record.
@@ -76,20 +82,8 @@ impl Bodies {
         if is_shared {
             // Fragments may be missing in a replay whose first segments were freed: then the
             // message's settlement follows.
-            let fragments = self.uploads.remove(&fields.upload).unwrap_or_default();
-            let found: u64 = fragments
-                .iter()
-                .map(|part| u64::from(part.size_bytes))
-                .sum();
-            let former = self.shared.insert(
-                fields.message.0,
-                Shared {
-                    references,
-                    own_bytes,
-                    is_whole: found + sizes.body as u64 == fields.body_size,
-                    fragments,
-                },
-            );
+            let shared = self.share_of(fields, sizes, location, references);
+            let former = self.shared.insert(fields.message.0, shared);
             assert!(former.is_none(), "message {} came twice", fields.message.0);
         }
         Entry::new(fields.message, at, size_bytes, is_shared, fields.priority)
@@ -112,12 +106,20 @@ impl Bodies {
             return;
         }
         let (own_bytes, segments) = (fields.own_size_bytes, &mut self.segments);
+        let Place::Journal(record) = entry.place() else {
+            panic!("checkpoints name records");
+        };
         let shared = self.shared.entry(entry.message).or_insert_with(|| {
             segments.add(entry.segment(), own_bytes);
+            if fields.upload != 0 {
+                self.by_upload.insert(fields.upload, entry.message);
+            }
             Shared {
                 references: 0,
                 own_bytes,
                 is_whole: false,
+                upload: fields.upload,
+                record,
                 fragments: Vec::new(),
             }
         });
@@ -143,12 +145,13 @@ impl Bodies {
         shared.is_whole = shared.fragments.len() == fields.fragments_total as usize;
     }
 
-    /// Bytes of the record of a shared message, and the fragments of its body.
+    /// Bytes of the record of a shared message, its upload (zero for none), and the fragments of
+    /// its body.
     ///
     /// Panics: if it is not shared (our own mistake).
-    pub(super) fn shared(&self, entry: &Entry) -> (u32, &[FragmentPlace]) {
+    pub(super) fn shared(&self, entry: &Entry) -> (u32, u64, &[FragmentPlace]) {
         let shared = &self.shared[&entry.message];
-        (shared.own_bytes, &shared.fragments)
+        (shared.own_bytes, shared.upload, &shared.fragments)
     }
 
     /// The oldest segment with a part of a message that is in the journal.
@@ -167,20 +170,88 @@ impl Bodies {
         parts.map(|part| part.location.segment()).min()
     }
 
+    /// What is known beside its entries of a message that is written here, with its fragments.
+    fn share_of(
+        &mut self,
+        fields: &MessageFields,
+        sizes: RecordSizes,
+        record: Location,
+        references: u32,
+    ) -> Shared {
+        let fragments = self.uploads.remove(&fields.upload).unwrap_or_default();
+        let found = fragments.iter().map(|part| u64::from(part.size_bytes));
+        let found: u64 = found.sum();
+        if fields.upload != 0 {
+            self.by_upload.insert(fields.upload, fields.message.0);
+        }
+        Shared {
+            references,
+            own_bytes: saturate((sizes.head + sizes.body) as u64),
+            is_whole: found + sizes.body as u64 == fields.body_size,
+            upload: fields.upload,
+            record,
+            fragments,
+        }
+    }
+
+    /// The message of this entry is written anew, with its fragments.
+    pub(super) fn relocate(
+        &mut self,
+        entry: &Entry,
+        fields: &MessageFields,
+        sizes: RecordSizes,
+        to: Location,
+    ) {
+        let own_bytes = saturate((sizes.head + sizes.body) as u64);
+        self.segments.add(to.segment(), own_bytes);
+        let Some(former) = self.shared.remove(&entry.message) else {
+            return self.segments.remove(entry.segment(), entry.size_bytes);
+        };
+        self.by_upload.remove(&former.upload);
+        let shared = self.share_of(fields, sizes, to, former.references);
+        self.shared.insert(entry.message, shared);
+        self.segments.remove(entry.segment(), former.own_bytes);
+        self.drop_fragments(former.fragments);
+    }
+
+    /// How many queues have a message of which more than its entry is known.
+    pub(super) fn shared_by(&self, message: MessageId) -> Option<u32> {
+        let shared = self.shared.get(&message.0)?;
+        Some(shared.references)
+    }
+
+    /// The message of an upload, and where its record lies.
+    pub(super) fn of_upload(&self, upload: u64) -> Option<(MessageId, Location)> {
+        let message = *self.by_upload.get(&upload)?;
+        let shared = self.shared.get(&message)?;
+        Some((MessageId(message), shared.record))
+    }
+
     /// One more queue has the message, of which this is the entry in one that has it.
     pub(super) fn share(&mut self, entry: &mut Entry, effects: &mut Vec<Effect>) {
-        if let Place::Volatile(slot) = entry.place() {
-            return effects.push(Effect::Hold { slot });
-        }
+        let record = match entry.place() {
+            Place::Journal(location) => location,
+            Place::Volatile(slot) => return effects.push(Effect::Hold { slot }),
+        };
         let alone = || Shared {
             references: 1,
             own_bytes: entry.size_bytes,
             is_whole: true,
+            upload: 0,
+            record,
             fragments: Vec::new(),
         };
         let shared = self.shared.entry(entry.message).or_insert_with(alone);
         shared.references += 1;
         entry.set_shared();
+    }
+
+    /// A replay learns that one more queue has the message.
+    ///
+    /// Panics: if it was said to be in one alone (our own mistake).
+    pub(super) fn share_anew(&mut self, entry: &Entry) {
+        let shared = self.shared.get_mut(&entry.message);
+        shared.expect("several queues have it").references += 1;
     }
 
     /// One queue let go of the message.
@@ -204,8 +275,12 @@ impl Bodies {
             return;
         }
         self.segments.remove(entry.segment(), shared.own_bytes);
-        let shared = self.shared.remove(&entry.message);
-        self.drop_fragments(shared.map(|shared| shared.fragments).unwrap_or_default());
+        if let Some(shared) = self.shared.remove(&entry.message) {
+            if shared.upload != 0 {
+                self.by_upload.remove(&shared.upload);
+            }
+            self.drop_fragments(shared.fragments);
+        }
     }
 
     /// A part of a body arrived ahead of its message.

@@ -89,6 +89,13 @@ impl Delivered {
         (slot.holder != Holder::Gone).then_some(slot)
     }
 
+    /// The message, if it is here.
+    pub(super) fn entry_mut(&mut self, message: u64) -> Option<&mut Entry> {
+        let index = self.position(message).ok()?;
+        let slot = &mut self.slots[index];
+        (slot.holder != Holder::Gone).then_some(&mut slot.entry)
+    }
+
     pub(super) fn remove(&mut self, message: u64) -> Option<Slot> {
         let index = self.position(message).ok()?;
         let slot = self.slots[index];

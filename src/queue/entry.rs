@@ -115,6 +115,29 @@ impl Entry {
         self
     }
 
+    /// Delivered so often; saturates.
+    pub(super) const fn with_attempts(mut self, attempts: u16) -> Self {
+        let attempts = if attempts < ATTEMPTS_MAX {
+            attempts
+        } else {
+            ATTEMPTS_MAX
+        };
+        self.attempts = (self.attempts & !ATTEMPTS_MAX) | attempts;
+        self
+    }
+
+    /// Its record lies here from now on.
+    ///
+    /// Panics: if its body is not in the journal (our own mistake).
+    pub(super) fn set_place(&mut self, location: Location) {
+        assert!(self.is_durable(), "{} is in no record", self.message);
+        let (message, at) = (MessageId(self.message), Place::Journal(location));
+        let moved = Self::new(message, at, 0, self.is_shared(), self.priority());
+        self.segment = moved.segment;
+        self.sector_or_slot = moved.sector_or_slot;
+        self.word = moved.word;
+    }
+
     /// How often it was delivered; saturates.
     pub(super) const fn attempts(&self) -> u16 {
         self.attempts & ATTEMPTS_MAX

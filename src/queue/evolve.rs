@@ -81,6 +81,7 @@ impl Machine {
                 address,
                 id,
             } => self.repeat_id((routing, address), message, id, at),
+            Record::Moved { .. } => self.move_message(fact, at),
             Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
                 self.restore(&fact.record, at);
             }
@@ -215,7 +216,7 @@ impl Machine {
         self.next_queue = self.next_queue.max(queue_floor.0);
     }
 
-    fn draw(&mut self, message: u64, at: Place) {
+    pub(super) fn draw(&mut self, message: u64, at: Place) {
         self.next_message = self.next_message.max(message + 1);
         if let Place::Journal(_) = at {
             self.recorded_message = self.recorded_message.max(message + 1);
@@ -271,29 +272,11 @@ impl Machine {
             filter: name.filter.into(),
             segment,
         });
-        queue.obey_policy();
-        self.surplus.note_ready(queue);
-        if queue.is_divert() && !queue.ready.is_empty() {
-            self.send_on(id);
-        }
+        self.define_late(id);
         if let Some(queue) = self.queues.get_mut(id) {
             self.idle.note(queue);
         }
         self.call_gatherings(id, effects);
-    }
-
-    /// A replay knows only now that what came into the queue is on its way to another address.
-    fn send_on(&mut self, id: QueueId) {
-        let Some(queue) = self.queues.get_mut(id) else {
-            return;
-        };
-        self.scratch.clear();
-        self.scratch.extend(queue.ready.iter().copied());
-        queue.ready.remove(&mut self.scratch);
-        for entry in &self.scratch {
-            let why = Why::Leaving(Departure::Diverted);
-            self.waits.insert(id, &mut queue.aside, *entry, why);
-        }
     }
 
     /// What a repeated definition says anew: whether the queue is paused.
@@ -442,7 +425,7 @@ impl Machine {
 
     /// Makes place for queues whose definition comes further on, repeated, because the segment
     /// that held it first was freed.
-    fn await_definitions(&mut self, queues: IdList<'_>) {
+    pub(super) fn await_definitions(&mut self, queues: IdList<'_>) {
         queues.queues().for_each(|id| self.await_definition(id));
     }
 
@@ -461,12 +444,12 @@ impl Machine {
         };
         queue.bytes += u64::from(entry.size_bytes);
         self.held.enter(&entry);
-        self.expiring
-            .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
         if queue.is_divert() {
             let why = Why::Leaving(Departure::Diverted);
             return self.waits.insert(queue.id, &mut queue.aside, entry, why);
         }
+        self.expiring
+            .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
         let last_value = arrival.annotations.last_value;
         if !last_value.is_empty()
             && let Some(former) = queue.enter_value(last_value, entry.message, entry.is_durable())

@@ -72,7 +72,7 @@ impl SegmentRing {
     }
 
     /// All segments from the oldest in use.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentId, SegmentUse)> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SegmentId, SegmentUse)> + Clone + '_ {
         (0..)
             .zip(&self.uses)
             .map(|(index, entry)| (self.oldest.plus(index), *entry))

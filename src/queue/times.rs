@@ -57,6 +57,18 @@ impl Times {
         self.latest_unix_ms
     }
 
+    /// A message of this name came at this time, before some that are known already.
+    ///
+    /// Cost: O(marks behind it).
+    #[cold]
+    pub(super) fn note_late(&mut self, message: u64, unix_ms: u64) {
+        self.latest_unix_ms = self.latest_unix_ms.max(unix_ms);
+        let behind = self.marks.partition_point(|(name, _)| *name <= message);
+        for (_, latest) in &mut self.marks[behind..] {
+            *latest = unix_ms.max(*latest);
+        }
+    }
+
     #[cold]
     fn mark(&mut self, message: u64) {
         if self.marks.len() == SHARD_TIME_MARKS_MAX as usize {

@@ -337,7 +337,7 @@ impl ColdBlocks {
 }
 
 /// Finds the sound blocks at the start of `bytes`; the error is what ended the search.
-fn sound_blocks(
+pub(super) fn sound_blocks(
     bytes: &[u8],
     segment: SegmentId,
     offset: u64,

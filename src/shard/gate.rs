@@ -59,6 +59,11 @@ impl<E> Gate<E> {
         self.parked.iter().map(|(_, effect)| effect)
     }
 
+    /// The same, to change what they say.
+    pub(super) fn parked_mut(&mut self) -> impl Iterator<Item = &mut E> {
+        self.parked.iter_mut().map(|(_, effect)| effect)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.parked.is_empty()
     }

@@ -20,6 +20,7 @@ mod loopback;
 mod mailbox;
 mod metrics;
 mod peers;
+mod relocation;
 mod slow;
 mod step;
 mod stop;
@@ -32,8 +33,8 @@ pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, undecided, verdicts};
 pub use connection::ConnectionId;
 pub use host::{
-    Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, UnsoundSelector,
-    check_selectors,
+    Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, RelocationLimits,
+    SpaceStats, UnsoundSelector, check_selectors,
 };
 pub use latency::{BOUNDS_US, LatencySeen};
 pub use mailbox::{Parcel, ParcelLane};
@@ -135,6 +136,8 @@ pub struct ShardStats {
     pub host: HostStats,
     /// Of its journal.
     pub writer: WriterStats,
+    /// Of the space that takes.
+    pub space: SpaceStats,
     /// Connections now.
     pub connections: usize,
 }
@@ -258,11 +261,14 @@ impl Shard {
         self.host.is_disk_full()
     }
 
-    /// Counters since the start.
+    /// Counters since the start, and what the journal takes now.
+    ///
+    /// Cost: O(segments).
     pub fn stats(&self) -> ShardStats {
         ShardStats {
             host: self.host.stats(),
             writer: self.host.writer.stats(),
+            space: self.host.space_stats(),
             connections: self
                 .connections
                 .keys()

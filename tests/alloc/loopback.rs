@@ -7,7 +7,9 @@ use forebay::frontend::{Users, stomp};
 use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Machine, Policies};
-use forebay::shard::{Action, ColdRead, ConnectionId, HostLimits, Quotas, Shard, ShardConfig};
+use forebay::shard::{
+    Action, ColdRead, ConnectionId, HostLimits, Quotas, RelocationLimits, Shard, ShardConfig,
+};
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
 use forebay_journal::{Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
@@ -56,6 +58,10 @@ impl Loopback {
                 volatile_max_bytes: 256 << 20,
                 window_bytes: 256 << 10,
                 segments_ready: 2,
+                relocation: RelocationLimits {
+                    budget_percent: 25,
+                    dead_segments: 8,
+                },
             },
             stomp: stomp::Settings {
                 limits: StompLimits::default(),

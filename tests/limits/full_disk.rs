@@ -10,12 +10,13 @@ use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
-use crate::PATIENCE;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
 use crate::broker::{Broker, Setup, fresh_folder};
 use crate::load::{Load, Producer, leave, next, number_of, subscribe, take_in_order};
+use crate::{OTHERS_PATIENCE, PATIENCE};
 
 /// A small ext4, unmounted when dropped.
 struct SmallDisk {
@@ -165,9 +166,50 @@ fn space_from_outside_lets_producers_go_on() {
         "{held_at} messages in some 10 MiB"
     );
     fs::remove_file(filler).unwrap();
+    let freed_at = Instant::now();
+    wait_until(OTHERS_PATIENCE, "the producer goes on", || {
+        producer.confirmed() > held_at
+    });
+    println!("full disk: went on after {:?}", freed_at.elapsed());
     producer.join();
     let mut client = subscribe(address, load.queue, "client");
     take_in_order(&mut client, 0..load.count, load.len);
+    leave(client);
+    assert!(running.stop().success());
+}
+
+/// One message that nobody takes, older than all that fills the disk, does not keep it full
+/// (features 6.8 and 6.9): it is written anew in the space kept for that, though nothing comes in.
+#[test]
+fn one_old_message_does_not_keep_a_full_disk_full() {
+    let Some(disk) = disk("full-pinned") else {
+        return;
+    };
+    let mut setup = setup(&disk);
+    let running = setup.start();
+    let address = running.address();
+    let old = Load {
+        queue: "/queue/old",
+        count: 1,
+        ..LOAD
+    };
+    Producer::start(address, old).join();
+    let producer = Producer::start(address, LOAD);
+    let held_at = wait_full(&running, &producer);
+    println!("full disk: held back at {held_at} messages behind one that stays");
+    let mut client = subscribe(address, LOAD.queue, "client");
+    take_in_order(&mut client, 0..LOAD.count, LOAD.len);
+    producer.join();
+    leave(client);
+    let mut client = subscribe(address, old.queue, "client");
+    take_in_order(&mut client, 0..1, old.len);
+    leave(client);
+    // As it is after a kill, from what is left of the journal.
+    Producer::start(address, old).join();
+    running.kill();
+    let running = setup.start();
+    let mut client = subscribe(running.address(), old.queue, "client");
+    take_in_order(&mut client, 0..1, old.len);
     leave(client);
     assert!(running.stop().success());
 }

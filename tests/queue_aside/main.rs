@@ -9,6 +9,8 @@
 #[path = "../queue_model/journal.rs"]
 mod journal;
 mod model;
+#[path = "../queue_model/rewrite.rs"]
+mod rewrite;
 mod rig;
 mod transaction;
 
@@ -37,6 +39,8 @@ enum Op {
     Reclaim,
     /// Begins a checkpoint, or goes on with so many slices of it.
     Checkpoint(u8),
+    /// What is needed of the first segment is written anew, and it is freed.
+    Relocate,
     Restart,
 }
 
@@ -87,6 +91,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::ArriveLate),
         1 => Just(Op::Reclaim),
         3 => (1..6_u8).prop_map(Op::Checkpoint),
+        2 => Just(Op::Relocate),
         1 => Just(Op::Restart),
     ]
 }
@@ -105,6 +110,10 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::ArriveLate => rig.arrive_late(),
         Op::Reclaim => rig.reclaim(),
         Op::Checkpoint(slices) => rig.checkpoint(*slices),
+        Op::Relocate => {
+            rewrite::rewrite_oldest(rig);
+            rig.reclaim();
+        }
         Op::Restart => rig.restart(),
     }
 }

@@ -14,6 +14,7 @@ use forebay_journal::{MessageId, QueueId, SegmentId};
 
 use super::journal::{Journal, start_of_epoch};
 use super::model::{Back, Message, Queue, RULES, Rules, State};
+use super::rewrite::Rewritable;
 use super::transaction::Transaction;
 
 const LIMITS: Limits = Limits {
@@ -458,6 +459,20 @@ impl Rig {
             let expected = matches!(one.state, State::Leaving(_));
             assert_eq!(is_leaving, expected, "{message} of {}", rules.address);
         }
+    }
+}
+
+impl Rewritable for Rig {
+    fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    fn make_true(&mut self, fact: &Fact<'_>) {
+        self.apply(fact, Place::NONE);
     }
 }
 

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use forebay::queue::Machine;
+use forebay::queue::{Fact, Machine, Moving};
 use forebay_journal::format::{
-    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockSeal, Checksum, Record, SEGMENT_HEAD_SIZE,
-    SegmentHead, encode_record, encoded_size, seal_block,
+    Annotations, BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockSeal, Checksum, IdList,
+    MessageFields, Parts, Record, SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
+    seal_block,
 };
 use forebay_journal::{BlockNumber, Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
+use zerocopy::little_endian::U64;
 
 /// Blocks per segment: few, so that histories cross many segments.
 const SEGMENT_BLOCKS: usize = 3;
@@ -134,6 +136,55 @@ impl Journal {
         self.freed.extend(freed);
     }
 
+    /// Of any segment, also of one that no replay reads and that is there for its bodies.
+    fn blocks(&self, segment: SegmentId) -> impl Iterator<Item = &Vec<u8>> {
+        let freed = self.freed.get(&segment);
+        let blocks = self.segments.get(&segment).or(freed);
+        blocks.into_iter().flatten()
+    }
+
+    /// Names and places of what may have to be written anew before this segment is freed.
+    pub(crate) fn survivors(&self, segment: SegmentId) -> Vec<Survivor> {
+        let mut survivors = Vec::new();
+        let blocks = self.blocks(segment);
+        let mut offset = SEGMENT_HEAD_SIZE as u64;
+        for bytes in blocks {
+            let block = Block::decode(bytes).expect("sealed by this test");
+            for found in block.records() {
+                let (_, at, record) = found.expect("encoded by this test");
+                let location = Location::new(segment, offset, at);
+                match record {
+                    Record::Message { .. } | Record::Moved { .. } => {
+                        survivors.push(Survivor::Message(Written::of(&record, location)));
+                    }
+                    Record::Fragment { upload, .. } => {
+                        survivors.push(Survivor::Fragment { upload, location });
+                    }
+                    _ => {}
+                }
+            }
+            offset += bytes.len() as u64;
+        }
+        survivors
+    }
+
+    /// Hands out the record at this place.
+    pub(crate) fn with_record<T>(
+        &self,
+        location: Location,
+        take: impl FnOnce(&Record<'_>) -> T,
+    ) -> T {
+        let mut offset = SEGMENT_HEAD_SIZE as u64;
+        for bytes in self.blocks(location.segment()) {
+            if offset == location.block_offset() {
+                let record = Record::decode_at(bytes, location.record_offset());
+                return take(&record.expect("encoded by this test"));
+            }
+            offset += bytes.len() as u64;
+        }
+        panic!("{location:?} is no place");
+    }
+
     /// Every record in order, decoded from its block, with its place.
     pub(crate) fn replay(&self, take: impl FnMut(&Record<'_>, Location)) {
         assert_eq!(self.open_count, 0, "seal first");
@@ -180,5 +231,79 @@ fn head_of(segment: SegmentId) -> SegmentHead {
         first_segment: segment,
         size: 1 << 24,
         inflight_blocks_max: 2,
+    }
+}
+
+pub(crate) enum Survivor {
+    Message(Written),
+    Fragment { upload: u64, location: Location },
+}
+
+/// The record of a message, taken from its block.
+pub(crate) struct Written {
+    pub(crate) location: Location,
+    pub(crate) fields: MessageFields,
+    pub(crate) queues: Vec<U64>,
+    group: u64,
+    is_group_end: bool,
+    last_value: Vec<u8>,
+    head: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Written {
+    pub(crate) fn of(record: &Record<'_>, location: Location) -> Self {
+        let (Record::Message {
+            fields,
+            annotations,
+            queues,
+            head,
+            body,
+        }
+        | Record::Moved {
+            fields,
+            annotations,
+            queues,
+            head,
+            body,
+            ..
+        }) = record
+        else {
+            panic!("no message: {record:?}");
+        };
+        let bytes = |parts: &Parts<'_>| parts.pieces().flatten().copied().collect();
+        Self {
+            location,
+            fields: *fields,
+            queues: queues.0.to_vec(),
+            group: annotations.group,
+            is_group_end: annotations.is_group_end,
+            last_value: annotations.last_value.to_vec(),
+            head: bytes(head),
+            body: bytes(body),
+        }
+    }
+
+    pub(crate) fn own_bytes(&self) -> u32 {
+        (self.head.len() + self.body.len()) as u32
+    }
+
+    pub(crate) fn named(&self) -> IdList<'_> {
+        IdList(&self.queues)
+    }
+
+    pub(crate) fn fact<'a>(&'a self, moving: &'a Moving, upload: u64) -> Fact<'a> {
+        let fields = MessageFields {
+            upload,
+            ..self.fields
+        };
+        let annotations = Annotations {
+            group: self.group,
+            is_group_end: self.is_group_end,
+            last_value: &self.last_value,
+            ..Annotations::default()
+        };
+        let (head, body) = (Parts::One(&self.head), Parts::One(&self.body));
+        moving.fact(fields, annotations, head, body)
     }
 }

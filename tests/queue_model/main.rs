@@ -8,7 +8,10 @@ mod gathering;
 mod journal;
 mod model;
 mod operate;
+mod relocate;
 mod replay;
+#[allow(dead_code, reason = "one list of rewriting is for the other models")]
+mod rewrite;
 mod rig;
 mod selective;
 mod subscription;
@@ -140,6 +143,11 @@ enum Op {
     /// Begins a checkpoint, or goes on with so many slices of it.
     Checkpoint {
         slices: u8,
+    },
+    /// Messages are written anew, and what was before them is freed.
+    Relocate {
+        skip: u8,
+        most: u8,
     },
     CompareWithReplay,
     Restart,
@@ -295,6 +303,11 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Seal),
         3 => Just(Op::Reclaim),
         8 => (1..6_u8).prop_map(|slices| Op::Checkpoint { slices }),
+        5 => any::<(u8, u8)>().prop_map(|(skip, most)| Op::Relocate {
+            // Mostly the first.
+            skip: if skip < 160 { 0 } else { skip },
+            most: if most < 128 { u8::MAX } else { most % 8 },
+        }),
         1 => Just(Op::CompareWithReplay),
         2 => Just(Op::Restart),
     ]
@@ -363,6 +376,7 @@ fn run(rig: &mut Rig, op: &Op) {
         Op::Seal => rig.seal(),
         Op::Reclaim => rig.reclaim(),
         Op::Checkpoint { slices } => rig.checkpoint(*slices),
+        Op::Relocate { skip, most } => rig.relocate(*skip, *most),
         Op::CompareWithReplay => rig.compare_with_replay(),
         Op::Restart => rig.restart(),
     }

@@ -94,6 +94,7 @@ fn add(total: &mut Report, one: &Report) {
     total.clean_stops += one.clean_stops;
     total.blocks += one.blocks;
     total.cold_reads += one.cold_reads;
+    total.rewritten_bytes += one.rewritten_bytes;
     total.segments += one.segments;
     total.bodies += one.bodies;
     total.parcels += one.parcels;
@@ -161,6 +162,7 @@ fn promises_are_kept() {
     assert!(total.power_cuts > 0 && total.cold_reads > 0 && total.redelivered > 0);
     assert!(total.failed_writes > 0 && total.short_writes > 0 && total.failed_reads > 0);
     assert!(total.bodies > 0, "no checkpoint was of use");
+    assert!(total.rewritten_bytes > 0, "nothing was written anew");
     assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
     let is_tried = total.tried.is_whole() || forced_kinds().is_some();
     assert!(is_tried, "some kind was not tried");

@@ -55,6 +55,7 @@ fn host_limits(options: &Options) -> HostLimits {
         window_bytes: options.window_bytes,
         message_size_max: options.volatile_max_bytes / 4,
         segments_ready: options.segments_ready,
+        relocation: options.relocation,
     }
 }
 
@@ -589,6 +590,9 @@ impl World {
     }
 
     fn end_life(&mut self) {
+        let shards = self.node.iter().flat_map(|node| &node.shards);
+        let rewritten = shards.map(|bound| bound.shard.stats().space.rewritten_bytes);
+        self.report.rewritten_bytes += rewritten.sum::<u64>();
         self.node = None;
         self.disk_faults.end_life();
         self.life += 1;

@@ -1,5 +1,6 @@
 //! What a seed chooses for a whole run: sizes, faults, habits of clients.
 
+use forebay::shard::RelocationLimits;
 use forebay_journal::storage::memory::Random;
 
 use crate::kinds::Kind;
@@ -33,6 +34,7 @@ pub(crate) struct Options {
     /// How often a client breaks off, resets, says goodbye at one of its steps.
     pub(crate) unrest_permille: u16,
     pub(crate) slow_reader_permille: u16,
+    pub(crate) relocation: RelocationLimits,
     /// Whether identifiers are written behind the blocks.
     pub(crate) is_strict: bool,
 }
@@ -64,10 +66,19 @@ impl Options {
             persistent_permille: pick(random, &[500, 900, 1000]),
             unrest_permille: pick(random, &[0, 5, 20]),
             slow_reader_permille: pick(random, &[0, 200, 500]),
+            relocation: RelocationLimits {
+                budget_percent: 0,
+                dead_segments: 0,
+            },
             is_strict: false,
         };
         // Drawn aside, so that each seed stays what it was before there was a strict mode.
         options.is_strict = random.clone().below(3) == 1;
+        let mut aside = random.clone();
+        options.relocation = RelocationLimits {
+            budget_percent: pick(&mut aside, &[0, 25, 200, 400, 400]),
+            dead_segments: pick(&mut aside, &[0, 0, 1, 2]),
+        };
         // A start on a full disk has no place for the identifiers: it is refused.
         options.is_strict &= !options.has_full_disk;
         options

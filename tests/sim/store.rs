@@ -240,7 +240,8 @@ impl Store {
                 &image[location.block_offset() as usize..],
                 location.record_offset(),
             );
-            witness.record(&said.expect("the checkpoint names a record"));
+            let said = said.expect("the checkpoint names a record");
+            witness.record_named(entry.message(), &said);
             witness.note_attempts(*queue, entry.message(), attempts);
         }
     }

@@ -25,6 +25,9 @@ pub(crate) struct Witness {
     /// By number: name, queues, priority.
     messages: BTreeMap<u64, (Uid, Vec<u64>, u8)>,
     uids: BTreeSet<Uid>,
+    /// Of messages that were written anew before anything else was known of them: how often each
+    /// was delivered before, and how many deliveries were known then.
+    moved: BTreeMap<u64, (usize, usize)>,
     settled: BTreeSet<u64>,
     /// Queue, priority and range; one message each where it was handed out by its number.
     deliveries: Vec<(u64, Option<u8>, u64, u64)>,
@@ -84,6 +87,29 @@ impl Witness {
                 assert!(is_new, "message {} is two messages", fields.message.0);
                 self.uids.insert(uid);
             }
+            Record::Moved {
+                fields,
+                queues,
+                standings,
+                head: Parts::One(head),
+                ..
+            } => {
+                let uid = Uid::of_head(head).expect("every message of a run has a name");
+                if self.messages.contains_key(&fields.message.0) {
+                    // A checkpoint may have named it for another of its queues alone.
+                    for (queue, standing) in queues.queues().zip(standings.iter()) {
+                        self.note_untold(queue, fields.message, standing.attempts.into());
+                    }
+                    return;
+                }
+                let attempts = standings.iter().map(|one| usize::from(one.attempts));
+                let before = (attempts.sum(), self.deliveries.len());
+                self.moved.insert(fields.message.0, before);
+                let queues = queues.queues().map(|queue| queue.0).collect();
+                let message = (uid, queues, fields.priority);
+                self.messages.insert(fields.message.0, message);
+                self.uids.insert(uid);
+            }
             Record::Settle { messages, .. } => {
                 self.settled.extend(messages.messages().map(|id| id.0));
             }
@@ -113,6 +139,10 @@ impl Witness {
         let Some((_, _, rank)) = self.messages.get(&message) else {
             return;
         };
+        if self.moved.contains_key(&message) {
+            // All is known of it.
+            return;
+        }
         let covers = |(of, priority, first, last): &&(u64, Option<u8>, u64, u64)| {
             *of == queue
                 && priority.is_none_or(|priority| priority == *rank)
@@ -121,6 +151,20 @@ impl Witness {
         let read = self.deliveries.iter().filter(covers).count();
         let earlier = attempts.saturating_sub(read);
         self.earlier.insert((queue, message), earlier);
+    }
+
+    /// The same of a message of which a checkpoint tells, for a queue that it did not come to.
+    fn note_untold(&mut self, queue: QueueId, message: MessageId, attempts: usize) {
+        let is_told = self.earlier.keys().any(|(_, one)| *one == message.0);
+        if is_told && !self.earlier.contains_key(&(queue.0, message.0)) {
+            self.note_attempts(queue, message, attempts);
+        }
+    }
+
+    /// A record that a checkpoint names counts, wherever the reading began.
+    pub(crate) fn record_named(&mut self, message: MessageId, record: &Record<'_>) {
+        self.record(record);
+        self.moved.remove(&message.0);
     }
 
     pub(crate) fn has_message(&self, uid: Uid) -> bool {
@@ -142,6 +186,8 @@ impl Witness {
         let earlier = queues
             .iter()
             .filter_map(|queue| self.earlier.get(&(*queue, message)));
-        Some(self.deliveries.iter().filter(covers).count() + earlier.sum::<usize>())
+        let (before, from) = self.moved.get(&message).copied().unwrap_or_default();
+        let read = self.deliveries[from..].iter().filter(covers).count();
+        Some(before + read + earlier.sum::<usize>())
     }
 }

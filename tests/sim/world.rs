@@ -144,6 +144,8 @@ pub(crate) struct Report {
     pub(crate) clean_stops: u64,
     pub(crate) blocks: u64,
     pub(crate) cold_reads: u64,
+    /// Bytes of messages that were written anew.
+    pub(crate) rewritten_bytes: u64,
     pub(crate) segments: u64,
     /// Segments that a restart found before those that it replayed.
     pub(crate) bodies: u64,

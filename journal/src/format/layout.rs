@@ -52,6 +52,8 @@ pub const LAYOUT: &[&StructLayout] = &[
     &super::record::layouts::DEPART,
     &super::record::layouts::DUPLICATE_ID,
     &super::record::layouts::SHARE,
+    &super::record::layouts::MOVED,
+    &super::record::STANDING,
     &super::record::checkpoint::CHECKPOINT,
     &super::record::checkpoint::CHECKPOINT_MESSAGE,
     &super::record::checkpoint::ENTRY,

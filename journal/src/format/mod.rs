@@ -19,8 +19,8 @@ pub use identifier::{IDENTIFIER_FILE_SIZE, IDENTIFIERS_MAX, Identifier};
 pub use record::{
     Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
     IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, Parts,
-    QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, TransactionState, encode_record,
-    encoded_size,
+    QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, Standing, StandingBytes, Standings,
+    Stands, TransactionState, encode_record, encoded_size,
 };
 pub use segment::{SEGMENT_HEAD_SIZE, SegmentHead};
 pub use superblock::{SUPERBLOCK_FILE_SIZE, Superblock};

@@ -13,6 +13,7 @@ pub(super) mod checkpoint;
 mod decode;
 mod encode;
 pub(super) mod layouts;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,8 @@ pub use checkpoint::{CheckpointEntry, CheckpointFields, CheckpointFragment, Chec
 pub use decode::RecordId;
 pub(super) use decode::record_at;
 pub use encode::{encode_record, encoded_size};
+pub(super) use standing::LAYOUT as STANDING;
+pub use standing::{Standing, StandingBytes, Standings, Stands};
 
 /// Greatest priority of a message.
 pub const PRIORITY_MAX: u8 = 9;
@@ -64,6 +67,8 @@ pub enum Kind {
     DuplicateId = 15,
     /// [`Record::Share`]
     Share = 16,
+    /// [`Record::Moved`]
+    Moved = 17,
     /// [`Record::Checkpoint`]
     Checkpoint = 18,
     /// [`Record::CheckpointMessage`]
@@ -451,6 +456,22 @@ pub enum Record<'a> {
         /// Of each the queue that it is in, and its name: an even count.
         pairs: IdList<'a>,
     },
+    /// A message is written here from now on, as a whole: what its former records say of it is
+    /// about to be freed. It is where it was; a reader that does not know it finds it here.
+    Moved {
+        /// Fixed fields; of no transaction.
+        fields: MessageFields,
+        /// As before, without what was noted elsewhere: its delivery time and its duplicate id.
+        annotations: Annotations<'a>,
+        /// Queues it is in.
+        queues: IdList<'a>,
+        /// Where it stands in each of them.
+        standings: Standings<'a>,
+        /// Head in the message's encoding.
+        head: Parts<'a>,
+        /// Body, or its last part.
+        body: Parts<'a>,
+    },
     /// These messages are ready in the queue, and there is no more to say of them: what a replay
     /// that begins behind their records has to know.
     Checkpoint {
@@ -497,6 +518,7 @@ impl Record<'_> {
             Self::Depart { .. } => Kind::Depart,
             Self::DuplicateId { .. } => Kind::DuplicateId,
             Self::Share { .. } => Kind::Share,
+            Self::Moved { .. } => Kind::Moved,
             Self::Checkpoint { .. } => Kind::Checkpoint,
             Self::CheckpointMessage { .. } => Kind::CheckpointMessage,
         }

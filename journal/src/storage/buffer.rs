@@ -233,6 +233,15 @@ pub struct OpenBlock {
 }
 
 impl OpenBlock {
+    /// The bytes, to read.
+    pub fn peek(&self) -> &[u8] {
+        // SAFETY: as in `bytes`: start + BLOCK_SIZE_MAX lies within the allocation.
+        let first = unsafe { self.memory.0.aligned.start.add(self.start) };
+        // SAFETY: the range is initialised. Nobody writes to it meanwhile: that takes `bytes`,
+        // whose `&mut self` excludes this borrow, and no other block reaches into it.
+        unsafe { slice::from_raw_parts(first.as_ptr(), BLOCK_SIZE_MAX) }
+    }
+
     /// The bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: `Arena::open` chose `start` so that start + BLOCK_SIZE_MAX lies within the

@@ -2,7 +2,8 @@
 
 use forebay_journal::format::{
     Annotations, CheckpointEntry, CheckpointFields, CheckpointState, Departure, IdList,
-    MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing, TransactionState,
+    MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing, Standing,
+    StandingBytes, Standings, Stands, TransactionState,
 };
 use forebay_journal::storage::memory::Random;
 use forebay_journal::{Location, MessageId, QueueId, SegmentId};
@@ -57,6 +58,9 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
     if random.below(4) == 0 {
         return take(&list(random, queue, messages, (head, body), &entries()));
     }
+    if random.below(9) == 0 {
+        return with_moved(random, &ids, (head, body), take);
+    }
     let record = match random.below(10) {
         0 => Record::QueueDefine {
             queue,
@@ -102,20 +106,61 @@ pub fn with_record<R>(random: &mut Random, size: usize, take: impl FnOnce(&Recor
         },
         _ => Record::Transaction {
             transaction: number,
-            state: pick(
-                random,
-                &[
-                    TransactionState::Prepared,
-                    TransactionState::Committed,
-                    TransactionState::RolledBack,
-                    TransactionState::Decided,
-                    TransactionState::Ended,
-                ],
-            ),
+            state: pick(random, &STATES),
         },
     };
     take(&record)
 }
+
+/// A message that was written anew.
+fn with_moved<R>(
+    random: &mut Random,
+    ids: &[U64],
+    (head, body): (&[u8], &[u8]),
+    take: impl FnOnce(&Record<'_>) -> R,
+) -> R {
+    let stands = [
+        Stands::Ready,
+        Stands::Delivered,
+        Stands::Delayed { ready_unix_ms: 9 },
+        Stands::Leaving(Departure::Rejected),
+    ];
+    let queues = &ids[..1 + random.below(ids.len().min(3) as u64) as usize];
+    let standings: Vec<StandingBytes> = queues
+        .iter()
+        .map(|_| {
+            let standing = Standing {
+                stands: pick(random, &stands),
+                attempts: random.below(9) as u16,
+                is_replaced: random.below(2) == 0,
+            };
+            standing.into()
+        })
+        .collect();
+    take(&Record::Moved {
+        fields: MessageFields {
+            transaction: 0,
+            ..fields(random, body.len())
+        },
+        annotations: Annotations {
+            deliver_unix_ms: 0,
+            duplicate_id: &[],
+            ..annotations(random, head)
+        },
+        queues: IdList(queues),
+        standings: Standings::new(&standings),
+        head: Parts::One(head),
+        body: Parts::One(body),
+    })
+}
+
+const STATES: [TransactionState; 5] = [
+    TransactionState::Prepared,
+    TransactionState::Committed,
+    TransactionState::RolledBack,
+    TransactionState::Decided,
+    TransactionState::Ended,
+];
 
 const OUTCOMES: [Outcome; 7] = [
     Outcome::Accepted,
@@ -155,6 +200,7 @@ fn list<'a>(
                 is_group_end: false,
                 is_shared: false,
                 is_replaced: false,
+                upload: 0,
                 own_size_bytes: 0,
                 fragments_before: 0,
                 fragments_total: 0,

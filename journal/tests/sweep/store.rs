@@ -183,10 +183,7 @@ impl Store {
 
 /// All kinds that a store has to hold.
 pub(crate) fn all_kinds() -> BTreeSet<u16> {
-    let messages = Kind::EpochStart as u16..=Kind::Share as u16;
-    messages
-        .chain([Kind::Checkpoint as u16, Kind::CheckpointMessage as u16])
-        .collect()
+    (Kind::EpochStart as u16..=Kind::CheckpointMessage as u16).collect()
 }
 
 pub(crate) fn superblock_value() -> Superblock {

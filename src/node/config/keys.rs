@@ -283,6 +283,17 @@ pub const KEYS: &[Key] = &[
         effect: "Segments of each shard kept zero-filled ahead of the writer.",
     },
     Key {
+        path: "journal.relocation_budget_percent",
+        kind: Kind::Integer {
+            least: 0,
+            most: 400,
+            slot: |c| &mut c.journal.relocation_budget_percent,
+        },
+        default: Some("25"),
+        effect: "Messages that stay long are written anew further on, so that their segments can be \
+                 freed: of each hundred bytes that come in no more than so many. 0 turns it off.",
+    },
+    Key {
         path: "journal.prepare_rate",
         kind: Kind::Rate {
             least: 1_000_000,

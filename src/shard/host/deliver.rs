@@ -178,13 +178,22 @@ impl Host {
         let (shard, group_first_key) = (self.shard, group_first_key(&self.machine, delivery));
         let reader = Reader::Subscription(delivery.link, delivery.subscription);
         match record_at(&self.writer, &mut self.cold, location, reader) {
-            Found::Here(Ok(Record::Message {
-                fields,
-                annotations,
-                head: Parts::One(head),
-                body,
-                ..
-            })) => {
+            Found::Here(Ok(
+                Record::Message {
+                    fields,
+                    annotations,
+                    head: Parts::One(head),
+                    body,
+                    ..
+                }
+                | Record::Moved {
+                    fields,
+                    annotations,
+                    head: Parts::One(head),
+                    body,
+                    ..
+                },
+            )) => {
                 let header = header_of_record(shard, delivery.message, &fields);
                 let offered = (header, fields.encoding, head);
                 if !is_wanted(&self.filters, &mut self.links, delivery, offered) {
@@ -322,6 +331,10 @@ impl Host {
                 | Record::Message {
                     body: Parts::One(bytes),
                     ..
+                }
+                | Record::Moved {
+                    body: Parts::One(bytes),
+                    ..
                 },
             )) => {
                 let reply = Reply::DeliverPart {
@@ -342,6 +355,7 @@ impl Host {
 
     pub(in crate::shard) fn poll_read(&mut self) -> Option<ColdRead> {
         let read = self.cold.poll_read();
+        let read = read.or_else(|| self.relocation.poll_read());
         self.stats.reads += u64::from(read.is_some());
         read
     }
@@ -352,6 +366,10 @@ impl Host {
         buffer: ReadBuffer,
         result: Result<usize, IoFailure>,
     ) {
+        let read = self.relocation.handle_read(chunk, buffer, result);
+        let Some((buffer, result)) = read else {
+            return;
+        };
         if let Err(failure) = self.cold.handle_read(chunk, buffer, result) {
             self.fail(Failure::Read(failure));
         }
@@ -421,7 +439,7 @@ pub(super) fn record_at<'a>(
     location: Location,
     reader: Reader,
 ) -> Found<'a> {
-    let block: &[u8] = match writer.cached_block(location) {
+    let block: &[u8] = match writer.block_in_memory(location) {
         Some(block) => block,
         None => match cold.block_at(location, reader) {
             Cold::Here(block) => block,

@@ -29,6 +29,11 @@ pub(super) struct Departures {
 }
 
 impl Departures {
+    /// The queue of a message that is on its way.
+    pub(super) fn queue_of(&self, tag: u64) -> Option<QueueId> {
+        Some(self.in_flight.get(&tag)?.queue)
+    }
+
     pub(super) fn new(link: ConnectionId) -> Self {
         Self {
             link,

@@ -128,11 +128,18 @@ pub(super) fn head_of<'a>(
         }
     };
     let found = record_at(writer, cold, location, Reader::Queue(queue));
-    let Found::Here(Ok(Record::Message {
-        fields,
-        head: Parts::One(head),
-        ..
-    })) = found
+    let Found::Here(Ok(
+        Record::Message {
+            fields,
+            head: Parts::One(head),
+            ..
+        }
+        | Record::Moved {
+            fields,
+            head: Parts::One(head),
+            ..
+        },
+    )) = found
     else {
         let Pumped::Damaged(location, reason) = found.damaged(location) else {
             return Head::Coming;

@@ -23,9 +23,11 @@ mod gather;
 mod idle;
 mod keys;
 mod meter;
+mod moved;
 mod operate;
 mod produce;
 mod recall;
+mod relocate;
 mod room;
 mod slow;
 mod space;
@@ -279,6 +281,7 @@ pub(super) struct Host {
     departures: depart::Departures,
     filters: Filters,
     recall: recall::Recall,
+    relocation: relocate::Relocation,
     stats: HostStats,
     meter: meter::Meter,
 }
@@ -314,6 +317,8 @@ pub struct HostLimits {
     pub message_size_max: u64,
     /// Segments to keep prepared.
     pub segments_ready: usize,
+    /// How much is written anew so that segments can be freed.
+    pub relocation: RelocationLimits,
 }
 
 impl Host {
@@ -364,6 +369,7 @@ impl Host {
             departures: depart::Departures::new(forwarder),
             filters,
             recall: recall::Recall::default(),
+            relocation: relocate::Relocation::new(limits.relocation),
             stats: HostStats::default(),
             meter: meter::Meter::new(),
         }
@@ -497,6 +503,7 @@ impl Host {
     fn commit(&mut self, fact: &Fact<'_>, place: Place) -> Result<Lsn, AppendError> {
         let (lsn, place) = if fact.is_journaled {
             let appended = self.writer.append(&fact.record, Budget::Control)?;
+            self.relocation.note_ingested(&fact.record);
             (appended.lsn, Place::Journal(appended.location))
         } else {
             (Lsn::ZERO, place)
@@ -629,9 +636,7 @@ impl Host {
                     replies.reply(link, &reply, 0);
                 }
                 Parked::Synced { link } => replies.reply(link, &Reply::Synced, 0),
-                Parked::Freed => {
-                    self.cold.forget(self.space.freed());
-                }
+                Parked::Freed => self.note_freed(),
                 Parked::Told(answer) => self.told.push_back(answer),
                 Parked::Deleted { link, address } => {
                     let deleted = Reply::Refused {
@@ -694,6 +699,7 @@ impl Host {
         }
         if is_stopping || self.is_sealed {
             self.give_up_operations();
+            self.relocation.has_more = false;
         }
         if !is_stopping {
             self.expire(now);
@@ -707,6 +713,7 @@ impl Host {
                 self.dispatch(now);
             }
             self.delete_idle(now);
+            self.relocate(now);
             self.finish_room(replies);
         }
         self.release(replies);
@@ -722,6 +729,7 @@ impl Host {
             || self.has_more_due
             || self.has_more_to_trim
             || self.space.has_more_to_say()
+            || self.relocation.has_more
             || !self.answers.is_empty()
             || !self.pumping.is_empty()
     }
@@ -801,4 +809,6 @@ pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
 pub(super) use gather::Gathered;
 pub use meter::{HostMeasures, HostStats, REFUSAL_REASONS};
+pub use moved::SpaceStats;
+pub use relocate::RelocationLimits;
 pub(super) use space::Segments;

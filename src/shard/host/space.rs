@@ -78,11 +78,10 @@ impl Space {
         }
     }
 
-    /// The record about freed segments is durable. Returns those whose freeing is to be told.
-    pub(super) fn freed(&mut self) -> &[SegmentId] {
-        self.freed.append(&mut self.freeing);
-        self.is_freeing = false;
-        &self.freed
+    /// Segments that are needed or prepared, or on their way to be freed.
+    pub(super) fn segment_count(&self) -> u64 {
+        let counts = [&self.held, &self.freeing, &self.freed].map(|list| list.len() as u64);
+        counts.iter().sum::<u64>() + self.requested as u64
     }
 
     pub(super) const fn has_more_to_say(&self) -> bool {
@@ -141,6 +140,21 @@ impl Host {
     pub(in crate::shard) fn is_waiting_for_segment(&self) -> bool {
         let answer = self.writer.check(super::MESSAGE_ROOM, Budget::Message);
         answer == Err(forebay_journal::AppendError::NoSegment)
+    }
+
+    /// The record about freed segments is durable: nobody may look there any more.
+    pub(super) fn note_freed(&mut self) {
+        let mut gone = std::mem::take(&mut self.space.freeing);
+        self.space.is_freeing = false;
+        self.follow_moved(&gone);
+        self.cold.forget(&gone);
+        self.space.freed.append(&mut gone);
+        self.space.freeing = gone;
+        // Who waited for a block there asks again.
+        for id in std::mem::take(&mut self.waiting_for_disk) {
+            self.wake_link(id);
+        }
+        self.has_more_to_examine |= self.machine.examining_count() > 0;
     }
 
     /// Lets a replay begin later, and frees segments: first what a replay would miss is written

@@ -141,7 +141,9 @@ impl Store<'_> {
                         let mut records = block.records();
                         let own = records.by_ref().map_while(Result::ok);
                         for (_, _, record) in own {
-                            if let Record::Message { fields, .. } = record {
+                            if let Record::Message { fields, .. } | Record::Moved { fields, .. } =
+                                record
+                            {
                                 sound.own.insert(fields.message.0);
                             }
                         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use forebay_journal::QueueId;
 use forebay_journal::format::{
     Annotations, Departure, IdList, Kind, MessageFields, Outcome, Parts, QueueFlags, Record,
-    Routing, TransactionState,
+    Routing, Standing, Standings, Stands, TransactionState,
 };
 use serde_json::{Map, Value, json};
 
@@ -44,6 +44,7 @@ pub(crate) fn kind_name(kind: Kind) -> &'static str {
         Kind::Depart => "depart",
         Kind::Share => "share",
         Kind::DuplicateId => "duplicate_id",
+        Kind::Moved => "moved",
         Kind::Checkpoint => "checkpoint",
         Kind::CheckpointMessage => "checkpoint_message",
     }
@@ -162,6 +163,18 @@ impl Describer {
                 head,
                 body,
             } => self.message(&fields, &annotations, queues, [&head, &body]),
+            Record::Moved {
+                fields,
+                annotations,
+                queues,
+                standings,
+                head,
+                body,
+            } => {
+                let standings: Vec<_> = standings.iter().map(standing_text).collect();
+                let message = self.message(&fields, &annotations, queues, [&head, &body]);
+                format!("{}: {message}", standings.join(", "))
+            }
             Record::Fragment {
                 upload,
                 offset,
@@ -360,6 +373,18 @@ impl Describer {
                 head,
                 body,
             } => self.message_json(&fields, &annotations, queues, [&head, &body]),
+            Record::Moved {
+                fields,
+                annotations,
+                queues,
+                standings,
+                head,
+                body,
+            } => {
+                let mut object = self.message_json(&fields, &annotations, queues, [&head, &body]);
+                object["standings"] = standings_json(standings);
+                object
+            }
             Record::Fragment {
                 upload,
                 offset,
@@ -549,6 +574,42 @@ fn list_json(record: &Record<'_>) -> Option<Value> {
         }),
         _ => return None,
     })
+}
+
+/// Where a moved message stands, in words.
+fn standing_text(standing: Standing) -> String {
+    let mut text = match standing.stands {
+        Stands::Ready => "ready".to_owned(),
+        Stands::Delivered => "delivered".to_owned(),
+        Stands::Delayed { ready_unix_ms } => format!("waiting{}", from_time(ready_unix_ms)),
+        Stands::Leaving(reason) => format!("leaving, {}", departure_name(reason)),
+    };
+    if standing.attempts > 0 {
+        text += &format!(", delivered {} times", standing.attempts);
+    }
+    if standing.is_replaced {
+        text += ", replaced";
+    }
+    text
+}
+
+fn standings_json(standings: Standings<'_>) -> Value {
+    let standings = standings.iter().map(|standing| {
+        let (state, ready_unix_ms, reason) = match standing.stands {
+            Stands::Ready => ("ready", 0, None),
+            Stands::Delivered => ("delivered", 0, None),
+            Stands::Delayed { ready_unix_ms } => ("waiting", ready_unix_ms, None),
+            Stands::Leaving(reason) => ("leaving", 0, Some(departure_name(reason))),
+        };
+        json!({
+            "state": state,
+            "ready_unix_ms": ready_unix_ms,
+            "reason": reason,
+            "attempts": standing.attempts,
+            "is_replaced": standing.is_replaced,
+        })
+    });
+    standings.collect()
 }
 
 fn flag_names(flags: QueueFlags) -> String {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use forebay_journal::SegmentId;
 use forebay_journal::format::{Annotations, IdList, MessageFields, Parts, Record, Routing};
+use forebay_journal::{Lsn, SegmentId};
 use roaring::RoaringTreemap;
 
 use crate::describe::{departure_name, routing_name};
@@ -153,6 +153,9 @@ pub(crate) fn emit(
     Ok(emitted)
 }
 
+/// Where a record was found: the segment, if it is one that is kept for bodies, and its number.
+type Of = (Option<SegmentId>, Lsn);
+
 struct Emitter<'a> {
     gathered: &'a Gathered,
     choose: &'a dyn Choose,
@@ -187,15 +190,21 @@ impl Emitter<'_> {
         }
         // Parts come before the message that says whose they are.
         if ledger.has_uploads() || self.choose.takes_leftovers() {
-            self.each_record(|this, body_of, record| {
+            self.each_record(|this, of, record| {
                 if let Record::Message {
+                    fields,
+                    annotations,
+                    queues,
+                    ..
+                }
+                | Record::Moved {
                     fields,
                     annotations,
                     queues,
                     ..
                 } = record
                     && fields.upload != 0
-                    && this.is_of(body_of, fields.message.0)
+                    && this.is_of(of, fields.message.0)
                     && !this
                         .places(&Listed::new(&fields, &annotations, queues))
                         .is_empty()
@@ -216,17 +225,20 @@ impl Emitter<'_> {
     }
 
     /// Whether a record is that of this message: of a segment that is kept for bodies, one that a
-    /// checkpoint names.
-    fn is_of(&self, body_of: Option<SegmentId>, message: u64) -> bool {
-        let needed = &self.gathered.needed;
-        body_of.is_none_or(|segment| needed.has_own(segment, message))
+    /// checkpoint names; else the last one. Of leftovers any.
+    fn is_of(&self, (body_of, lsn): Of, message: u64) -> bool {
+        let Gathered { needed, ledger, .. } = self.gathered;
+        match body_of {
+            Some(segment) => needed.has_own(segment, message),
+            None => self.choose.takes_leftovers() || ledger.is_last(message, lsn),
+        }
     }
 
     /// Visits all records up to the end that was found first, also those of segments that are kept
     /// for bodies: it says of which.
     fn each_record(
         &mut self,
-        mut visit: impl FnMut(&mut Self, Option<SegmentId>, Record<'_>) -> anyhow::Result<()>,
+        mut visit: impl FnMut(&mut Self, Of, Record<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let Gathered {
             files,
@@ -253,14 +265,14 @@ impl Emitter<'_> {
             if counts.is_ok() && block.header.first_lsn.get() > source.lsn {
                 return Ok(ControlFlow::Break(()));
             }
-            for (_, _, record) in block.records().flatten() {
-                visit(self, body_of, record)?;
+            for (lsn, _, record) in block.records().flatten() {
+                visit(self, (body_of, lsn), record)?;
             }
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    fn record(&mut self, body_of: Option<SegmentId>, record: Record<'_>) -> anyhow::Result<()> {
+    fn record(&mut self, of: Of, record: Record<'_>) -> anyhow::Result<()> {
         match record {
             Record::Fragment {
                 upload,
@@ -281,12 +293,22 @@ impl Emitter<'_> {
                 queues,
                 head,
                 body,
+            }
+            | Record::Moved {
+                fields,
+                annotations,
+                queues,
+                head,
+                body,
+                ..
             } => {
-                if !self.is_of(body_of, fields.message.0) {
+                let is_of = self.is_of(of, fields.message.0);
+                if !is_of && of.0.is_some() {
                     return Ok(());
                 }
                 let places = self.places(&Listed::new(&fields, &annotations, queues));
-                if places.is_empty() {
+                // Of one that is said further on, the id is said here alone.
+                if !is_of || places.is_empty() {
                     return self.remember(&fields, &annotations, queues);
                 }
                 let sent = self.sent.remove(&fields.upload).unwrap_or(0);
@@ -306,7 +328,7 @@ impl Emitter<'_> {
                 routing,
                 address,
                 id,
-            } if body_of.is_none() => self.put(&Line::DuplicateId(DuplicateIdLine {
+            } if of.0.is_none() => self.put(&Line::DuplicateId(DuplicateIdLine {
                 shard: self.gathered.shard.0,
                 message: message.0,
                 routing: routing_name(routing).to_owned(),

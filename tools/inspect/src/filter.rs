@@ -13,7 +13,7 @@ use crate::survey::Surveyed;
 use crate::walk::{Event, walk};
 
 /// Every kind of record.
-pub(crate) const KINDS: [Kind; 18] = [
+pub(crate) const KINDS: [Kind; 19] = [
     Kind::EpochStart,
     Kind::Retained,
     Kind::CleanShutdown,
@@ -30,6 +30,7 @@ pub(crate) const KINDS: [Kind; 18] = [
     Kind::Depart,
     Kind::DuplicateId,
     Kind::Share,
+    Kind::Moved,
     Kind::Checkpoint,
     Kind::CheckpointMessage,
 ];
@@ -79,7 +80,9 @@ impl Subject {
     pub(crate) fn is_in(&self, record: &Record<'_>) -> bool {
         let lists = |messages: IdList<'_>| messages.messages().any(|one| one.0 == self.message);
         match *record {
-            Record::Message { fields, .. } => fields.message.0 == self.message,
+            Record::Message { fields, .. } | Record::Moved { fields, .. } => {
+                fields.message.0 == self.message
+            }
             Record::Fragment { upload, .. } | Record::UploadAbandoned { upload } => {
                 upload != 0 && upload == self.upload
             }
@@ -114,8 +117,8 @@ impl Subject {
     }
 }
 
-/// Looks for the record of a message; of several, which only leftovers bring about, the one that
-/// counts.
+/// Looks for the record of a message; of several, which leftovers bring about and
+/// writing anew, the last one that counts.
 pub(crate) fn find_message(
     files: &[OpenSegment],
     surveyed: &[Surveyed],
@@ -132,16 +135,24 @@ pub(crate) fn find_message(
             return Ok(ControlFlow::Continue(()));
         };
         for (lsn, record_offset, record) in block.records().flatten() {
-            let Record::Message { fields, .. } = record else {
+            let (Record::Message { fields, .. } | Record::Moved { fields, .. }) = record else {
                 continue;
             };
             if fields.message.0 != message {
                 continue;
             }
+            if found
+                .as_ref()
+                .is_some_and(|one| one.counts.is_ok() && counts.is_err())
+            {
+                continue;
+            }
+            // One that is written anew came in no transaction of its own.
+            let former = found.as_ref().map_or(0, |one| one.subject.transaction);
             let subject = Subject {
                 message,
                 upload: fields.upload,
-                transaction: fields.transaction,
+                transaction: fields.transaction.max(former),
                 priority: Some(fields.priority),
             };
             found = Some(FoundMessage {
@@ -151,9 +162,6 @@ pub(crate) fn find_message(
                 lsn: lsn.get(),
                 counts,
             });
-            if counts.is_ok() {
-                return Ok(ControlFlow::Break(()));
-            }
         }
         Ok(ControlFlow::Continue(()))
     })?;

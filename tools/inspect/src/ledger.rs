@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
     Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
-    IdList, Kind, MessageFields, Outcome, Record, TransactionState,
+    IdList, Kind, MessageFields, Outcome, Record, Standings, TransactionState,
 };
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn, SegmentId};
@@ -107,6 +107,8 @@ pub(crate) struct Ledger {
     /// Places where records are missing.
     holes: u64,
     has_uploads: bool,
+    /// Messages that were written anew, and the record that did it last.
+    moved: BTreeMap<u64, Lsn>,
     /// Queues that may have messages whose records do not list them.
     takers: BTreeSet<u64>,
     /// Those messages.
@@ -137,6 +139,9 @@ impl RecordSink for Ledger {
         self.first.get_or_insert(lsn);
         self.last = Some((lsn, location));
         *self.kinds.0.entry(record.kind()).or_default() += 1;
+        if let Record::Moved { fields, .. } = record {
+            self.moved.insert(fields.message.0, lsn);
+        }
         self.apply(record);
     }
 }
@@ -155,6 +160,11 @@ impl Ledger {
         for (lsn, record_offset, record) in block.records().flatten() {
             self.record(lsn, Location::new(segment, offset, record_offset), &record);
         }
+    }
+
+    /// Whether this record of a message is the last one: the one that counts.
+    pub(crate) fn is_last(&self, message: u64, lsn: Lsn) -> bool {
+        self.moved.get(&message).is_none_or(|last| *last == lsn)
     }
 
     /// Queues that are defined or, if that is kept, were.
@@ -353,6 +363,13 @@ impl Ledger {
                 }
             }
             Record::Share { queue, pairs } => self.share(queue.0, pairs),
+            Record::Moved {
+                fields,
+                queues,
+                standings,
+                body,
+                ..
+            } => self.move_message(&fields, body.size(), queues, standings),
             Record::DuplicateId { message, .. } => self.raise_floors(message.0 + 1, 0),
             Record::Transaction { transaction, state } => self.transact(transaction, state),
             Record::Checkpoint { queue, entries, .. } => self.restore_entries(queue.0, entries),
@@ -549,6 +566,35 @@ impl Ledger {
                 queues,
             },
         );
+    }
+
+    /// A message is written anew: where it is not known, it is in its queues from here on.
+    fn move_message(
+        &mut self,
+        fields: &MessageFields,
+        body: usize,
+        queues: IdList<'_>,
+        standings: Standings<'_>,
+    ) {
+        let message = fields.message.0;
+        self.raise_floors(message + 1, 0);
+        let uploaded = self.uploads.remove(&fields.upload).unwrap_or(0);
+        if uploaded + body as u64 == fields.body_size {
+            self.incomplete.remove(&message);
+        } else if !queues.is_empty() {
+            self.incomplete.insert(message, FROM_THE_FIRST);
+        }
+        if !self.known.insert(message) {
+            self.named.forget(message);
+        }
+        for (queue, standing) in queues.queues().zip(standings.iter()) {
+            let queue = self.queues.entry(queue.0).or_default();
+            if queue.holds(message) {
+                queue.note_moved(message, standing);
+            } else {
+                queue.enter_as(message, fields.priority, standing);
+            }
+        }
     }
 
     /// Does it at once, or when its transaction is committed.

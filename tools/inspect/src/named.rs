@@ -35,6 +35,14 @@ impl Named {
         blocks.insert(sector);
     }
 
+    /// The message lies elsewhere.
+    pub(crate) fn forget(&mut self, message: u64) {
+        let own = self.own.values_mut();
+        for names in own.chain(self.parts.values_mut()) {
+            names.remove(message);
+        }
+    }
+
     /// Those that are still held, in segments below this one.
     pub(crate) fn needed(&self, held: &RoaringTreemap, below: SegmentId) -> Self {
         let keep = |all: &BTreeMap<SegmentId, RoaringTreemap>| {

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use forebay_journal::format::{CheckpointState, Departure, IdList, QueueFlags, Routing};
+use forebay_journal::format::{
+    CheckpointState, Departure, IdList, QueueFlags, Routing, Standing, Stands,
+};
 use roaring::RoaringTreemap;
 
 /// A queue's definition.
@@ -44,19 +46,19 @@ impl Counters {
         }
     }
 
-    fn forget(&mut self, message: u64) {
-        for plane in &mut self.0 {
-            plane.remove(message);
-        }
-    }
-
-    fn set(&mut self, message: u64, number: u16) {
+    fn set(&mut self, message: u64, count: u16) {
         for (bit, plane) in self.0.iter_mut().enumerate() {
-            if number >> bit & 1 == 1 {
+            if count >> bit & 1 == 1 {
                 plane.insert(message);
             } else {
                 plane.remove(message);
             }
+        }
+    }
+
+    fn forget(&mut self, message: u64) {
+        for plane in &mut self.0 {
+            plane.remove(message);
         }
     }
 }
@@ -139,6 +141,30 @@ impl Queue {
             self.delayed.insert(message);
         } else {
             self.ready.insert(message);
+        }
+    }
+
+    /// A message that was here before is known now.
+    pub(crate) fn enter_as(&mut self, message: u64, priority: u8, standing: Standing) {
+        self.priorities.entry(priority).or_default().insert(message);
+        self.attempts.set(message, standing.attempts);
+        match standing.stands {
+            Stands::Ready => drop(self.ready.insert(message)),
+            Stands::Delivered => drop(self.unsettled.insert(message)),
+            Stands::Delayed { ready_unix_ms } => {
+                self.delayed.insert(message);
+                self.until.insert(message, ready_unix_ms);
+            }
+            Stands::Leaving(reason) => self.leave_for(message, reason),
+        }
+    }
+
+    /// A message that is here has another record, whose annotations name no time.
+    pub(crate) fn note_moved(&mut self, message: u64, standing: Standing) {
+        if let Stands::Delayed { ready_unix_ms } = standing.stands
+            && self.delayed.contains(message)
+        {
+            self.until.insert(message, ready_unix_ms);
         }
     }
 

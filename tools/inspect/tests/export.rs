@@ -92,7 +92,7 @@ proptest! {
     #[test]
     fn what_is_exported_comes_back(
         steps in proptest::collection::vec(
-            (0..15_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
+            (0..16_u8, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..300)),
             0..60,
         ),
     ) {

@@ -87,6 +87,7 @@ struct One {
     ready_unix_ms: U64,
     expires_unix_ms: U64,
     group: U64,
+    upload: U64,
     own_size: U32,
     fragments_before: U32,
     fragments_total: U32,
@@ -115,6 +116,7 @@ pub(in crate::format) const CHECKPOINT_MESSAGE: StructLayout = layout!(
         ready_unix_ms,
         expires_unix_ms,
         group,
+        upload,
         own_size,
         fragments_before,
         fragments_total,
@@ -269,6 +271,8 @@ pub struct CheckpointFields {
     pub is_shared: bool,
     /// Whether a later message with its last-value key took its place.
     pub is_replaced: bool,
+    /// Upload that its fragments belong to; zero for none.
+    pub upload: u64,
     /// Bytes of head and body in its own record; saturates.
     pub own_size_bytes: u32,
     /// Fragments of its body named in records before this one.
@@ -344,6 +348,7 @@ fn one(
         ready_unix_ms: U64::new(ready_unix_ms),
         expires_unix_ms: U64::new(fields.expires_unix_ms),
         group: U64::new(fields.group),
+        upload: U64::new(fields.upload),
         own_size: U32::new(fields.own_size_bytes),
         fragments_before: U32::new(fields.fragments_before),
         fragments_total: U32::new(fields.fragments_total),
@@ -399,6 +404,7 @@ pub(super) fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatE
             is_group_end: bits & IS_GROUP_END != 0,
             is_shared: bits & IS_SHARED != 0,
             is_replaced: bits & IS_REPLACED != 0,
+            upload: fixed.upload.get(),
             own_size_bytes: fixed.own_size.get(),
             fragments_before: before,
             fragments_total: total,

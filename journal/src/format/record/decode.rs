@@ -6,7 +6,7 @@ use super::layouts as raw;
 use super::{
     Annotations, BlockNumber, Departure, Epoch, FormatError, IdList, Kind, Lsn, MessageFields,
     MessageFlags, MessageId, Outcome, PRIORITY_MAX, Parts, QueueFlags, QueueId, RECORD_HEAD_SIZE,
-    Record, RecordHead, Routing, SegmentId, TransactionState, U64,
+    Record, RecordHead, Routing, SegmentId, StandingBytes, Standings, TransactionState, U64,
 };
 
 /// Kind and size of a record, read without its content: for tools that skip.
@@ -118,6 +118,7 @@ fn kind_of(number: u16) -> Result<Kind, FormatError> {
         14 => Kind::Depart,
         15 => Kind::DuplicateId,
         16 => Kind::Share,
+        17 => Kind::Moved,
         18 => Kind::Checkpoint,
         19 => Kind::CheckpointMessage,
         found => return Err(FormatError::Kind { found }),
@@ -195,6 +196,11 @@ impl<'a> Reader<'a> {
             })
     }
 
+    fn standings(&mut self, count: u32) -> Result<Standings<'a>, FormatError> {
+        let size = (count as usize).saturating_mul(size_of::<StandingBytes>());
+        Standings::decode(self.bytes(size)?)
+    }
+
     fn remaining(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
     }
@@ -225,6 +231,7 @@ fn decode_body<'a>(kind: Kind, reader: &mut Reader<'a>) -> Result<Record<'a>, Fo
             }
         }
         Kind::Message => message(reader)?,
+        Kind::Moved => moved(reader)?,
         Kind::Fragment => {
             let fixed: &raw::Fragment = reader.fixed()?;
             Record::Fragment {
@@ -437,13 +444,7 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
     let queues = reader.ids(fixed.queue_count.get())?;
     let head = reader.bytes(fixed.head_size.get() as usize)?;
     let body = reader.remaining();
-    let has_all = fixed.upload.get() != 0 || fixed.body_size.get() == body.len() as u64;
-    if !has_all || fixed.body_size.get() < body.len() as u64 {
-        return Err(FormatError::Field {
-            name: "body_size",
-            value: fixed.body_size.get(),
-        });
-    }
+    check_body(fixed.upload.get(), fixed.body_size.get(), body)?;
     Ok(Record::Message {
         fields: MessageFields {
             message: MessageId(fixed.message.get()),
@@ -454,14 +455,69 @@ fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
             expires_unix_ms: fixed.expires_unix_ms.get(),
             priority,
             encoding: fixed.encoding,
-            flags: MessageFlags {
-                has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,
-                is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
-                has_own_expiry: bits & raw::MESSAGE_HAS_OWN_EXPIRY != 0,
-            },
+            flags: flags_of(bits),
         },
         annotations,
         queues,
+        head: Parts::One(head),
+        body: Parts::One(body),
+    })
+}
+
+const fn flags_of(bits: u16) -> MessageFlags {
+    MessageFlags {
+        has_content_length: bits & raw::MESSAGE_HAS_CONTENT_LENGTH != 0,
+        is_durable: bits & raw::MESSAGE_IS_DURABLE != 0,
+        has_own_expiry: bits & raw::MESSAGE_HAS_OWN_EXPIRY != 0,
+    }
+}
+
+/// What a message's record holds of its body is all of it, or the end of it behind an upload.
+fn check_body(upload: u64, body_size: u64, body: &[u8]) -> Result<(), FormatError> {
+    let here = body.len() as u64;
+    if here > body_size || (upload == 0 && here < body_size) {
+        return Err(FormatError::Field {
+            name: "body_size",
+            value: body_size,
+        });
+    }
+    Ok(())
+}
+
+fn moved<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatError> {
+    let fixed: &raw::Moved = reader.fixed()?;
+    zero("reserved", fixed.reserved.get().into())?;
+    let bits = fixed.message_flags.get();
+    zero("message_flags", (bits & !MESSAGE_FLAGS).into())?;
+    let priority = priority(fixed.priority)?;
+    let annotations = if bits & raw::MESSAGE_HAS_ANNOTATIONS == 0 {
+        Annotations::default()
+    } else {
+        annotations(reader)?
+    };
+    zero("deliver_unix_ms", annotations.deliver_unix_ms)?;
+    let id_size = annotations.duplicate_id.len();
+    zero("duplicate_id_size", id_size as u64)?;
+    let queues = reader.ids(fixed.queue_count.get())?;
+    let standings = reader.standings(fixed.queue_count.get())?;
+    let head = reader.bytes(fixed.head_size.get() as usize)?;
+    let body = reader.remaining();
+    check_body(fixed.upload.get(), fixed.body_size.get(), body)?;
+    Ok(Record::Moved {
+        fields: MessageFields {
+            message: MessageId(fixed.message.get()),
+            transaction: 0,
+            upload: fixed.upload.get(),
+            body_size: fixed.body_size.get(),
+            timestamp_unix_ms: fixed.timestamp_unix_ms.get(),
+            expires_unix_ms: fixed.expires_unix_ms.get(),
+            priority,
+            encoding: fixed.encoding,
+            flags: flags_of(bits),
+        },
+        annotations,
+        queues,
+        standings,
         head: Parts::One(head),
         body: Parts::One(body),
     })

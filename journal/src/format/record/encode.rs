@@ -44,6 +44,18 @@ fn body_size(record: &Record<'_>) -> usize {
         Record::Handout { messages, .. } => size_of::<raw::Handout>() + messages.len() * 8,
         Record::Depart { messages, .. } => size_of::<raw::Depart>() + messages.len() * 8,
         Record::Share { pairs, .. } => size_of::<raw::Share>() + pairs.len() * 8,
+        Record::Moved {
+            annotations,
+            queues,
+            standings,
+            head,
+            body,
+            ..
+        } => {
+            let fixed = size_of::<raw::Moved>() + annotations_size(annotations);
+            let lists = queues.len() * 8 + standings.as_bytes().len();
+            fixed + lists + head.size() + body.size()
+        }
         Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
             super::checkpoint::body_size(record)
         }
@@ -167,6 +179,7 @@ fn encode_body(record: &Record<'_>, out: &mut Cursor<'_>) {
         | Record::Depart { .. }
         | Record::Share { .. } => encode_ids(record, out),
         Record::DuplicateId { .. } => encode_duplicate_id(record, out),
+        Record::Moved { .. } => encode_moved(record, out),
         Record::Checkpoint { .. } | Record::CheckpointMessage { .. } => {
             super::checkpoint::encode(record, out);
         }
@@ -367,19 +380,7 @@ fn encode_message(
     head_size: usize,
     out: &mut Cursor<'_>,
 ) {
-    let mut bits = 0;
-    if fields.flags.has_content_length {
-        bits |= raw::MESSAGE_HAS_CONTENT_LENGTH;
-    }
-    if fields.flags.is_durable {
-        bits |= raw::MESSAGE_IS_DURABLE;
-    }
-    if fields.flags.has_own_expiry {
-        bits |= raw::MESSAGE_HAS_OWN_EXPIRY;
-    }
-    if !annotations.is_empty() {
-        bits |= raw::MESSAGE_HAS_ANNOTATIONS;
-    }
+    let bits = message_bits(fields, annotations);
     out.fixed(&raw::Message {
         message: U64::new(fields.message.0),
         transaction: U64::new(fields.transaction),
@@ -398,6 +399,60 @@ fn encode_message(
         encode_annotations(annotations, out);
     }
     out.bytes(queues.0.as_bytes());
+}
+
+fn message_bits(fields: &MessageFields, annotations: &Annotations<'_>) -> u16 {
+    let mut bits = 0;
+    if fields.flags.has_content_length {
+        bits |= raw::MESSAGE_HAS_CONTENT_LENGTH;
+    }
+    if fields.flags.is_durable {
+        bits |= raw::MESSAGE_IS_DURABLE;
+    }
+    if fields.flags.has_own_expiry {
+        bits |= raw::MESSAGE_HAS_OWN_EXPIRY;
+    }
+    if !annotations.is_empty() {
+        bits |= raw::MESSAGE_HAS_ANNOTATIONS;
+    }
+    bits
+}
+
+/// Panics: if there is not one standing for each queue (our own mistake).
+#[cold]
+fn encode_moved(record: &Record<'_>, out: &mut Cursor<'_>) {
+    let Record::Moved {
+        fields,
+        annotations,
+        queues,
+        standings,
+        head,
+        body,
+    } = record
+    else {
+        unreachable!("not a moved message: {:?}", record.kind());
+    };
+    assert_eq!(queues.len(), standings.len(), "a queue without a standing");
+    out.fixed(&raw::Moved {
+        message: U64::new(fields.message.0),
+        upload: U64::new(fields.upload),
+        body_size: U64::new(fields.body_size),
+        timestamp_unix_ms: U64::new(fields.timestamp_unix_ms),
+        expires_unix_ms: U64::new(fields.expires_unix_ms),
+        head_size: U32::new(head.size() as u32),
+        queue_count: U32::new(queues.len() as u32),
+        priority: fields.priority,
+        encoding: fields.encoding,
+        message_flags: U16::new(message_bits(fields, annotations)),
+        reserved: U32::new(0),
+    });
+    if !annotations.is_empty() {
+        encode_annotations(annotations, out);
+    }
+    out.bytes(queues.0.as_bytes());
+    out.bytes(standings.as_bytes());
+    out.parts(head);
+    out.parts(body);
 }
 
 #[cold]

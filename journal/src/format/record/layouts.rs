@@ -192,6 +192,23 @@ raw!(
         reserved: U32,
     }
 );
+raw!(
+    MOVED,
+    "Record 17: moved",
+    Moved {
+        message: U64,
+        upload: U64,
+        body_size: U64,
+        timestamp_unix_ms: U64,
+        expires_unix_ms: U64,
+        head_size: U32,
+        queue_count: U32,
+        priority: u8,
+        encoding: u8,
+        message_flags: U16,
+        reserved: U32,
+    }
+);
 
 /// Bit of `message_flags`: the sender named the body's length.
 pub(super) const MESSAGE_HAS_CONTENT_LENGTH: u16 = 1;

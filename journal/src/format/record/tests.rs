@@ -54,6 +54,44 @@ proptest! {
     }
 
     #[test]
+    fn moved_messages_round_trip(
+        numbers in proptest::array::uniform5(any::<u64>()), priority in 0..=9_u8, encoding: u8,
+        flags: (bool, bool),
+        at in proptest::collection::vec(any::<(u64, u16, u8, u64, bool)>(), 0..5),
+        head in parts(99), body in parts(999), last_value in parts(9), is_end: bool, is_plain: bool,
+    ) {
+        let annotations = Annotations {
+            group: numbers[4] % 2, is_group_end: is_end, last_value: &last_value,
+            ..Annotations::default()
+        };
+        let annotations = if is_plain { Annotations::default() } else { annotations };
+        let queues: Vec<U64> = at.iter().map(|(queue, ..)| U64::new(*queue)).collect();
+        let standings: Vec<Standing> = at.iter().map(|(_, attempts, pick, time, is_replaced)| {
+            let stands = match pick % 4 {
+                0 => Stands::Ready,
+                1 => Stands::Delivered,
+                2 => Stands::Delayed { ready_unix_ms: (*time).max(1) },
+                _ => Stands::Leaving(Departure::Expired),
+            };
+            Standing { stands, attempts: *attempts, is_replaced: *is_replaced }
+        }).collect();
+        let bytes: Vec<StandingBytes> = standings.iter().map(|one| (*one).into()).collect();
+        prop_assert!(Standings::new(&bytes).iter().eq(standings));
+        let upload = if flags.0 { numbers[2] } else { 0 };
+        round_trip(&Record::Moved {
+            fields: MessageFields {
+                message: MessageId(numbers[0]), transaction: 0, upload,
+                body_size: body.len() as u64 + if upload == 0 { 0 } else { numbers[3] % 1000 },
+                timestamp_unix_ms: numbers[4], expires_unix_ms: numbers[1], priority, encoding,
+                flags: MessageFlags { has_content_length: flags.0, is_durable: flags.1,
+                    has_own_expiry: flags.0 != flags.1 },
+            },
+            annotations, queues: IdList(&queues), standings: Standings::new(&bytes),
+            head: Parts::One(&head), body: Parts::One(&body),
+        });
+    }
+
+    #[test]
     fn other_records_round_trip(
         numbers in proptest::array::uniform6(any::<u64>()), sum in parts(17), messages in ids(),
         address in parts(300), name in parts(300), pick in 0..15_u8, auto: bool, durable: bool,
@@ -83,7 +121,7 @@ proptest! {
                 CheckpointState::Delayed { ready_unix_ms: a.max(1) },
                 CheckpointState::Leaving(reason)][usize::from(pick % 4)],
             expires_unix_ms: c, group: d, is_group_end: auto, is_shared: durable,
-            is_replaced: pick & 4 != 0, own_size_bytes: e as u32,
+            is_replaced: pick & 4 != 0, upload: f, own_size_bytes: e as u32,
             fragments_before: u32::from(pick), fragments_total: 1 + u32::from(pick),
         };
         for record in [

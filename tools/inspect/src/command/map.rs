@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use anyhow::Context as _;
 use forebay_journal::format::{Record, SEGMENT_HEAD_SIZE, encoded_size};
 use forebay_journal::storage::buffer::ReadBuffer;
-use forebay_journal::{SegmentId, ShardId};
+use forebay_journal::{Lsn, SegmentId, ShardId};
 use roaring::RoaringTreemap;
 use serde_json::{Value, json};
 
@@ -140,7 +140,7 @@ fn shard_parts(
                 }
                 let body_of = counts.is_err().then(|| files.files[spot.file].name.segment);
                 let records = block.records().flatten();
-                let live = records.filter(|(_, _, record)| alive.has(body_of, record));
+                let live = records.filter(|(lsn, _, record)| alive.has((body_of, *lsn), record));
                 let live: u64 = live
                     .map(|(_, _, record)| encoded_size(&record) as u64)
                     .sum();
@@ -241,9 +241,9 @@ impl Alive {
             };
             let segment = files.files[spot.file].name.segment;
             let body_of = (counts == Err(BODIES)).then_some(segment);
-            for (_, _, record) in block.records().flatten() {
-                if let Record::Message { fields, .. } = record
-                    && self.has(body_of, &record)
+            for (lsn, _, record) in block.records().flatten() {
+                if let Record::Message { fields, .. } | Record::Moved { fields, .. } = record
+                    && self.has((body_of, lsn), &record)
                 {
                     self.uploads.insert(fields.upload);
                 }
@@ -253,13 +253,13 @@ impl Alive {
     }
 
     /// Shape: `body_of` is the segment if it is one that is kept for bodies.
-    fn has(&self, body_of: Option<SegmentId>, record: &Record<'_>) -> bool {
+    fn has(&self, (body_of, lsn): (Option<SegmentId>, Lsn), record: &Record<'_>) -> bool {
         match record {
-            Record::Message { fields, queues, .. } => {
+            Record::Message { fields, queues, .. } | Record::Moved { fields, queues, .. } => {
                 let message = fields.message.0;
                 let is_named = |segment| self.needed.has_own(segment, message);
                 let queues = self.ledger.queues_of(message, *queues);
-                body_of.is_none_or(is_named)
+                body_of.map_or_else(|| self.ledger.is_last(message, lsn), is_named)
                     && queues.iter().any(|queue| {
                         let held = self.ledger.queues.get(queue);
                         held.is_some_and(|held| held.holds(message))

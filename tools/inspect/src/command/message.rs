@@ -161,7 +161,9 @@ impl Shown<'_> {
                 }
                 let text = match record {
                     // Its fields and body are shown by themselves.
-                    Record::Message { .. } => format!("{} parts before", self.parts.len()),
+                    Record::Message { .. } | Record::Moved { .. } => {
+                        format!("{} parts before", self.parts.len())
+                    }
                     Record::Checkpoint { queue, entries, .. } => {
                         let own = entries.iter();
                         let mut own = own.filter(|one| one.message().0 == subject.message);
@@ -212,7 +214,10 @@ impl Shown<'_> {
         let mut bytes = 0;
         for part in &self.parts {
             self.with_record(*part, |record| {
-                if let Record::Fragment { body, .. } | Record::Message { body, .. } = record {
+                if let Record::Fragment { body, .. }
+                | Record::Message { body, .. }
+                | Record::Moved { body, .. } = record
+                {
                     bytes += body.size() as u64;
                     body.pieces().try_for_each(&mut take)?;
                 }
@@ -286,13 +291,20 @@ impl Shown<'_> {
 
     /// Prints the record's own fields; returns the size of the whole body.
     fn print_record(&self, record: &Record<'_>, out: &mut dyn Write) -> anyhow::Result<u64> {
-        let Record::Message {
+        let (Record::Message {
             fields,
             annotations,
             queues,
             head,
             ..
-        } = record
+        }
+        | Record::Moved {
+            fields,
+            annotations,
+            queues,
+            head,
+            ..
+        }) = record
         else {
             bail!("the record of the message is another one by now");
         };
@@ -332,7 +344,10 @@ impl Shown<'_> {
         let mut is_text = true;
         let first = *self.parts.first().expect("its own record is there");
         self.with_record(first, |record| {
-            if let Record::Fragment { body, .. } | Record::Message { body, .. } = record {
+            if let Record::Fragment { body, .. }
+            | Record::Message { body, .. }
+            | Record::Moved { body, .. } = record
+            {
                 let begin: Vec<u8> = body.pieces().flatten().copied().take(4096).collect();
                 // A letter may be cut at the end of what was taken.
                 is_text = match std::str::from_utf8(&begin) {
@@ -350,7 +365,7 @@ impl Shown<'_> {
         let mut object = Map::new();
         self.with_record(self.own(), |record| {
             self.describer.json(record, &mut object);
-            if let Record::Message { head, .. } = record {
+            if let Record::Message { head, .. } | Record::Moved { head, .. } = record {
                 let head: Vec<u8> = head.pieces().flatten().copied().collect();
                 object.remove("head_preview");
                 object.insert("head_base64".to_owned(), BASE64.encode(&head).into());

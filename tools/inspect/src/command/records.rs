@@ -294,7 +294,7 @@ impl<'a> Printer<'a> {
             | Record::Checkpoint { queue, .. }
             | Record::CheckpointMessage { queue, .. }
             | Record::Release { queue, .. } => wanted.contains(&queue.0),
-            Record::Message { queues, .. } => {
+            Record::Message { queues, .. } | Record::Moved { queues, .. } => {
                 queues.queues().any(|queue| wanted.contains(&queue.0))
             }
             Record::Share { queue, pairs } => {

@@ -80,10 +80,17 @@ fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
         };
         let segment = looked.files[spot.file].name.segment;
         let is_body = matches!(looked.surveyed[spot.file].standing, Standing::Bodies { .. });
-        for (_, _, record) in block.records().flatten() {
-            if let Record::Message { fields, .. } = record
-                && (!is_body || looked.needed.has_own(segment, fields.message.0))
-            {
+        for (lsn, _, record) in block.records().flatten() {
+            let (Record::Message { fields, .. } | Record::Moved { fields, .. }) = record else {
+                continue;
+            };
+            let message = fields.message.0;
+            let is_own = if is_body {
+                looked.needed.has_own(segment, message)
+            } else {
+                looked.ledger.is_last(message, lsn)
+            };
+            if is_own {
                 add_bytes(&looked.ledger, &record, &mut bytes);
             }
         }
@@ -93,12 +100,18 @@ fn bytes_held(looked: &Looked) -> anyhow::Result<BTreeMap<u64, u64>> {
 }
 
 fn add_bytes(ledger: &Ledger, record: &Record<'_>, bytes: &mut BTreeMap<u64, u64>) {
-    let Record::Message {
+    let (Record::Message {
         fields,
         queues,
         head,
         ..
-    } = record
+    }
+    | Record::Moved {
+        fields,
+        queues,
+        head,
+        ..
+    }) = record
     else {
         return;
     };

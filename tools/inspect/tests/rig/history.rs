@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use forebay_journal::format::{
     Annotations, Departure, IdList, MessageFields, Outcome, Parts, QueueFlags, Record, Routing,
-    TransactionState,
+    Standing, Stands, TransactionState,
 };
 use forebay_journal::{MessageId, QueueId};
 
@@ -170,6 +170,41 @@ impl History {
         self.enter(message, &[1, 4], body);
     }
 
+    /// A message is written anew, or found so where nothing before tells of it.
+    fn write_anew(&mut self, picked: Option<(u64, u64)>, pick: u64, body: &[u8]) {
+        let Some((_, message)) = picked.filter(|_| pick.is_multiple_of(2)) else {
+            return self.find_anew(pick, body);
+        };
+        let state = self.journal.state.as_ref().expect("is kept");
+        let (known, standings) = (state.messages[&message].clone(), state.standings(message));
+        if state.is_staged(message) || known.body.len() > 60_000 || standings.is_empty() {
+            return;
+        }
+        let said = (known.fields(), known.annotations());
+        self.journal
+            .send_moved(Some(message), &standings, said, &known.body);
+    }
+
+    fn find_anew(&mut self, pick: u64, body: &[u8]) {
+        let stands = [
+            Stands::Ready,
+            Stands::Delivered,
+            Stands::Delayed {
+                ready_unix_ms: 5_000_000_000_000,
+            },
+            Stands::Leaving(Departure::Expired),
+        ][pick as usize % 4];
+        let standing = Standing {
+            stands,
+            attempts: (pick % 3000).min(2047) as u16,
+            is_replaced: false,
+        };
+        let said = (MessageFields::default(), Annotations::default());
+        let queues = [(1, standing), (2, standing)];
+        let message = self.journal.send_moved(None, &queues, said, body);
+        self.enter(message, &[1, 2], body);
+    }
+
     /// An upload whose message never comes, and a new epoch.
     fn restart(&mut self, body: &[u8]) {
         self.journal.append(&Record::Fragment {
@@ -252,6 +287,7 @@ impl History {
             }
             12 => self.restart(body),
             13 => self.share(body, fields),
+            14 => self.write_anew(picked, *pick, body),
             15 => self.journal.begin_checkpoint(),
             16..=18 => drop(self.journal.say(*pick as usize % 30)),
             _ => self.journal.idle(),

@@ -15,7 +15,8 @@ use std::process::Command;
 use forebay_journal::format::IdList;
 use forebay_journal::format::{
     Annotations, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing,
-    SECTOR_SIZE, SEGMENT_HEAD_SIZE, SegmentHead, Superblock, checksum,
+    SECTOR_SIZE, SEGMENT_HEAD_SIZE, SegmentHead, Standing, StandingBytes, Standings, Superblock,
+    checksum,
 };
 use forebay_journal::reader::ReadError;
 use forebay_journal::recovery::file_name::{
@@ -302,6 +303,36 @@ impl Journal {
             annotations: Annotations::default(),
             queues: IdList(&queues),
             head: Parts::One(b"persistent:true\n"),
+            body: Parts::One(body),
+        });
+        message
+    }
+
+    /// Writes a message anew, or one that nothing else tells of; returns its name.
+    pub fn send_moved(
+        &mut self,
+        message: Option<u64>,
+        queues: &[(u64, Standing)],
+        (fields, annotations): (MessageFields, Annotations<'_>),
+        body: &[u8],
+    ) -> u64 {
+        let message = message.unwrap_or(self.next_message);
+        self.next_message = self.next_message.max(message + 1);
+        let names: Vec<_> = queues.iter().map(|(queue, _)| (*queue).into()).collect();
+        let standings = queues.iter().map(|(_, standing)| (*standing).into());
+        let standings: Vec<StandingBytes> = standings.collect();
+        self.append(&Record::Moved {
+            fields: MessageFields {
+                message: MessageId(message),
+                body_size: body.len() as u64,
+                timestamp_unix_ms: 1_700_000_000_000,
+                encoding: 1,
+                ..fields
+            },
+            annotations,
+            queues: IdList(&names),
+            standings: Standings::new(&standings),
+            head: Parts::One(b"kind:moved\n"),
             body: Parts::One(body),
         });
         message

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure, Parts,
-    QueueFlags, Record, Routing, TransactionState,
+    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
+    MessageFields, Parts, QueueFlags, Record, Routing, Standing, Stands, TransactionState,
 };
 use forebay_journal::{Location, MessageId, QueueId, SegmentId};
 
@@ -26,6 +26,27 @@ pub struct Message {
     is_group_end: bool,
     last_value: Vec<u8>,
     is_shared: bool,
+}
+
+impl Message {
+    /// What its record says of it when it is written anew.
+    pub fn fields(&self) -> MessageFields {
+        MessageFields {
+            priority: self.priority,
+            expires_unix_ms: self.expires_unix_ms,
+            ..MessageFields::default()
+        }
+    }
+
+    /// The same.
+    pub fn annotations(&self) -> Annotations<'_> {
+        Annotations {
+            group: self.group,
+            is_group_end: self.is_group_end,
+            last_value: &self.last_value,
+            ..Annotations::default()
+        }
+    }
 }
 
 /// A message in a queue.
@@ -163,6 +184,7 @@ impl State {
             }
             Record::UploadAbandoned { upload } => drop(self.uploads.remove(&upload)),
             Record::Message { .. } => self.message(record, location),
+            Record::Moved { .. } => self.move_message(record, location),
             Record::Delivery {
                 queue,
                 priority,
@@ -224,6 +246,84 @@ impl State {
         self.messages.insert(fields.message.0, message);
         let step = Step::Enter(fields.message.0, queues);
         self.stage(fields.transaction, location, step);
+    }
+
+    fn move_message(&mut self, record: &Record<'_>, location: Location) {
+        let Record::Moved {
+            fields,
+            annotations,
+            queues,
+            standings,
+            head,
+            body,
+        } = record
+        else {
+            unreachable!("the caller picks the kind");
+        };
+        let name = fields.message.0;
+        let former = self.messages.get(&name);
+        let was_shared = former.is_some_and(|former| former.is_shared);
+        let message = Message {
+            location,
+            is_shared: was_shared || queues.len() > 1,
+            fragments: Vec::new(),
+            body: bytes(body),
+            own_size: (head.size() + body.size()) as u32,
+            size: head.size() as u32 + fields.body_size as u32,
+            priority: fields.priority,
+            expires_unix_ms: fields.expires_unix_ms,
+            deliver_unix_ms: 0,
+            group: annotations.group,
+            is_group_end: annotations.is_group_end,
+            last_value: annotations.last_value.to_vec(),
+        };
+        self.messages.insert(name, message);
+        for (queue, standing) in queues.queues().zip(standings.iter()) {
+            let held = Held {
+                state: match standing.stands {
+                    Stands::Ready => CheckpointState::Ready,
+                    Stands::Delivered => CheckpointState::Delivered,
+                    Stands::Delayed { ready_unix_ms } => CheckpointState::Delayed { ready_unix_ms },
+                    Stands::Leaving(reason) => CheckpointState::Leaving(reason),
+                },
+                attempts: standing.attempts,
+            };
+            let queue = self.queues.entry(queue.0).or_default();
+            queue.entry(name).or_insert(held);
+        }
+    }
+
+    /// Where the message stands in each of its queues.
+    pub fn standings(&self, message: u64) -> Vec<(u64, Standing)> {
+        let queues = self.queues.iter();
+        let held = queues.filter_map(|(id, queue)| Some((*id, queue.get(&message)?)));
+        held.map(|(id, held)| {
+            let stands = match held.state {
+                CheckpointState::Ready => Stands::Ready,
+                CheckpointState::Delivered => Stands::Delivered,
+                CheckpointState::Delayed { ready_unix_ms } => Stands::Delayed { ready_unix_ms },
+                CheckpointState::Leaving(reason) => Stands::Leaving(reason),
+            };
+            let standing = Standing {
+                stands,
+                attempts: held.attempts,
+                is_replaced: false,
+            };
+            (id, standing)
+        })
+        .collect()
+    }
+
+    /// Whether a transaction that is not ended is about it.
+    pub fn is_staged(&self, message: u64) -> bool {
+        let staged = self.transactions.values();
+        let mut steps = staged.flat_map(|staged| &staged.steps);
+        steps.any(|step| match step {
+            Step::Enter(one, _) => *one == message,
+            Step::Settle(_, all) | Step::Release(_, all, _) | Step::Depart(_, all, _) => {
+                all.contains(&message)
+            }
+        })
     }
 
     fn leave(&mut self, record: &Record<'_>, location: Location) {
@@ -545,6 +645,7 @@ fn say_one(queue: u64, name: u64, message: &Message, held: &Held, said: &mut Vec
                 is_group_end: message.is_group_end,
                 is_shared: message.is_shared,
                 is_replaced: false,
+                upload: 0,
                 own_size_bytes: if message.is_shared {
                     message.own_size
                 } else {
