@@ -286,10 +286,15 @@ impl Folder {
     }
 
     /// Removes unfinished preparations (`*.new`) of epochs before: nothing of them ever counted.
-    fn remove_unfinished(&self) -> Result<(), FolderError> {
+    /// Those of shards that do not serve stay: nothing there is touched.
+    fn remove_unfinished(&self, damaged: &[ShardId]) -> Result<(), FolderError> {
         for epoch in self.epochs()? {
             for path in self.files(epoch)? {
-                if name_of(&path).ends_with(".new") {
+                let Some(name) = name_of(&path).strip_suffix(".new") else {
+                    continue;
+                };
+                let named = parse_segment_file_name(name);
+                if named.is_none_or(|(shard, _)| !damaged.contains(&shard)) {
                     fs::remove_file(&path).map_err(io("remove", &path))?;
                 }
             }
@@ -298,9 +303,10 @@ impl Folder {
     }
 
     /// Claims the next epoch by making its folder, exclusively and durably. What older ones left
-    /// half prepared goes first: until here a start may be refused, and then changes nothing.
-    pub fn claim_epoch(&self) -> Result<Epoch, FolderError> {
-        self.remove_unfinished()?;
+    /// half prepared goes first, but for these shards: until here a start may be refused, and then
+    /// changes nothing.
+    pub fn claim_epoch(&self, damaged: &[ShardId]) -> Result<Epoch, FolderError> {
+        self.remove_unfinished(damaged)?;
         let newest = self.epochs()?.last().copied().unwrap_or(Epoch::ZERO);
         let path = self.epoch(newest.next());
         fs::create_dir(&path).map_err(io("create", &path))?;
@@ -360,8 +366,8 @@ mod tests {
             folder.open(3, ID, 7),
             Err(FolderError::ShardCount { found: 2, .. })
         ));
-        assert_eq!(folder.claim_epoch().expect("claims").get(), 1);
-        assert_eq!(folder.claim_epoch().expect("claims").get(), 2);
+        assert_eq!(folder.claim_epoch(&[]).expect("claims").get(), 1);
+        assert_eq!(folder.claim_epoch(&[]).expect("claims").get(), 2);
         let identifiers = folder
             .epoch(Epoch::ZERO.next())
             .join("shard-000-identifiers");

@@ -52,7 +52,8 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
         listen(config.listen.stomp, scans.iter().flatten().count()).map_err(NodeError::Listen)?;
     let metrics = listen_for_metrics(config)?;
     let admin_socket = admin::socket::listen(folder.root()).map_err(NodeError::Admin)?;
-    let epoch = folder.claim_epoch().map_err(NodeError::Folder)?;
+    let untouched: Vec<ShardId> = damaged.iter().map(|one| one.shard).collect();
+    let epoch = folder.claim_epoch(&untouched).map_err(NodeError::Folder)?;
     let device = placement::device_of(folder.root());
     let cores = choose_cores(config, superblock.shard_count, device.as_ref());
     let cut = |scanned: &Option<Scanned>| scanned.as_ref().map_or(0, Scanned::cut_bytes);

@@ -417,6 +417,7 @@ pub(super) fn header_of_record(shard: u16, message: MessageId, fields: &MessageF
 }
 
 /// A record that was looked for, if it is here and one: as it was read, since it is large.
+#[allow(clippy::large_enum_variant, reason = "handed on at once, never kept")]
 pub(super) enum Found<'a> {
     Here(Result<Record<'a>, FormatError>),
     Coming,

@@ -444,7 +444,8 @@ impl State {
         self.each(queue, messages, |held| {
             if held.state == CheckpointState::Ready {
                 held.state = CheckpointState::Delivered;
-                held.attempts += 1;
+                // As the broker counts.
+                held.attempts = (held.attempts + 1).min(2047);
             }
         });
     }
