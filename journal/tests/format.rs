@@ -159,13 +159,6 @@ fn golden_annotations() -> Annotations<'static> {
 
 /// Records that name messages of a queue.
 fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
-    let standings = [StandingBytes::from(Standing {
-        stands: Stands::Leaving(Departure::Expired),
-        attempts: 3,
-        is_replaced: true,
-    })];
-    let location = Location::new(SegmentId::ZERO.next(), 8192, 192);
-    let entry = CheckpointEntry::new(MessageId(7), location, 24, 3, 4);
     let records = [
         Record::Release {
             queue,
@@ -193,6 +186,23 @@ fn append_lists(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
             queue,
             pairs: IdList(&ids[..2]),
         },
+    ];
+    for record in &records {
+        assert!(rig.append(record), "{record:?}");
+    }
+    append_said(rig, queue, ids);
+}
+
+/// Records that say of a message where it is.
+fn append_said(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
+    let standings = [StandingBytes::from(Standing {
+        stands: Stands::Leaving(Departure::Expired),
+        attempts: 3,
+        is_replaced: true,
+    })];
+    let location = Location::new(SegmentId::ZERO.next(), 8192, 192);
+    let entry = CheckpointEntry::new(MessageId(7), location, 24, 3, 4);
+    let records = [
         Record::Moved {
             fields: MessageFields {
                 message: MessageId(7),

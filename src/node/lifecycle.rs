@@ -37,13 +37,7 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let (started_us, started_unix_ms) = (clock::monotonic_us(), clock::now().unix_ms);
     let mut folder = Folder::new(&config.node.data);
     folder.make().map_err(NodeError::Folder)?;
-    let holder = format!(
-        "process {}, node {}, STOMP on {}",
-        std::process::id(),
-        config.node.name,
-        config.listen.stomp
-    );
-    let _lock = FolderLock::take(folder.root(), &holder).map_err(NodeError::Lock)?;
+    let _lock = FolderLock::take(folder.root(), &holder_of(config)).map_err(NodeError::Lock)?;
     check_direct_io(folder.root()).map_err(|error| NodeError::Machine(error.to_string()))?;
     let superblock = open_folder(&folder, config)?;
     let (scans, damaged) = scan_all(config, &folder, &superblock)?;
@@ -76,11 +70,8 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     let started = running.wait_ready(signals, config, &device)?;
     let mut boards = running.boards().into_iter();
     // One that is damaged has none: nothing is written there.
-    let boards = serving.iter().map(|is_serving| {
-        let board = is_serving.then(|| boards.next()).flatten();
-        board.unwrap_or_default()
-    });
-    let boards = boards.collect();
+    let board = |one: bool| one.then(|| boards.next()).flatten().unwrap_or_default();
+    let boards = serving.into_iter().map(board).collect();
     let identity = Identity {
         node: config.node.name.clone(),
         epoch: epoch.get(),
@@ -105,6 +96,16 @@ pub fn serve(config: &Config) -> Result<(), NodeError> {
     // Nothing in older epochs' folders is needed once their segments are freed.
     let _ = folder.remove_empty_epochs(epoch);
     Ok(())
+}
+
+/// What the lock says of who has the folder.
+fn holder_of(config: &Config) -> String {
+    format!(
+        "process {}, node {}, STOMP on {}",
+        std::process::id(),
+        config.node.name,
+        config.listen.stomp
+    )
 }
 
 /// The listener for metrics, where one is wanted.

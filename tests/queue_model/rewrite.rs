@@ -25,7 +25,7 @@ pub(crate) fn oldest_needed(machine: &Machine) -> Option<SegmentId> {
 pub(crate) fn rewrite_oldest(rig: &mut impl Rewritable) {
     rig.journal().seal();
     let oldest = oldest_needed(rig.machine());
-    let oldest = oldest.unwrap_or(rig.journal().oldest());
+    let oldest = oldest.unwrap_or_else(|| rig.journal().oldest());
     if oldest < rig.journal().current() {
         rewrite(rig, oldest);
     }

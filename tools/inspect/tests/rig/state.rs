@@ -444,7 +444,7 @@ impl State {
         self.each(queue, messages, |held| {
             if held.state == CheckpointState::Ready {
                 held.state = CheckpointState::Delivered;
-                held.attempts += 1;
+                held.attempts = (held.attempts + 1).min(2047);
             }
         });
     }
