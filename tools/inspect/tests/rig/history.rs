@@ -180,6 +180,14 @@ impl History {
         if state.is_staged(message) || known.body.len() > 60_000 || standings.is_empty() {
             return;
         }
+        // Never within its segment: one is left when it is full.
+        if self
+            .journal
+            .current()
+            .is_none_or(|now| known.location.segment() >= now)
+        {
+            return;
+        }
         let said = (known.fields(), known.annotations());
         self.journal
             .send_moved(Some(message), &standings, said, &known.body);
