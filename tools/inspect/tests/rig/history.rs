@@ -181,11 +181,7 @@ impl History {
             return;
         }
         // Never within its segment: one is left when it is full.
-        if self
-            .journal
-            .current()
-            .is_none_or(|now| known.location.segment() >= now)
-        {
+        if known.location.segment() >= self.journal.current() {
             return;
         }
         let said = (known.fields(), known.annotations());
