@@ -181,7 +181,8 @@ impl History {
             return;
         }
         // Never within its segment: one is left when it is full.
-        if known.location.segment() >= self.journal.current() {
+        let current = self.journal.current_or_none();
+        if current.is_none_or(|current| known.location.segment() >= current) {
             return;
         }
         let said = (known.fields(), known.annotations());
