@@ -17,7 +17,7 @@ impl Rig {
 
     fn write_anew(&mut self, skip: u8, most: u8) {
         self.journal.seal();
-        let oldest = oldest_needed(&self.machine).unwrap_or(self.journal.oldest());
+        let oldest = oldest_needed(&self.machine).unwrap_or_else(|| self.journal.oldest());
         let segment = SegmentId::ZERO.plus(oldest.get() + u64::from(skip % 3));
         if segment >= self.journal.current() {
             return;

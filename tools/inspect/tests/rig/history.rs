@@ -180,6 +180,11 @@ impl History {
         if state.is_staged(message) || known.body.len() > 60_000 || standings.is_empty() {
             return;
         }
+        // Never within its segment: one is left when it is full.
+        let current = self.journal.current_or_none();
+        if current.is_none_or(|current| known.location.segment() >= current) {
+            return;
+        }
         let said = (known.fields(), known.annotations());
         self.journal
             .send_moved(Some(message), &standings, said, &known.body);
