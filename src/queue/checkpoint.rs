@@ -131,8 +131,8 @@ impl Slice {
 
 impl Machine {
     /// Begins a checkpoint: messages whose records lie below `current`, the segment that is being
-    /// written, are to be said again. Whether it begins: not
-    /// while a replay would begin among the slices of an older one.
+    /// written, are to be said again. Whether it begins: not while a replay would begin among the
+    /// slices of an older one.
     ///
     /// Cost: O(records of transactions and uploads that are open).
     pub fn begin_checkpoint(&mut self, current: SegmentId) -> bool {
@@ -168,7 +168,8 @@ impl Machine {
         self.checkpoint.as_ref().map(|checkpoint| checkpoint.start)
     }
 
-    /// The messages are all said: ends the checkpoint. Returns the bytes of its records.
+    /// Ends the checkpoint: the messages are all said, or it is given up. Returns the bytes of its
+    /// records.
     ///
     /// Panics: if none is under way (our own mistake).
     pub fn end_checkpoint(&mut self) -> u64 {

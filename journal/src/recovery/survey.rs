@@ -427,7 +427,6 @@ impl Survey {
         (error, start)
     }
 
-    /// What is wrong with a segment whose first block is needed and not sound.
     /// A file that does not count.
     pub(super) fn spare(&self, index: usize) -> SpareFile {
         let Surveyed {
@@ -452,6 +451,7 @@ impl Survey {
         }
     }
 
+    /// What is wrong with a segment whose first block is needed and not sound.
     pub(super) fn head_problem(&self, index: usize) -> Problem {
         match self.files[index].head {
             Head::Unsound(error) => Problem::Head(error),
