@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use forebay_journal::format::layout::LAYOUT;
 use forebay_journal::format::{
-    Annotations, Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState,
-    Departure, FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags,
-    Record, Routing, SegmentHead, Standing, StandingBytes, Standings, Stands, Superblock,
-    TransactionState, checksum,
+    Annotations, Block, CheckpointEntry, CheckpointFields, CheckpointFragment, Departure,
+    FORMAT_VERSION, IdList, MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record,
+    Routing, SegmentHead, Standing, StandingBytes, Standings, Stands, Superblock, TransactionState,
+    checksum,
 };
 use forebay_journal::reader::{Found, Mode, SegmentReader};
 use forebay_journal::{Epoch, Location, MessageId, QueueId, SegmentId};
@@ -231,7 +231,7 @@ fn append_places(rig: &mut Rig, queue: QueueId, ids: &[U64]) {
             queue,
             entry,
             fields: CheckpointFields {
-                state: CheckpointState::Delayed {
+                state: Stands::Delayed {
                     ready_unix_ms: 1_700_000_000_009,
                 },
                 expires_unix_ms: 1_700_000_000_010,

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use forebay_journal::format::Departure;
+use forebay_journal::format::{Departure, Stands};
 use forebay_journal::{MessageId, QueueId};
 
 use super::entry::{Entry, Queued};
@@ -15,6 +15,16 @@ pub(super) enum Why {
     Delayed { ready_unix_ms: u64 },
     /// It goes to another address, and leaves the queue when it is there.
     Leaving(Departure),
+}
+
+impl Why {
+    /// As records say it.
+    pub(super) const fn stands(self) -> Stands {
+        match self {
+            Self::Delayed { ready_unix_ms } => Stands::Delayed { ready_unix_ms },
+            Self::Leaving(reason) => Stands::Leaving(reason),
+        }
+    }
 }
 
 /// A message on its way to another address.

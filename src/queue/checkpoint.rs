@@ -16,15 +16,12 @@
 use std::collections::BTreeSet;
 
 use forebay_journal::format::{
-    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
-    Record,
+    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, Record, Standing, Stands,
 };
 use forebay_journal::{QueueId, SegmentId};
 
 use super::arrival::Arrival;
-use super::aside::Why;
 use super::decision::Decision;
-use super::delivered::Holder;
 use super::entry::{Entry, Place};
 use super::machine::Machine;
 use super::state::QueueState;
@@ -47,7 +44,7 @@ pub(super) struct Checkpoint {
     again: BTreeSet<u64>,
     /// Bytes said so far.
     said_bytes: u64,
-    batch: Vec<(Entry, CheckpointState)>,
+    batch: Vec<(Entry, Stands)>,
 }
 
 /// What comes next.
@@ -260,7 +257,7 @@ impl Machine {
             if !entry.is_durable() || self.bodies.oldest_segment(entry) >= checkpoint.below {
                 continue;
             }
-            let said = if *state == CheckpointState::Ready && is_plain(queue, entry) {
+            let said = if *state == Stands::Ready && is_plain(queue, entry) {
                 out.add_entry(as_said(entry))
             } else {
                 self.say_one(queue, entry, *state, cursor, out)
@@ -283,7 +280,7 @@ impl Machine {
         &self,
         queue: &QueueState,
         entry: &Entry,
-        state: CheckpointState,
+        state: Stands,
         cursor: &mut Cursor,
         out: &mut Decision,
     ) -> usize {
@@ -323,14 +320,14 @@ impl Machine {
 }
 
 /// The `most` highest messages named below this one, the highest first.
-fn highest(queue: &QueueState, before: u64, most: usize, out: &mut Vec<(Entry, CheckpointState)>) {
+fn highest(queue: &QueueState, before: u64, most: usize, out: &mut Vec<(Entry, Stands)>) {
     out.clear();
     let ready = queue.ready.highest(before, most);
-    out.extend(ready.map(|entry| (*entry, CheckpointState::Ready)));
+    out.extend(ready.map(|entry| (*entry, Stands::Ready)));
     let delivered = queue.delivered.descending(before).take(most);
-    out.extend(delivered.map(|slot| (slot.entry, CheckpointState::Delivered)));
+    out.extend(delivered.map(|slot| (slot.entry, Stands::Delivered)));
     let aside = queue.aside.descending(before).take(most);
-    out.extend(aside.map(|(entry, why)| (*entry, as_state(*why))));
+    out.extend(aside.map(|(entry, why)| (*entry, why.stands())));
     let is_first = |one: &(Entry, _), next: &(Entry, _)| one.0.message > next.0.message;
     if !out.is_sorted_by(is_first) {
         out.sort_unstable_by_key(|(entry, _)| core::cmp::Reverse(entry.message));
@@ -341,13 +338,6 @@ fn highest(queue: &QueueState, before: u64, most: usize, out: &mut Vec<(Entry, C
 /// Whether there is no more to say of it than what all messages have.
 fn is_plain(queue: &QueueState, entry: &Entry) -> bool {
     !entry.is_noted() && !entry.is_shared() && queue.last_value_of(entry.message).is_empty()
-}
-
-const fn as_state(why: Why) -> CheckpointState {
-    match why {
-        Why::Delayed { ready_unix_ms } => CheckpointState::Delayed { ready_unix_ms },
-        Why::Leaving(reason) => CheckpointState::Leaving(reason),
-    }
 }
 
 /// Panics: if it is not in the journal (our own mistake).
@@ -403,7 +393,7 @@ impl Machine {
             let entry = Entry::restored(said, false);
             if let Some((known, state)) = known(queue, entry.message) {
                 check_said(&known, &entry);
-                assert_eq!(state, CheckpointState::Ready, "{known:?} is said otherwise");
+                assert_eq!(state, Stands::Ready, "{known:?} is said otherwise");
                 continue;
             }
             self.next_message = self.next_message.max(entry.message + 1);
@@ -467,55 +457,19 @@ impl Machine {
         fields: &CheckpointFields,
         last_value: &[u8],
     ) {
-        let Some((queue, dirty)) = self.queues.open(id) else {
-            return;
-        };
-        let message = entry.message;
-        queue.bytes += u64::from(entry.size_bytes);
-        self.held.enter(&entry);
-        self.expiring.enter(id.0, message, fields.expires_unix_ms);
-        if !last_value.is_empty() {
-            queue.restore_value(last_value, message, fields.is_replaced);
-        }
         let annotations = Annotations {
             group: fields.group,
             is_group_end: fields.is_group_end,
+            last_value,
             ..Annotations::default()
         };
         let arrival = Arrival::new(entry, fields.expires_unix_ms, (annotations, &[]));
-        queue.note_arrival(&arrival, &self.consumers);
-        let entry = arrival.entry;
-        match fields.state {
-            CheckpointState::Ready => {
-                queue.ready.insert(entry);
-                queue.note_ready(&[entry]);
-                queue.touch(dirty);
-                self.surplus.note_ready(queue);
-            }
-            CheckpointState::Delivered => {
-                self.expiring.hold(id.0, &[entry]);
-                queue.delivered.insert(entry, Holder::Unassigned);
-            }
-            CheckpointState::Delayed { ready_unix_ms } => {
-                let why = Why::Delayed { ready_unix_ms };
-                self.waits.insert(id, &mut queue.aside, entry, why);
-            }
-            CheckpointState::Leaving(reason) => self.restore_leaving(id, entry, reason),
-        }
-        let Some((queue, _)) = self.queues.open(id) else {
-            return;
+        let standing = Standing {
+            stands: fields.state,
+            attempts: entry.attempts(),
+            is_replaced: fields.is_replaced,
         };
-        if queue.is_replaced(message) {
-            self.surplus.insert_replaced(id, message);
-        }
-        self.idle.end(queue);
-    }
-
-    fn restore_leaving(&mut self, id: QueueId, entry: Entry, reason: Departure) {
-        if let Some(queue) = self.queues.get_mut(id) {
-            let why = Why::Leaving(reason);
-            self.waits.insert(id, &mut queue.aside, entry, why);
-        }
+        self.insert_as(&arrival, id, standing);
     }
 }
 
@@ -526,18 +480,7 @@ fn check_said(known: &Entry, said: &Entry) {
 }
 
 /// What a queue knows of a message.
-fn known(queue: &QueueState, message: u64) -> Option<(Entry, CheckpointState)> {
-    let ready = || {
-        let ready = queue.ready.get(message);
-        ready.map(|entry| (*entry, CheckpointState::Ready))
-    };
-    let delivered = || {
-        let slot = queue.delivered.find(message);
-        slot.map(|slot| (slot.entry, CheckpointState::Delivered))
-    };
-    let aside = || {
-        let aside = queue.aside.get(message);
-        aside.map(|(entry, why)| (*entry, as_state(*why)))
-    };
-    ready().or_else(delivered).or_else(aside)
+fn known(queue: &QueueState, message: u64) -> Option<(Entry, Stands)> {
+    let entry = queue.entry(message)?;
+    Some((*entry, queue.standing(entry).stands))
 }

@@ -257,7 +257,8 @@ impl Machine {
         }
     }
 
-    fn insert_as(&mut self, arrival: &Arrival<'_>, id: QueueId, standing: Standing) {
+    /// Puts a message that was not known where it stands.
+    pub(super) fn insert_as(&mut self, arrival: &Arrival<'_>, id: QueueId, standing: Standing) {
         let entry = arrival.entry.with_attempts(standing.attempts);
         let message = entry.message;
         let (queue, dirty) = self.queues.open(id).expect("it was made if need be");
@@ -319,13 +320,10 @@ impl QueueState {
     }
 
     /// Where a message of this queue stands in it.
-    fn standing(&self, entry: &Entry) -> Standing {
+    pub(super) fn standing(&self, entry: &Entry) -> Standing {
         let message = entry.message;
         let stands = match self.aside.get(message) {
-            Some((_, Why::Delayed { ready_unix_ms })) => Stands::Delayed {
-                ready_unix_ms: *ready_unix_ms,
-            },
-            Some((_, Why::Leaving(reason))) => Stands::Leaving(*reason),
+            Some((_, why)) => why.stands(),
             None if self.delivered.find(message).is_some() => Stands::Delivered,
             None => Stands::Ready,
         };

@@ -17,10 +17,10 @@ pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, 
 pub use checksum::{Checksum, checksum, group_number};
 pub use identifier::{IDENTIFIER_FILE_SIZE, IDENTIFIERS_MAX, Identifier};
 pub use record::{
-    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
-    IdList, Kind, MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, Parts,
-    QueueFlags, RECORD_HEAD_SIZE, Record, RecordId, Routing, Standing, StandingBytes, Standings,
-    Stands, TransactionState, encode_record, encoded_size,
+    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, Departure, IdList, Kind,
+    MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, Parts, QueueFlags,
+    RECORD_HEAD_SIZE, Record, RecordId, Routing, Standing, StandingBytes, Standings, Stands,
+    TransactionState, encode_record, encoded_size,
 };
 pub use segment::{SEGMENT_HEAD_SIZE, SegmentHead};
 pub use superblock::{SUPERBLOCK_FILE_SIZE, Superblock};

@@ -17,7 +17,7 @@ mod standing;
 #[cfg(test)]
 mod tests;
 
-pub use checkpoint::{CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState};
+pub use checkpoint::{CheckpointEntry, CheckpointFields, CheckpointFragment};
 pub use decode::RecordId;
 pub(super) use decode::record_at;
 pub use encode::{encode_record, encoded_size};

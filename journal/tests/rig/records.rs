@@ -1,9 +1,9 @@
 //! Records of every kind that a writer is given, with contents drawn by seed.
 
 use forebay_journal::format::{
-    Annotations, CheckpointEntry, CheckpointFields, CheckpointState, Departure, IdList,
-    MessageFields, MessageFlags, Outcome, Parts, QueueFlags, Record, Routing, Standing,
-    StandingBytes, Standings, Stands, TransactionState,
+    Annotations, CheckpointEntry, CheckpointFields, Departure, IdList, MessageFields, MessageFlags,
+    Outcome, Parts, QueueFlags, Record, Routing, Standing, StandingBytes, Standings, Stands,
+    TransactionState,
 };
 use forebay_journal::storage::memory::Random;
 use forebay_journal::{Location, MessageId, QueueId, SegmentId};
@@ -191,10 +191,7 @@ fn list<'a>(
             queue,
             entry: entries[0],
             fields: CheckpointFields {
-                state: pick(
-                    random,
-                    &[CheckpointState::Ready, CheckpointState::Delivered],
-                ),
+                state: pick(random, &[Stands::Ready, Stands::Delivered]),
                 expires_unix_ms: number,
                 group: 0,
                 is_group_end: false,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    Block, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
-    IdList, Kind, MessageFields, Outcome, Record, Standings, TransactionState,
+    Block, CheckpointEntry, CheckpointFields, CheckpointFragment, Departure, IdList, Kind,
+    MessageFields, Outcome, Record, Standings, Stands, TransactionState,
 };
 use forebay_journal::recovery::RecordSink;
 use forebay_journal::{Location, Lsn, SegmentId};
@@ -492,7 +492,7 @@ impl Ledger {
     /// A checkpoint names messages that are ready and plain.
     fn restore_entries(&mut self, queue: u64, entries: &[CheckpointEntry]) {
         for entry in entries {
-            self.restore(queue, entry, CheckpointState::Ready);
+            self.restore(queue, entry, Stands::Ready);
         }
     }
 
@@ -533,7 +533,7 @@ impl Ledger {
     }
 
     /// Puts a message where a checkpoint says it is; whether it is the first that is heard of it.
-    fn restore(&mut self, queue: u64, entry: &CheckpointEntry, state: CheckpointState) -> bool {
+    fn restore(&mut self, queue: u64, entry: &CheckpointEntry, state: Stands) -> bool {
         let message = entry.message().0;
         self.raise_floors(message + 1, 0);
         let held = self.queues.entry(queue).or_default();

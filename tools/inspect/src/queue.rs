@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_journal::format::{
-    CheckpointState, Departure, IdList, QueueFlags, Routing, Standing, Stands,
-};
+use forebay_journal::format::{Departure, IdList, QueueFlags, Routing, Standing, Stands};
 use roaring::RoaringTreemap;
 
 /// A queue's definition.
@@ -271,22 +269,17 @@ impl Queue {
         &mut self,
         message: u64,
         (priority, attempts): (u8, u16),
-        state: CheckpointState,
+        state: Stands,
     ) -> bool {
         if self.holds(message) {
             return false;
         }
-        self.priorities.entry(priority).or_default().insert(message);
-        self.attempts.set(message, attempts);
-        match state {
-            CheckpointState::Ready => drop(self.ready.insert(message)),
-            CheckpointState::Delivered => drop(self.unsettled.insert(message)),
-            CheckpointState::Delayed { ready_unix_ms } => {
-                self.delayed.insert(message);
-                self.until.insert(message, ready_unix_ms);
-            }
-            CheckpointState::Leaving(reason) => self.leave_for(message, reason),
-        }
+        let standing = Standing {
+            stands: state,
+            attempts,
+            is_replaced: false,
+        };
+        self.enter_as(message, priority, standing);
         true
     }
 
@@ -327,12 +320,12 @@ mod tests {
     fn a_checkpoint_says_nothing_new_of_what_is_known() {
         let mut queue = Queue::default();
         queue.enter(1, 4, false);
-        assert!(!queue.restore(1, (4, 3), CheckpointState::Delivered));
+        assert!(!queue.restore(1, (4, 3), Stands::Delivered));
         assert_eq!((queue.place(1), queue.attempts(1)), (Where::Ready, 0));
         let ready_unix_ms = 700;
-        assert!(queue.restore(2, (5, 3), CheckpointState::Delayed { ready_unix_ms }));
-        assert!(queue.restore(3, (5, 1), CheckpointState::Leaving(Departure::Expired)));
-        assert!(queue.restore(4, (6, 2047), CheckpointState::Ready));
+        assert!(queue.restore(2, (5, 3), Stands::Delayed { ready_unix_ms }));
+        assert!(queue.restore(3, (5, 1), Stands::Leaving(Departure::Expired)));
+        assert!(queue.restore(4, (6, 2047), Stands::Ready));
         let unix_ms = Some(700);
         assert_eq!(queue.place(2), Where::Delayed { unix_ms });
         assert_eq!(queue.place(3), Where::Leaving(Departure::Expired));

@@ -4,9 +4,9 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::decode::{Reader, departure, zero};
+use super::decode::{Reader, zero};
 use super::encode::Cursor;
-use super::{Departure, FormatError, PRIORITY_MAX, QueueId, Record};
+use super::{FormatError, PRIORITY_MAX, QueueId, Record, Stands};
 use crate::format::layout::{StructLayout, layout};
 use crate::format::{BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, SECTOR_SIZE};
 use crate::{Location, MessageId, SegmentId};
@@ -240,27 +240,11 @@ fn check_place(segment: U32, sector: U32, word: U16) -> Result<(), FormatError> 
     Err(FormatError::Field { name, value })
 }
 
-/// What a queue does with a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckpointState {
-    /// Anybody may get it.
-    Ready,
-    /// Somebody had it when this was said.
-    Delivered,
-    /// It is ready from this time on, in wall-clock milliseconds.
-    Delayed {
-        /// The time; not zero.
-        ready_unix_ms: u64,
-    },
-    /// It is on its way to another address.
-    Leaving(Departure),
-}
-
 /// All that is known of one message in one queue beside its [`CheckpointEntry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointFields {
     /// Where in the queue it is.
-    pub state: CheckpointState,
+    pub state: Stands,
     /// Wall-clock milliseconds from which on it is expired; zero for never.
     pub expires_unix_ms: u64,
     /// Number of its group; zero for none.
@@ -330,12 +314,7 @@ fn one(
     fragment_count: usize,
     last_value: &[u8],
 ) -> One {
-    let (state, ready_unix_ms, reason) = match fields.state {
-        CheckpointState::Ready => (1, 0, 0),
-        CheckpointState::Delivered => (2, 0, 0),
-        CheckpointState::Delayed { ready_unix_ms } => (3, ready_unix_ms, 0),
-        CheckpointState::Leaving(reason) => (4, 0, reason as u8),
-    };
+    let (state, reason, ready_unix_ms) = fields.state.numbers();
     let bits = [
         (fields.is_group_end, IS_GROUP_END),
         (fields.is_shared, IS_SHARED),
@@ -398,7 +377,7 @@ pub(super) fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatE
         queue: QueueId(fixed.queue.get()),
         entry: fixed.entry,
         fields: CheckpointFields {
-            state: state(fixed)?,
+            state: Stands::decode(fixed.state, fixed.reason, fixed.ready_unix_ms.get())?,
             expires_unix_ms: fixed.expires_unix_ms.get(),
             group: fixed.group.get(),
             is_group_end: bits & IS_GROUP_END != 0,
@@ -412,24 +391,4 @@ pub(super) fn message<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, FormatE
         fragments,
         last_value,
     })
-}
-
-fn state(fixed: &One) -> Result<CheckpointState, FormatError> {
-    let ready_unix_ms = fixed.ready_unix_ms.get();
-    if fixed.state != 3 {
-        zero("ready_unix_ms", ready_unix_ms)?;
-    }
-    if fixed.state != 4 {
-        zero("reason", fixed.reason.into())?;
-    }
-    match fixed.state {
-        1 => Ok(CheckpointState::Ready),
-        2 => Ok(CheckpointState::Delivered),
-        3 if ready_unix_ms != 0 => Ok(CheckpointState::Delayed { ready_unix_ms }),
-        4 => departure(fixed.reason).map(CheckpointState::Leaving),
-        other => Err(FormatError::Field {
-            name: "state",
-            value: other.into(),
-        }),
-    }
 }

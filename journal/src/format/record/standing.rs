@@ -23,6 +23,32 @@ pub enum Stands {
     Leaving(Departure),
 }
 
+impl Stands {
+    /// As records say it: state, reason, time.
+    pub(super) const fn numbers(self) -> (u8, u8, u64) {
+        match self {
+            Self::Ready => (1, 0, 0),
+            Self::Delivered => (2, 0, 0),
+            Self::Delayed { ready_unix_ms } => (3, 0, ready_unix_ms),
+            Self::Leaving(reason) => (4, reason as u8, 0),
+        }
+    }
+
+    /// Errors: a number that none may be, or that the state does not have.
+    pub(super) fn decode(state: u8, reason: u8, ready_unix_ms: u64) -> Result<Self, FormatError> {
+        match (state, reason, ready_unix_ms) {
+            (1, 0, 0) => Ok(Self::Ready),
+            (2, 0, 0) => Ok(Self::Delivered),
+            (3, 0, 1..) => Ok(Self::Delayed { ready_unix_ms }),
+            (4, reason, 0) => departure(reason).map(Self::Leaving),
+            (state, ..) => Err(FormatError::Field {
+                name: "state",
+                value: state.into(),
+            }),
+        }
+    }
+}
+
 /// All that a queue knows of a message and that its record does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -65,12 +91,7 @@ const IS_REPLACED: u16 = 1;
 
 impl From<Standing> for StandingBytes {
     fn from(standing: Standing) -> Self {
-        let (state, reason, ready_unix_ms) = match standing.stands {
-            Stands::Ready => (1, 0, 0),
-            Stands::Delivered => (2, 0, 0),
-            Stands::Delayed { ready_unix_ms } => (3, 0, ready_unix_ms),
-            Stands::Leaving(reason) => (4, reason as u8, 0),
-        };
+        let (state, reason, ready_unix_ms) = standing.stands.numbers();
         Self {
             ready_unix_ms: U64::new(ready_unix_ms),
             attempts: U16::new(standing.attempts),
@@ -90,17 +111,8 @@ impl StandingBytes {
         if flags & !IS_REPLACED != 0 || self.reserved.get() != 0 {
             return wrong("standing_flags", flags.into());
         }
-        let stands = match (self.state, self.reason, time) {
-            (1, 0, 0) => Stands::Ready,
-            (2, 0, 0) => Stands::Delivered,
-            (3, 0, 1..) => Stands::Delayed {
-                ready_unix_ms: time,
-            },
-            (4, reason, 0) => Stands::Leaving(departure(reason)?),
-            (state, ..) => return wrong("state", state.into()),
-        };
         Ok(Standing {
-            stands,
+            stands: Stands::decode(self.state, self.reason, time)?,
             attempts: self.attempts.get(),
             is_replaced: flags & IS_REPLACED != 0,
         })

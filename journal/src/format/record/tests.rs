@@ -117,9 +117,9 @@ proptest! {
         let entry = CheckpointEntry::new(MessageId(b), location, d as u32, e as u16, pick % 10);
         let fragments = [CheckpointFragment::new(location, f as u32)];
         let fields = CheckpointFields {
-            state: [CheckpointState::Ready, CheckpointState::Delivered,
-                CheckpointState::Delayed { ready_unix_ms: a.max(1) },
-                CheckpointState::Leaving(reason)][usize::from(pick % 4)],
+            state: [Stands::Ready, Stands::Delivered,
+                Stands::Delayed { ready_unix_ms: a.max(1) },
+                Stands::Leaving(reason)][usize::from(pick % 4)],
             expires_unix_ms: c, group: d, is_group_end: auto, is_shared: durable,
             is_replaced: pick & 4 != 0, upload: f, own_size_bytes: e as u32,
             fragments_before: u32::from(pick), fragments_total: 1 + u32::from(pick),

@@ -1,7 +1,7 @@
 //! Records of a checkpoint: what is alive from before where a replay begins.
 
 use forebay_journal::format::{
-    CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Record,
+    CheckpointEntry, CheckpointFields, CheckpointFragment, Record, Stands,
 };
 use forebay_journal::{Location, QueueId};
 use serde_json::{Value, json};
@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use super::{Describer, IDS_SHOWN, departure_name, text_or_base64};
 use crate::text::{quoted, time};
 
-fn state_text(state: CheckpointState) -> String {
+fn state_text(state: Stands) -> String {
     match state {
-        CheckpointState::Ready => "ready".to_owned(),
-        CheckpointState::Delivered => "delivered".to_owned(),
-        CheckpointState::Delayed { ready_unix_ms } => format!("from {}", time(ready_unix_ms)),
-        CheckpointState::Leaving(reason) => format!("leaving ({})", departure_name(reason)),
+        Stands::Ready => "ready".to_owned(),
+        Stands::Delivered => "delivered".to_owned(),
+        Stands::Delayed { ready_unix_ms } => format!("from {}", time(ready_unix_ms)),
+        Stands::Leaving(reason) => format!("leaving ({})", departure_name(reason)),
     }
 }
 
@@ -163,10 +163,10 @@ pub(super) fn checkpoint_json(record: &Record<'_>) -> Option<Value> {
 
 fn put_fields(fields: &CheckpointFields, object: &mut Value) {
     let (state, ready_unix_ms, reason) = match fields.state {
-        CheckpointState::Ready => ("ready", 0, None),
-        CheckpointState::Delivered => ("delivered", 0, None),
-        CheckpointState::Delayed { ready_unix_ms } => ("delayed", ready_unix_ms, None),
-        CheckpointState::Leaving(reason) => ("leaving", 0, Some(departure_name(reason))),
+        Stands::Ready => ("ready", 0, None),
+        Stands::Delivered => ("delivered", 0, None),
+        Stands::Delayed { ready_unix_ms } => ("delayed", ready_unix_ms, None),
+        Stands::Leaving(reason) => ("leaving", 0, Some(departure_name(reason))),
     };
     object["state"] = state.into();
     object["ready_unix_ms"] = ready_unix_ms.into();

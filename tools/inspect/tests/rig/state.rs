@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use forebay_journal::format::{
-    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, CheckpointState, Departure,
-    MessageFields, Parts, QueueFlags, Record, Routing, Standing, Stands, TransactionState,
+    Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, Departure, MessageFields,
+    Parts, QueueFlags, Record, Routing, Standing, Stands, TransactionState,
 };
 use forebay_journal::{Location, MessageId, QueueId, SegmentId};
 
@@ -52,7 +52,7 @@ impl Message {
 /// A message in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    pub state: CheckpointState,
+    pub state: Stands,
     pub attempts: u16,
 }
 
@@ -280,12 +280,7 @@ impl State {
         self.messages.insert(name, message);
         for (queue, standing) in queues.queues().zip(standings.iter()) {
             let held = Held {
-                state: match standing.stands {
-                    Stands::Ready => CheckpointState::Ready,
-                    Stands::Delivered => CheckpointState::Delivered,
-                    Stands::Delayed { ready_unix_ms } => CheckpointState::Delayed { ready_unix_ms },
-                    Stands::Leaving(reason) => CheckpointState::Leaving(reason),
-                },
+                state: standing.stands,
                 attempts: standing.attempts,
             };
             let queue = self.queues.entry(queue.0).or_default();
@@ -298,14 +293,8 @@ impl State {
         let queues = self.queues.iter();
         let held = queues.filter_map(|(id, queue)| Some((*id, queue.get(&message)?)));
         held.map(|(id, held)| {
-            let stands = match held.state {
-                CheckpointState::Ready => Stands::Ready,
-                CheckpointState::Delivered => Stands::Delivered,
-                CheckpointState::Delayed { ready_unix_ms } => Stands::Delayed { ready_unix_ms },
-                CheckpointState::Leaving(reason) => Stands::Leaving(reason),
-            };
             let standing = Standing {
-                stands,
+                stands: held.state,
                 attempts: held.attempts,
                 is_replaced: false,
             };
@@ -398,9 +387,9 @@ impl State {
                 let ready_unix_ms = self.messages[&message].deliver_unix_ms;
                 for queue in queues {
                     let state = match ready_unix_ms {
-                        _ if self.is_divert(queue) => CheckpointState::Leaving(Departure::Diverted),
-                        0 => CheckpointState::Ready,
-                        _ => CheckpointState::Delayed { ready_unix_ms },
+                        _ if self.is_divert(queue) => Stands::Leaving(Departure::Diverted),
+                        0 => Stands::Ready,
+                        _ => Stands::Delayed { ready_unix_ms },
                     };
                     let held = Held { state, attempts: 0 };
                     if let Some(queue) = self.queues.get_mut(&queue) {
@@ -418,14 +407,14 @@ impl State {
             Step::Release(queue, messages, ready_unix_ms) => {
                 self.each(queue, &messages, |held| {
                     held.state = match (held.state, ready_unix_ms) {
-                        (CheckpointState::Ready, _) | (_, 0) => CheckpointState::Ready,
-                        _ => CheckpointState::Delayed { ready_unix_ms },
+                        (Stands::Ready, _) | (_, 0) => Stands::Ready,
+                        _ => Stands::Delayed { ready_unix_ms },
                     };
                 });
             }
             Step::Depart(queue, messages, reason) => {
                 self.each(queue, &messages, |held| {
-                    held.state = CheckpointState::Leaving(reason);
+                    held.state = Stands::Leaving(reason);
                 });
             }
         }
@@ -442,8 +431,8 @@ impl State {
 
     fn hand_out(&mut self, queue: u64, messages: &[u64]) {
         self.each(queue, messages, |held| {
-            if held.state == CheckpointState::Ready {
-                held.state = CheckpointState::Delivered;
+            if held.state == Stands::Ready {
+                held.state = Stands::Delivered;
                 // As the broker counts.
                 held.attempts = (held.attempts + 1).min(2047);
             }
@@ -458,8 +447,8 @@ impl State {
             .queues
             .get(&source)
             .and_then(|source| source.get(&message));
-        if held.is_some_and(|held| held.state == CheckpointState::Ready) {
-            let (state, attempts) = (CheckpointState::Ready, 0);
+        if held.is_some_and(|held| held.state == Stands::Ready) {
+            let (state, attempts) = (Stands::Ready, 0);
             let taker = self.queues.entry(queue).or_default();
             taker.insert(message, Held { state, attempts });
             let message = self.messages.get_mut(&message).expect("held");
@@ -483,8 +472,8 @@ impl State {
         }
         for (id, queue) in &mut self.queues {
             for (message, held) in queue {
-                if held.state == CheckpointState::Delivered && !locked.contains(&(*id, *message)) {
-                    held.state = CheckpointState::Ready;
+                if held.state == Stands::Delivered && !locked.contains(&(*id, *message)) {
+                    held.state = Stands::Ready;
                 }
             }
         }
@@ -500,8 +489,8 @@ impl State {
             for (name, held) in queue {
                 let message = &state.messages[name];
                 let (time, reason) = match held.state {
-                    CheckpointState::Leaving(reason) => (None, Some(reason_name(reason))),
-                    CheckpointState::Delayed { ready_unix_ms } => (Some(ready_unix_ms), None),
+                    Stands::Leaving(reason) => (None, Some(reason_name(reason))),
+                    Stands::Delayed { ready_unix_ms } => (Some(ready_unix_ms), None),
                     _ => ((message.deliver_unix_ms != 0).then_some(0), None),
                 };
                 let place = (held.attempts.into(), time, reason);
@@ -578,7 +567,7 @@ impl State {
             if !is_older && parts.into_iter().all(|part| part >= checkpoint.start) {
                 continue;
             }
-            let is_plain = held.state == CheckpointState::Ready
+            let is_plain = held.state == Stands::Ready
                 && !message.is_shared
                 && (message.expires_unix_ms, message.group) == (0, 0)
                 && message.last_value.is_empty();
