@@ -1,5 +1,7 @@
 //! Facts come true: live, in replay and on a backup, by this one function.
 
+use core::slice;
+
 use forebay_journal::format::{
     Annotations, Departure, IdList, MessageFields, QueueFlags, Record, Routing, TransactionState,
 };
@@ -437,16 +439,16 @@ impl Machine {
     }
 
     pub(super) fn insert(&mut self, arrival: &Arrival<'_>, queue: u64, effects: &mut Vec<Effect>) {
-        let entry = arrival.entry;
+        let entry = &arrival.entry;
         let Some((queue, dirty)) = self.queues.open(QueueId(queue)) else {
-            self.bodies.leave(&entry, effects);
+            self.bodies.leave(entry, effects);
             return;
         };
-        queue.bytes += u64::from(entry.size_bytes);
-        self.held.enter(&entry);
+        queue.bytes += u64::from(entry.size_bytes());
+        self.held.enter(entry);
         if queue.is_divert() {
             let why = Why::Leaving(Departure::Diverted);
-            return self.waits.insert(queue.id, &mut queue.aside, entry, why);
+            return self.waits.insert(queue.id, &mut queue.aside, *entry, why);
         }
         self.expiring
             .enter(queue.id.0, entry.message, arrival.expires_unix_ms);
@@ -459,14 +461,14 @@ impl Machine {
         queue.note_arrival(arrival, &self.consumers);
         let ready_unix_ms = arrival.annotations.deliver_unix_ms;
         if ready_unix_ms == 0 {
-            queue.ready.insert(entry);
-            queue.note_ready(&[entry]);
+            queue.ready.insert(*entry);
+            queue.note_ready(slice::from_ref(entry));
             queue.touch(dirty);
-            queue.tell(&[entry], effects);
+            queue.tell(slice::from_ref(entry), effects);
             self.surplus.note_ready(queue);
         } else {
             let why = Why::Delayed { ready_unix_ms };
-            self.waits.insert(queue.id, &mut queue.aside, entry, why);
+            self.waits.insert(queue.id, &mut queue.aside, *entry, why);
         }
         self.idle.end(queue);
     }
@@ -566,7 +568,7 @@ impl Machine {
                 self.scratch.extend(queue.ready.get(message));
                 continue;
             };
-            queue.bytes -= u64::from(entry.size_bytes);
+            queue.bytes -= u64::from(entry.size_bytes());
             self.held.leave(&entry);
             self.left += 1;
             queue.leave_value(message);
@@ -579,7 +581,7 @@ impl Machine {
         queue.note_gone(self.scratch.iter(), &self.consumers);
         self.left += self.scratch.len() as u64;
         for entry in &self.scratch {
-            queue.bytes -= u64::from(entry.size_bytes);
+            queue.bytes -= u64::from(entry.size_bytes());
             self.held.leave(entry);
             queue.leave_value(entry.message);
             self.expiring.leave(id.0, entry);
@@ -688,7 +690,7 @@ fn give(
     let index = planned.taker;
     let is_journaled = entry.is_durable() && queue.is_durable();
     let consumer_id = consumers.id_of(index);
-    let tag = consumers.take(index, entry.message, entry.size_bytes, is_journaled);
+    let tag = consumers.take(index, entry.message, entry.size_bytes(), is_journaled);
     let consumer = consumers.at_mut(index);
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
     let stays = consumers.available(index) > 0 && queue.is_willing_alone(index);
@@ -705,7 +707,7 @@ fn give(
         queue: queue.id,
         message: MessageId(entry.message),
         place: entry.place(),
-        size_bytes: entry.size_bytes,
+        size_bytes: entry.size_bytes(),
         attempts: entry.attempts(),
         is_redelivered: entry.attempts() > 0,
         is_fragmented,

@@ -537,7 +537,7 @@ impl Machine {
         Queued {
             message: MessageId(entry.message),
             place: entry.place(),
-            size_bytes: entry.size_bytes,
+            size_bytes: entry.size_bytes(),
             attempts: entry.attempts(),
             priority: entry.priority(),
             is_fragmented: self.bodies.has_fragments(entry),

@@ -14,7 +14,7 @@ use disk::{Client, Disk, SEGMENT_SIZE};
 const LIVE_MAX_PERCENT: u64 = 130;
 /// Segments beside those: what is dead before the work begins, the present one, those prepared,
 /// and what a checkpoint did not pass yet.
-const SEGMENTS_MAX: u64 = 14;
+const SEGMENTS_MAX: u64 = 18;
 
 /// A body that says which it is.
 fn body(number: u64, len: usize) -> Vec<u8> {

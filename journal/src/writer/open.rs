@@ -4,6 +4,9 @@ use crate::format::{BLOCK_HEADER_SIZE, round_up_to_sector};
 use crate::storage::buffer::OpenBlock;
 use crate::{Location, Lsn, SegmentId};
 
+/// Bytes fetched ahead of a record at most.
+const FETCHED_SIZE_MAX: usize = 4096;
+
 pub(super) struct Open {
     pub(super) block: OpenBlock,
     pub(super) segment: SegmentId,
@@ -60,8 +63,12 @@ impl Open {
     pub(super) fn push(&mut self, encode: impl FnOnce(&mut [u8]) -> usize) -> Location {
         let location = Location::new(self.segment, self.offset, self.used as u32);
         let (used, capacity) = (self.used, self.capacity);
-        self.used += encode(&mut self.block.bytes()[used..capacity]);
+        let taken = encode(&mut self.block.bytes()[used..capacity]);
+        self.used += taken;
         self.record_count += 1;
+        // Room for the next record, which is likely to be as large as this one.
+        let ahead = self.used + taken.min(FETCHED_SIZE_MAX);
+        self.block.fetch(self.used..ahead.min(capacity));
         location
     }
 }

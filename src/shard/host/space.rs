@@ -11,6 +11,8 @@ use crate::queue::{Fact, Place};
 
 /// A checkpoint is due when a replay has to read so many times what the last one took.
 const REPLAY_PER_CHECKPOINT: u64 = 4;
+/// And so many segments at least: below that a start takes no longer than it does anyway.
+const REPLAY_SEGMENTS_MIN: u64 = 4;
 /// What a message takes of a checkpoint at least, in bytes.
 const SAID_BYTES_MIN: u64 = 24;
 /// Slices written in one turn.
@@ -245,7 +247,8 @@ impl Host {
             let space = &mut self.space;
             let since = current.segment.get() - space.oldest.max(space.checkpoint_at).get();
             let to_replay = since.saturating_mul(current.size);
-            let is_due = since > 0 && to_replay >= REPLAY_PER_CHECKPOINT * space.checkpoint_bytes;
+            let is_due = since >= REPLAY_SEGMENTS_MIN
+                && to_replay >= REPLAY_PER_CHECKPOINT * space.checkpoint_bytes;
             let live = self.machine.oldest_live_segment();
             let is_needed = live.is_some_and(|live| live < current.segment);
             if is_due && is_needed && space.asked_at != current.segment {
