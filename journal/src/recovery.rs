@@ -5,6 +5,9 @@
 //! the first block of each segment (seals), walks the last segments to where the chain of blocks
 //! breaks, gathers facts for [`table`], and then walks once over all segments still needed.
 //!
+//! Which reads probably come next is told as well ([`Recovery::upcoming`]), so that several can be
+//! under way; what is decided does not depend on it.
+//!
 //! Invariants: writes nothing; the same bytes give the same answer; memory is bounded by two reads
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
 //! acknowledged is never cut. Source: `docs/format.md` 7, 8 and 9.
@@ -393,6 +396,24 @@ impl Recovery {
                 return request;
             }
             self.next_phase();
+        }
+    }
+
+    /// Reads that probably follow the one that [`Self::poll_read`] asked for last, in order: who
+    /// has begun them before they are asked for need not wait for each. None is promised to come.
+    ///
+    /// Cost: one allocation.
+    pub fn upcoming(&self) -> Box<dyn Iterator<Item = ReadRequest> + '_> {
+        let Some(survey) = &self.survey else {
+            return Box::new(core::iter::empty());
+        };
+        match &self.phase {
+            Phase::Survey => Box::new(survey.upcoming()),
+            Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
+                Box::new(walk.upcoming(survey))
+            }
+            Phase::Ahead { ahead, .. } => Box::new(ahead.upcoming(survey)),
+            Phase::Done(_) => Box::new(core::iter::empty()),
         }
     }
 
