@@ -23,14 +23,14 @@ fn each_read_is_foreseen_but_the_first_of_a_phase() {
         let opened = open_with(&disk, Evidence::default(), read_size);
         let recovered = opened.result.as_ref().expect("sound");
         assert!(recovered.segments.len() >= 3 * epoch, "several segments");
-        assert!(opened.reads.len() > 20 * epoch);
+        assert!(opened.reads.asked.len() > 20 * epoch);
         // What lies behind a seal is foreseen for nothing, once for each epoch that has one.
         let seals = epoch - 1;
         assert!(
-            opened.unforeseen <= PHASES + seals,
+            opened.reads.unforeseen <= PHASES + seals,
             "{} of {} reads were not foreseen",
-            opened.unforeseen,
-            opened.reads.len()
+            opened.reads.unforeseen,
+            opened.reads.asked.len()
         );
         rig = rig.restart(disk);
     }
@@ -41,10 +41,10 @@ fn the_first_block_of_a_segment_takes_one_read_whatever_its_size() {
     let mut rig = Rig::new(8, 160);
     rig.write_blocks(12, 200_000);
     let opened = open_with(&rig.disk, Evidence::default(), 1 << 20);
-    let segments = opened.result.expect("sound").segments.len();
+    let segments = opened.result.as_ref().expect("sound").segments.len();
     assert!(segments > 3, "{segments} segments");
     let files = rig.disk.files().count();
-    let surveyed = &opened.reads[..files];
+    let surveyed = &opened.reads.asked[..files];
     let mut read: Vec<_> = surveyed.iter().map(|read| read.file).collect();
     read.dedup();
     assert_eq!(read.len(), files, "each file once: {surveyed:?}");

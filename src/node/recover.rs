@@ -139,8 +139,8 @@ mod tests {
             self.changed.notify_all();
             let limit = Duration::from_secs(20);
             let few = |came: &mut usize| *came < count;
-            let (_, waited) = self.changed.wait_timeout_while(came, limit, few).unwrap();
-            !waited.timed_out()
+            let came = self.changed.wait_timeout_while(came, limit, few);
+            !came.unwrap().1.timed_out()
         }
     }
 

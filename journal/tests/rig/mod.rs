@@ -104,8 +104,13 @@ pub fn encoded(record: &Record<'_>) -> Vec<u8> {
 pub struct Opened {
     pub result: Result<Recovered, RecoveryError>,
     pub records: Vec<(u64, Location, Vec<u8>)>,
-    /// Reads, in the order in which they were asked for.
-    pub reads: Vec<ReadRequest>,
+    pub reads: Reads,
+}
+
+#[derive(Default)]
+pub struct Reads {
+    /// In the order in which they were asked for.
+    pub asked: Vec<ReadRequest>,
     /// Of these, how many nobody foresaw when the one before was asked for.
     pub unforeseen: usize,
 }
@@ -158,12 +163,12 @@ fn open_shard(
         records.push((lsn.get(), location, encoded(record)));
     };
     let mut recovery = Recovery::new(&input);
-    let (mut reads, mut unforeseen) = (Vec::new(), 0);
+    let mut reads = Reads::default();
     let (mut bytes, mut foreseen) = (Vec::new(), None);
     while let Some(request) = recovery.poll_read() {
-        unforeseen += usize::from(foreseen != Some(request));
+        reads.unforeseen += usize::from(foreseen != Some(request));
         foreseen = recovery.upcoming().next();
-        reads.push(request);
+        reads.asked.push(request);
         bytes.resize(request.len as usize, 0);
         let read = disk.peek(ids[&request.file], request.offset, &mut bytes);
         let result = read.map(|_| bytes.as_slice());
@@ -174,7 +179,6 @@ fn open_shard(
         result,
         records,
         reads,
-        unforeseen,
     }
 }
 
