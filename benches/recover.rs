@@ -21,7 +21,9 @@ fn main() -> ExitCode {
         eprintln!("cargo bench --bench recover -- FOLDER [ROUNDS]");
         return ExitCode::from(2);
     };
-    let rounds = words.next().map_or(3, |word| word.parse().expect("a number"));
+    let rounds = words
+        .next()
+        .map_or(3, |word| word.parse().expect("a number"));
     let folder = Folder::new(Path::new(folder));
     let _lock = FolderLock::take(folder.root(), "a benchmark").expect("no broker runs on it");
     let made = folder.open(0, JournalId([0; 16]), 0);

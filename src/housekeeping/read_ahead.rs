@@ -135,7 +135,11 @@ mod tests {
             assert!(reads.under_way.len() < RECOVERY_READS_MAX as usize);
             assert_eq!(bytes.len(), request.len as usize);
             let number = request.offset / SECTOR_SIZE as u64;
-            assert!(bytes[..SECTOR_SIZE].iter().all(|&byte| u64::from(byte) == number));
+            assert!(
+                bytes[..SECTOR_SIZE]
+                    .iter()
+                    .all(|&byte| u64::from(byte) == number)
+            );
             asked += u64::from(request.len);
         }
         assert!(reads.read_bytes() > asked);

@@ -216,7 +216,9 @@ impl Scan<'_> {
     }
 
     fn damaged(&self, error: RecoveryError) -> ScanError {
-        let path = error.file.map(|file| self.names[file as usize].path.clone());
+        let path = error
+            .file
+            .map(|file| self.names[file as usize].path.clone());
         ScanError::Damaged {
             error: Box::new(error),
             path,
@@ -313,11 +315,7 @@ async fn read_heads(reads: &mut ReadAhead, files: u32) -> Vec<Result<ReadResult,
     heads
 }
 
-pub(super) async fn read(
-    file: &DmaFile,
-    offset: u64,
-    len: usize,
-) -> Result<ReadResult, ReadError> {
+pub(super) async fn read(file: &DmaFile, offset: u64, len: usize) -> Result<ReadResult, ReadError> {
     let result = file.read_at_aligned(offset, len).await.map_err(|error| {
         let error: io::Error = error.into();
         ReadError::Io {

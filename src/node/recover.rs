@@ -163,7 +163,11 @@ mod tests {
             running.fetch_sub(1, Ordering::SeqCst);
             (*item, met)
         });
-        assert!(answers.into_iter().eq(items.into_iter().map(|item| (item, true))));
+        assert!(
+            answers
+                .into_iter()
+                .eq(items.into_iter().map(|item| (item, true)))
+        );
         assert_eq!(side_by_side(&[7], 0, |item| *item), [7]);
         assert!(side_by_side(&[0; 0], 3, |item| *item).is_empty());
     }
@@ -202,7 +206,12 @@ mod tests {
         let none_sound = of(vec![Err(damage(1)), Err(damage(2))]);
         assert_eq!(first_lsn(&none_sound.unwrap_err()), Some(1));
         let machine = |reason: &str| NodeError::Scan(ScanError::Executor(reason.to_owned()));
-        let refused = vec![Ok('a'), Err(damage(1)), Err(machine("x")), Err(machine("y"))];
+        let refused = vec![
+            Ok('a'),
+            Err(damage(1)),
+            Err(machine("x")),
+            Err(machine("y")),
+        ];
         let error = of(refused).unwrap_err();
         assert!(matches!(error, NodeError::Scan(ScanError::Executor(reason)) if reason == "x"));
     }

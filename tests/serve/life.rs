@@ -217,7 +217,10 @@ fn each_shard_tells_what_its_recovery_took() {
     for (shard, line) in lines.iter().enumerate() {
         assert!(line.starts_with(&format!("shard {shard}: ")), "{said}");
         let number = |behind: &str| {
-            let words: Vec<_> = line.split([' ', ';', ',']).filter(|w| !w.is_empty()).collect();
+            let words: Vec<_> = line
+                .split([' ', ';', ','])
+                .filter(|w| !w.is_empty())
+                .collect();
             let at = words.iter().position(|word| *word == behind).unwrap();
             words[at - 1].parse::<u64>().unwrap()
         };

@@ -8,7 +8,8 @@ use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Leg, Survey};
 use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
 use crate::format::{
-    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, INFLIGHT_BLOCKS_MAX, Record, SEGMENT_HEAD_SIZE,
+    SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
@@ -140,6 +141,13 @@ impl Walk {
 
     pub(super) fn newest_epoch(&self) -> Epoch {
         self.head.epoch
+    }
+
+    /// Whether it shows that all before its first block was durable (W blocks from there on do),
+    /// and that this did not end with a clean shutdown: behind one comes a retained record at most.
+    pub(super) fn proves_its_beginning(&self) -> bool {
+        let window = INFLIGHT_BLOCKS_MAX.max(self.head.inflight_blocks_max.into());
+        self.totals.blocks >= window && self.totals.records > 1
     }
 
     /// Walks as far as the bytes reach.
