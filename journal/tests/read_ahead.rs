@@ -49,3 +49,27 @@ fn the_first_block_of_a_segment_takes_one_read_whatever_its_size() {
     read.dedup();
     assert_eq!(read.len(), files, "each file once: {surveyed:?}");
 }
+
+#[test]
+fn only_the_last_segment_is_read_twice() {
+    let mut rig = Rig::new(9, 160);
+    rig.write_blocks(40, 60_000);
+    let opened = open_with(&rig.disk, Evidence::default(), 1 << 20);
+    let recovered = opened.result.as_ref().expect("sound");
+    let (last, before) = recovered.segments.split_last().expect("some");
+    assert!(before.len() > 2 && recovered.totals.blocks == 40);
+    // Each has one read for its first block, and two for the rest of 640 KiB at most.
+    let reads_of = |file: u32| {
+        opened
+            .reads
+            .asked
+            .iter()
+            .filter(move |read| read.file == file)
+    };
+    for segment in before {
+        let bytes: u64 = reads_of(segment.file).map(|read| u64::from(read.len)).sum();
+        let once = segment.size + 256 * 1024;
+        assert!(bytes <= once, "{bytes} bytes of {:?}", segment.segment);
+    }
+    assert!(reads_of(last.file).count() > 2);
+}
