@@ -1,4 +1,6 @@
-//! How fast a start reads and replays a data folder: `cargo bench --bench recover -- FOLDER [ROUNDS]`.
+//! How fast a start reads and replays a data folder.
+//!
+//! `cargo bench --bench recover -- FOLDER [ROUNDS]`
 //!
 //! No broker may run on the folder. Nothing is changed in it, but that a torn tail is copied to the
 //! quarantine as a start would. Reads go past the page cache, so every round reads the disk.

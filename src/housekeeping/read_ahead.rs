@@ -2,7 +2,7 @@
 //!
 //! Recovery asks for one read after the other and says which ones probably follow. Those are under
 //! way while it works on what came before: so a disk has several things to do at once, and a
-//! processor need not wait for it. A read that was foreseen wrongly costs its time and nothing else.
+//! processor need not wait for it. One that was foreseen wrongly costs its time and nothing else.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

@@ -81,8 +81,8 @@ fn queue_limits() -> QueueLimits {
     }
 }
 
-/// Does the work for each item, `at_once` of them at a time, begun in order; answers in the order of
-/// the items.
+/// Does the work for each item, `at_once` of them at a time, begun in order; answers in the order
+/// of the items.
 fn side_by_side<I: Sync, T: Send>(
     items: &[I],
     at_once: usize,
@@ -115,6 +115,7 @@ fn side_by_side<I: Sync, T: Send>(
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_types, reason = "threads of a test meet")]
 mod tests {
     use std::sync::{Condvar, Mutex};
     use std::time::Duration;
