@@ -5,7 +5,7 @@
 # one), work (a folder on this disk, removed at the end), broker (process id; empty for none).
 
 cargo build --release --locked --quiet --workspace --bins
-programs=$PWD/target/release
+programs=${CARGO_TARGET_DIR:-$PWD/target}/release
 port=${PORT:-61999}
 irq=$(awk '/req\.|nvme/ { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n[i - 2] += $i }
            END { print (n[1] >= n[0]) ? 1 : 0 }' /proc/interrupts)

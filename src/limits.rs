@@ -109,6 +109,13 @@ pub const READ_BACK_INFLIGHT_MAX: u32 = 4;
 pub const READ_AHEAD_CHUNKS: u32 = 2;
 /// Readers whose place is known, so that what they come to next is kept, per shard.
 pub const READ_BACK_READERS_MAX: u32 = 64;
+/// Reads of the journal under way at once while a shard recovers, each of up to
+/// 1 MiB: enough that a disk never waits for the processor. They are gone before chunks are read
+/// back, which take more.
+pub const RECOVERY_READS_MAX: u32 = 8;
+const _: () = assert!(RECOVERY_READS_MAX < READ_BACK_CHUNKS_MAX);
+/// Files that recovery opens and syncs at once, per shard.
+pub const RECOVERY_FILES_MAX: u32 = 32;
 /// Shards of one node: ids of shards are stored in one byte less one.
 pub const SHARDS_MAX: u32 = 256;
 /// Connections of one node: a descriptor each, and the kernel's table is seldom larger.

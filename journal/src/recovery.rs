@@ -2,8 +2,11 @@
 //!
 //! Sans-IO: [`Recovery`] asks for reads, takes the bytes, hands each record that counts to a
 //! [`RecordSink`] in LSN order, and ends with a [`Recovered`] or a [`RecoveryError`]. It surveys
-//! the first block of each segment (seals), walks the last segments to where the chain of blocks
+//! the first block of each segment (seals), walks the last segment to where the chain of blocks
 //! breaks, gathers facts for [`table`], and then walks once over all segments still needed.
+//!
+//! Which reads probably come next is told as well ([`Recovery::upcoming`]), so that several can be
+//! under way; what is decided does not depend on it.
 //!
 //! Invariants: writes nothing; the same bytes give the same answer; memory is bounded by two reads
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
@@ -311,8 +314,12 @@ struct Tail {
 
 enum Phase {
     Survey,
-    /// Walks the last segments without a sink, to the end and the oldest segment needed.
-    Rehearse(Box<Walk>),
+    /// Walks the last segment without a sink, to the end and the oldest segment needed.
+    Rehearse {
+        walk: Box<Walk>,
+        /// Where to begin if that does not prove its own beginning.
+        window: Option<usize>,
+    },
     /// Looks at what lies behind the end. The walk is over.
     Ahead {
         walk: Option<Box<Walk>>,
@@ -383,9 +390,9 @@ impl Recovery {
             let survey = self.survey.as_mut()?;
             let request = match &mut self.phase {
                 Phase::Survey => survey.request(),
-                Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
-                    walk.request()
-                }
+                Phase::Rehearse { walk, .. }
+                | Phase::Walk { walk, .. }
+                | Phase::Locate { walk, .. } => walk.request(),
                 Phase::Ahead { ahead, .. } => ahead.request(survey),
                 Phase::Done(_) => return None,
             };
@@ -393,6 +400,24 @@ impl Recovery {
                 return request;
             }
             self.next_phase();
+        }
+    }
+
+    /// Reads that probably follow the one that [`Self::poll_read`] asked for last, in order: who
+    /// has begun them before they are asked for need not wait for each. None is promised to come.
+    ///
+    /// Cost: one allocation.
+    pub fn upcoming(&self) -> Box<dyn Iterator<Item = ReadRequest> + '_> {
+        let Some(survey) = &self.survey else {
+            return Box::new(core::iter::empty());
+        };
+        match &self.phase {
+            Phase::Survey => Box::new(survey.upcoming()),
+            Phase::Rehearse { walk, .. }
+            | Phase::Walk { walk, .. }
+            | Phase::Locate { walk, .. } => Box::new(walk.upcoming(survey)),
+            Phase::Ahead { ahead, .. } => Box::new(ahead.upcoming(survey)),
+            Phase::Done(_) => Box::new(core::iter::empty()),
         }
     }
 
@@ -405,7 +430,9 @@ impl Recovery {
         };
         let taken = match &mut self.phase {
             Phase::Survey => survey.accept(result),
-            Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
+            Phase::Rehearse { walk, .. }
+            | Phase::Walk { walk, .. }
+            | Phase::Locate { walk, .. } => {
                 walk.accept(result);
                 Ok(())
             }
@@ -486,12 +513,16 @@ impl Recovery {
             .as_ref()
             .expect("only a finished recovery has none");
         let next = match core::mem::replace(&mut self.phase, Phase::Survey) {
-            Phase::Rehearse(mut walk) => {
+            Phase::Rehearse { mut walk, window } => {
                 let mut nobody = |_: Lsn, _: Location, _: &crate::format::Record<'_>| {};
-                walk.step(survey, &mut nobody).and_then(|step| match step {
-                    Step::NeedMore => Ok(Phase::Rehearse(walk)),
-                    Step::Broken(broken) => look_ahead(survey, walk, broken, true),
-                })
+                walk.step(survey, &mut nobody)
+                    .and_then(|step| match (step, window) {
+                        (Step::NeedMore, _) => Ok(Phase::Rehearse { walk, window }),
+                        (Step::Broken(_), Some(window)) if !walk.proves_its_beginning() => {
+                            rehearse(survey, window, None)
+                        }
+                        (Step::Broken(broken), _) => look_ahead(survey, walk, broken, true),
+                    })
             }
             Phase::Walk { mut walk, tail } => walk.step(survey, sink).and_then(|step| match step {
                 Step::NeedMore => Ok(Phase::Walk { walk, tail }),
@@ -520,7 +551,8 @@ impl Recovery {
 ///
 /// Which segments are needed is said by the last record about it that counts. That may lie
 /// anywhere in the last segment, and that segment's first block may have been in flight with one
-/// before it that did not arrive: so the last segments are walked first, up to the end.
+/// before it that did not arrive: so the last segment is walked first, up to the end. That proves
+/// nearly always that all before it was durable; else it is walked together with those before it.
 fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
     let opened = survey.newest().and_then(|epoch| survey.opened(epoch));
     let Some((first, last)) = opened else {
@@ -537,9 +569,15 @@ fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
             is_rehearsal: false,
         });
     };
-    let first = survey.window_before(first, survey.reachable(first, last));
+    let last = survey.reachable(first, last);
+    let window = survey.window_before(first, last);
+    rehearse(survey, last, (window < last).then_some(window))
+}
+
+fn rehearse(survey: &Survey, first: usize, window: Option<usize>) -> Result<Phase, RecoveryError> {
     let walk = Walk::new(survey, vec![survey::Leg { first, seal: None }])?;
-    Ok(Phase::Rehearse(Box::new(walk)))
+    let walk = Box::new(walk);
+    Ok(Phase::Rehearse { walk, window })
 }
 
 fn walk_from(survey: &Survey, start: SegmentId) -> Result<Box<Walk>, RecoveryError> {

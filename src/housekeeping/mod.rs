@@ -22,6 +22,7 @@ pub mod lock;
 mod pace;
 mod prepare;
 pub mod quarantine;
+mod read_ahead;
 mod scan;
 mod scrub;
 

@@ -1,18 +1,21 @@
 //! Reads a shard's journal at start, by a glommio executor, and replays it into its queues.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use forebay_journal::format::SECTOR_SIZE;
-use forebay_journal::reader::{ReadError, ReadRequest};
+use forebay_journal::format::{Record, SECTOR_SIZE};
+use forebay_journal::reader::{READ_SIZE_BYTES, ReadError, ReadRequest};
 use forebay_journal::recovery::file_name::QuarantineName;
 use forebay_journal::recovery::{Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile};
 use forebay_journal::{JournalId, Location, Lsn, ShardId};
-use glommio::io::{DmaFile, OpenOptions};
+use glommio::io::{DmaFile, OpenOptions, ReadResult};
 
 use super::executor::{executor, with_pulse};
 use super::folder::{Folder, FolderError, SegmentName, sync_folder};
+use super::read_ahead::ReadAhead;
 use super::{identifiers, quarantine};
+use crate::limits::RECOVERY_FILES_MAX;
 use crate::queue::{Damaged, Fact, Limits, Machine, Place, Policies, Replayed};
 
 /// What a shard's journal holds.
@@ -27,6 +30,10 @@ pub struct Scanned {
     pub files: Vec<SegmentName>,
     /// Where bytes that were cut were copied to.
     pub quarantined: Vec<PathBuf>,
+    /// Bytes that were read, those looked at twice, behind the end or for nothing included.
+    pub read_bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
 }
 
 impl Scanned {
@@ -100,6 +107,7 @@ pub fn scan(
     limits: Limits,
     policies: Policies,
 ) -> Result<Scanned, ScanError> {
+    let started = Instant::now();
     let folder = folder.clone();
     let machine = Machine::new(limits, policies);
     let thread = executor("forebay-scan")
@@ -107,109 +115,162 @@ pub fn scan(
             with_pulse(async move { scan_files(&folder, journal, shard, machine).await })
         })
         .map_err(|error| ScanError::Executor(error.to_string()))?;
-    match thread.join() {
-        Ok(result) => result,
-        Err(error) => Err(ScanError::Executor(error.to_string())),
-    }
+    let scanned = thread
+        .join()
+        .map_err(|error| ScanError::Executor(error.to_string()))??;
+    Ok(Scanned {
+        elapsed: started.elapsed(),
+        ..scanned
+    })
 }
 
 async fn scan_files(
     folder: &Folder,
     journal: JournalId,
     shard: ShardId,
-    mut machine: Machine,
+    machine: Machine,
 ) -> Result<Scanned, ScanError> {
-    let names: Vec<_> = folder
-        .segments()
-        .map_err(ScanError::Folder)?
-        .into_iter()
-        .filter(|name| name.shard == shard)
-        .collect();
-    let files = open_all(folder, &names).await.map_err(ScanError::Folder)?;
-    let mut heads = Vec::new();
-    for (file, _) in &files {
-        heads.push(read(file, 0, SECTOR_SIZE).await);
-    }
-    let segments = names.iter().zip(&heads).zip(&files).enumerate();
-    let segments = segments.map(|(number, ((name, head), (_, size)))| SegmentFile {
-        file: number as u32,
-        epoch: name.epoch,
-        segment: name.segment,
-        size: *size,
-        head: head.as_ref().map(|bytes| &**bytes).map_err(|error| *error),
-    });
-    let mut input = RecoveryInput::new(journal, shard, segments.collect());
-    input.evidence = identifiers::evidence(folder, journal, shard).map_err(ScanError::Folder)?;
-    let mut recovery = Recovery::new(&input);
-    let mut effects = Vec::new();
-    let mut sink = |_: Lsn, location: Location, record: &forebay_journal::format::Record<'_>| {
-        machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
-        effects.clear();
+    let mut names = folder.segments().map_err(ScanError::Folder)?;
+    names.retain(|name| name.shard == shard);
+    let opened = open_all(folder, &names).await.map_err(ScanError::Folder)?;
+    let (files, sizes): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+    let mut scan = Scan {
+        folder,
+        shard,
+        names,
+        sizes,
+        reads: ReadAhead::new(files),
     };
-    while let Some(ReadRequest { file, offset, len }) = recovery.poll_read() {
-        let (file, _) = &files[file as usize];
-        let bytes = read(file, offset, len as usize).await;
-        recovery.handle_read(
-            bytes.as_ref().map(|b| &**b).map_err(|error| *error),
-            &mut sink,
-        );
+    let scanned = scan.run(journal, machine).await;
+    // Whatever came of it: no executor ends with reads under way.
+    scan.reads.close().await;
+    Ok(Scanned {
+        files: scan.names,
+        ..scanned?
+    })
+}
+
+/// Files that are open, on their way to be a [`Scanned`].
+struct Scan<'a> {
+    folder: &'a Folder,
+    shard: ShardId,
+    names: Vec<SegmentName>,
+    /// Bytes in each.
+    sizes: Vec<u64>,
+    reads: ReadAhead,
+}
+
+impl Scan<'_> {
+    /// All but the names of the files.
+    async fn run(
+        &mut self,
+        journal: JournalId,
+        mut machine: Machine,
+    ) -> Result<Scanned, ScanError> {
+        let mut recovery = self.begin(journal).await?;
+        let mut effects = Vec::new();
+        let mut sink = |_: Lsn, location: Location, record: &Record<'_>| {
+            machine.evolve(&Fact::from(*record), Place::Journal(location), &mut effects);
+            effects.clear();
+        };
+        while let Some(request) = recovery.poll_read() {
+            let bytes = self.reads.read(request, recovery.upcoming()).await;
+            let bytes = bytes.as_ref().map(|bytes| &**bytes);
+            recovery.handle_read(bytes.map_err(|error| *error), &mut sink);
+        }
+        let mut recovered = recovery.finish().map_err(|error| self.damaged(error))?;
+        let replayed = machine.finish_replay();
+        let replayed = replayed.map_err(|damaged| ScanError::Inconsistent {
+            shard: self.shard,
+            damaged,
+        })?;
+        let needed = machine.segments_in_use().map(|(segment, _)| segment);
+        let kept = recovered.keep_bodies(self.shard, needed);
+        kept.map_err(|error| self.damaged(error))?;
+        let quarantined = self.quarantine(&recovered).await?;
+        Ok(Scanned {
+            recovered,
+            machine,
+            replayed,
+            files: Vec::new(),
+            quarantined,
+            read_bytes: self.reads.read_bytes(),
+            elapsed: Duration::ZERO,
+        })
     }
-    let damaged = |error: RecoveryError| {
-        let path = error.file.map(|file| names[file as usize].path.clone());
+
+    async fn begin(&mut self, journal: JournalId) -> Result<Recovery, ScanError> {
+        let heads = read_heads(&mut self.reads, self.names.len() as u32).await;
+        let segments = (0..).zip(&self.names).zip(&self.sizes).zip(&heads);
+        let segments = segments.map(|(((file, name), size), head)| SegmentFile {
+            file,
+            epoch: name.epoch,
+            segment: name.segment,
+            size: *size,
+            head: head.as_ref().map(|bytes| &**bytes).map_err(|error| *error),
+        });
+        let mut input = RecoveryInput::new(journal, self.shard, segments.collect());
+        let evidence = identifiers::evidence(self.folder, journal, self.shard);
+        input.evidence = evidence.map_err(ScanError::Folder)?;
+        Ok(Recovery::new(&input))
+    }
+
+    fn damaged(&self, error: RecoveryError) -> ScanError {
+        let path = error
+            .file
+            .map(|file| self.names[file as usize].path.clone());
         ScanError::Damaged {
             error: Box::new(error),
             path,
         }
-    };
-    let mut recovered = recovery.finish().map_err(damaged)?;
-    let replayed = machine
-        .finish_replay()
-        .map_err(|damaged| ScanError::Inconsistent { shard, damaged })?;
-    let needed = machine.segments_in_use().map(|(segment, _)| segment);
-    recovered.keep_bodies(shard, needed).map_err(damaged)?;
-    let quarantined = quarantine(folder, shard, &recovered, &names, &files).await?;
-    for (file, _) in files {
-        // Read-only from here; a failed close loses nothing.
-        let _ = file.close().await;
     }
-    Ok(Scanned {
-        recovered,
-        machine,
-        replayed,
-        files: names,
-        quarantined,
-    })
+
+    async fn quarantine(&mut self, recovered: &Recovered) -> Result<Vec<PathBuf>, ScanError> {
+        let mut paths = Vec::new();
+        for (cut, range) in recovered
+            .cut
+            .iter()
+            .flat_map(|cut| cut.ranges.iter().map(move |range| (cut, range)))
+        {
+            let mut bytes = Vec::new();
+            while (bytes.len() as u64) < range.bytes {
+                let left = (range.bytes - bytes.len() as u64).min(READ_SIZE_BYTES.into()) as usize;
+                let request = ReadRequest {
+                    file: range.file,
+                    offset: range.offset + bytes.len() as u64,
+                    len: left.next_multiple_of(SECTOR_SIZE) as u32,
+                };
+                let piece = self.reads.read(request, core::iter::empty()).await;
+                // Read a moment ago; without a whole copy nothing is cut.
+                let name = &self.names[range.file as usize];
+                let piece = piece.map_err(|error| unread(name, error))?;
+                bytes.extend_from_slice(&piece[..left]);
+            }
+            let name = QuarantineName::new(self.shard, cut.lsn_from, range);
+            paths.push(quarantine::keep(self.folder, name, &bytes).map_err(ScanError::Folder)?);
+        }
+        Ok(paths)
+    }
 }
 
 /// Opens and syncs every file: no decision may rest on bytes that are not durable (R7).
+///
+/// Errors: of the first file, by name, that one of the steps failed with.
 async fn open_all(
     folder: &Folder,
     names: &[SegmentName],
 ) -> Result<Vec<(DmaFile, u64)>, FolderError> {
-    let failed = |action: &'static str, name: &SegmentName| {
-        let path = name.path.clone();
-        move |error: io::Error| FolderError::Io {
-            action,
-            path,
-            error,
+    let mut files = Vec::with_capacity(names.len());
+    for some in names.chunks(RECOVERY_FILES_MAX as usize) {
+        let open = |name: &SegmentName| glommio::spawn_local(open_synced(name.path.clone()));
+        let opening: Vec<_> = some.iter().map(open).collect();
+        let mut opened = Vec::with_capacity(opening.len());
+        for task in opening {
+            opened.push(task.await);
         }
-    };
-    let mut files = Vec::new();
-    for name in names {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .dma_open(&name.path)
-            .await;
-        let file = file.map_err(|error| failed("open", name)(error.into()))?;
-        file.fdatasync()
-            .await
-            .map_err(|error| failed("sync", name)(error.into()))?;
-        let size = file
-            .file_size()
-            .await
-            .map_err(|error| failed("size", name)(error.into()))?;
-        files.push((file, size));
+        for file in opened {
+            files.push(file?);
+        }
     }
     for epoch in folder.epochs()? {
         sync_folder(&folder.epoch(epoch))?;
@@ -217,11 +278,44 @@ async fn open_all(
     Ok(files)
 }
 
-pub(super) async fn read(
-    file: &DmaFile,
-    offset: u64,
-    len: usize,
-) -> Result<glommio::io::ReadResult, ReadError> {
+/// Opens a file and syncs it; with its size in bytes.
+async fn open_synced(path: PathBuf) -> Result<(DmaFile, u64), FolderError> {
+    let failed = |action: &'static str, path: &Path| {
+        let path = path.to_owned();
+        move |error: io::Error| FolderError::Io {
+            action,
+            path,
+            error,
+        }
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .dma_open(&path)
+        .await;
+    let file = file.map_err(|error| failed("open", &path)(error.into()))?;
+    let synced = file.fdatasync().await;
+    synced.map_err(|error| failed("sync", &path)(error.into()))?;
+    let size = file.file_size().await;
+    let size = size.map_err(|error| failed("size", &path)(error.into()))?;
+    Ok((file, size))
+}
+
+/// The first sector of each file.
+async fn read_heads(reads: &mut ReadAhead, files: u32) -> Vec<Result<ReadResult, ReadError>> {
+    let head = |file| ReadRequest {
+        file,
+        offset: 0,
+        len: SECTOR_SIZE as u32,
+    };
+    let mut heads = Vec::with_capacity(files as usize);
+    for file in 0..files {
+        heads.push(reads.read(head(file), (file + 1..files).map(head)).await);
+    }
+    heads
+}
+
+pub(super) async fn read(file: &DmaFile, offset: u64, len: usize) -> Result<ReadResult, ReadError> {
     let result = file.read_at_aligned(offset, len).await.map_err(|error| {
         let error: io::Error = error.into();
         ReadError::Io {
@@ -233,35 +327,6 @@ pub(super) async fn read(
     } else {
         Ok(result)
     }
-}
-
-async fn quarantine(
-    folder: &Folder,
-    shard: ShardId,
-    recovered: &Recovered,
-    names: &[SegmentName],
-    files: &[(DmaFile, u64)],
-) -> Result<Vec<PathBuf>, ScanError> {
-    let mut paths = Vec::new();
-    for (cut, range) in recovered
-        .cut
-        .iter()
-        .flat_map(|cut| cut.ranges.iter().map(move |range| (cut, range)))
-    {
-        let (file, _) = &files[range.file as usize];
-        let mut bytes = Vec::new();
-        while (bytes.len() as u64) < range.bytes {
-            let left = (range.bytes - bytes.len() as u64).min(1 << 20) as usize;
-            let len = left.next_multiple_of(SECTOR_SIZE);
-            let piece = read(file, range.offset + bytes.len() as u64, len).await;
-            // Read a moment ago; without a whole copy nothing is cut.
-            let piece = piece.map_err(|error| unread(&names[range.file as usize], error))?;
-            bytes.extend_from_slice(&piece[..left]);
-        }
-        let name = QuarantineName::new(shard, cut.lsn_from, range);
-        paths.push(quarantine::keep(folder, name, &bytes).map_err(ScanError::Folder)?);
-    }
-    Ok(paths)
 }
 
 fn unread(name: &SegmentName, error: ReadError) -> ScanError {

@@ -10,20 +10,19 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::admin::{self, AdminServer, Identity};
 use super::config::{Config, Pin};
-use super::damaged::DamagedShard;
 use super::error::NodeError;
+use super::recover::scan_all;
 use super::report;
 use super::running::{Running, Started};
 use super::starting::Starting;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::lock::FolderLock;
-use crate::housekeeping::{Board, Scanned, check_direct_io, quarantine, scan};
+use crate::housekeeping::{Board, Scanned, check_direct_io, quarantine};
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::listener::listen;
 use crate::runtime::placement::{self, Device};
 use crate::runtime::reactor::{Ring, RingSize};
-use crate::shard::{QueueLimits, check_selectors};
 
 /// Runs a node until it is told to stop.
 ///
@@ -150,54 +149,6 @@ fn fill_random(bytes: &mut [u8]) -> Result<(), NodeError> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(bytes))
         .map_err(|error| NodeError::Machine(format!("cannot read /dev/urandom: {error}")))
-}
-
-fn queue_limits() -> QueueLimits {
-    QueueLimits {
-        queues_max: limits::QUEUES_MAX as usize,
-        consumers_max: limits::CONSUMERS_MAX as usize,
-        unsettled_max: limits::PREFETCH_MAX,
-        dispatch_max: limits::DISPATCH_MAX as usize,
-    }
-}
-
-fn scan_all(
-    config: &Config,
-    folder: &Folder,
-    superblock: &Superblock,
-) -> Result<(Vec<Option<Scanned>>, Vec<DamagedShard>), NodeError> {
-    let (mut scans, mut damaged, mut first) = (Vec::new(), Vec::new(), None);
-    for shard in (0..superblock.shard_count).map(ShardId) {
-        match scan_one(config, folder, superblock, shard) {
-            Ok(scanned) => scans.push(Some(scanned)),
-            Err(error) => {
-                let Some(one) = DamagedShard::of(shard, &error) else {
-                    return Err(error);
-                };
-                damaged.push(one);
-                scans.push(None);
-                first.get_or_insert(error);
-            }
-        }
-    }
-    match first {
-        // Nothing is left to serve.
-        Some(error) if scans.iter().all(Option::is_none) => Err(error),
-        _ => Ok((scans, damaged)),
-    }
-}
-
-fn scan_one(
-    config: &Config,
-    folder: &Folder,
-    superblock: &Superblock,
-    shard: ShardId,
-) -> Result<Scanned, NodeError> {
-    let (limits, policies) = (queue_limits(), config.policies());
-    let scanned = scan(folder, superblock.journal, shard, limits, policies);
-    let scanned = scanned.map_err(NodeError::Scan)?;
-    check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
-    Ok(scanned)
 }
 
 fn choose_cores(config: &Config, shards: u16, device: Option<&Device>) -> Vec<Option<usize>> {

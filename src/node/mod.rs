@@ -10,6 +10,7 @@ pub mod error;
 pub mod exit;
 pub mod lifecycle;
 pub mod operator;
+mod recover;
 mod report;
 mod running;
 mod shard_thread;

@@ -45,6 +45,9 @@ pub(super) fn recovered(
     );
     for (shard, scanned) in scans.iter().enumerate() {
         let Some(scanned) = scanned else { continue };
+        if !is_new {
+            eprintln!("shard {shard}: {}", effort(scanned));
+        }
         let Some(cut) = &scanned.recovered.cut else {
             continue;
         };
@@ -70,6 +73,20 @@ pub(super) fn recovered(
             quarantine.bytes,
         );
     }
+}
+
+/// What the recovery of one shard took.
+fn effort(scanned: &Scanned) -> String {
+    let totals = &scanned.recovered.totals;
+    format!(
+        "recovered in {} ms: {} bytes read, of which {} were replayed from segment {} on; {} \
+         messages",
+        scanned.elapsed.as_millis(),
+        scanned.read_bytes,
+        totals.bytes,
+        scanned.recovered.oldest_segment,
+        scanned.replayed.messages,
+    )
 }
 
 /// Which shards do not serve, and what waits for them.

@@ -57,6 +57,11 @@ impl Aside {
         self.0.get(&message)
     }
 
+    /// The lowest name of all.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        self.0.first_key_value().map(|(message, _)| *message)
+    }
+
     pub(super) fn entry_mut(&mut self, message: u64) -> Option<&mut Entry> {
         self.0.get_mut(&message).map(|(entry, _)| entry)
     }

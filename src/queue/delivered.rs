@@ -89,6 +89,11 @@ impl Delivered {
         (slot.holder != Holder::Gone).then_some(slot)
     }
 
+    /// A name that none is lower than; that of the first place kept.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        self.slots.front().map(|slot| slot.entry.message)
+    }
+
     /// The message, if it is here.
     pub(super) fn entry_mut(&mut self, message: u64) -> Option<&mut Entry> {
         let index = self.position(message).ok()?;

@@ -66,8 +66,13 @@ impl Level {
     }
 
     fn merge_at_front(&mut self, returned: &[Entry]) {
+        let first = self.entries.front().map(|entry| entry.message);
         for entry in returned.iter().rev() {
             self.entries.push_front(*entry);
+        }
+        if first > returned.last().map(|entry| entry.message) {
+            // As of a checkpoint: all of it comes first.
+            return;
         }
         let (mut read, mut write) = (returned.len(), 0);
         for entry in returned {

@@ -309,6 +309,16 @@ impl QueueState {
         self.ready.get(message).or_else(delivered).or_else(aside)
     }
 
+    /// No message in it is named lower than this; none if it has none.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let places = [
+            self.ready.lowest(),
+            self.delivered.lowest(),
+            self.aside.lowest(),
+        ];
+        places.into_iter().flatten().min()
+    }
+
     fn entry_mut(&mut self, message: u64) -> Option<&mut Entry> {
         if self.delivered.find(message).is_some() {
             return self.delivered.entry_mut(message);

@@ -49,6 +49,12 @@ impl Ready {
         self.levels().find_map(|level| level.get(message))
     }
 
+    /// The lowest name of all.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let first = self.levels().filter_map(|level| level.iter().next());
+        first.map(|entry| entry.message).min()
+    }
+
     pub(super) fn get_mut(&mut self, message: u64) -> Option<&mut Entry> {
         if self.usual.get(message).is_some() {
             return self.usual.get_mut(message);

@@ -197,3 +197,42 @@ fn a_start_after_kill_tells_what_it_found() {
     assert!(line.contains(" s; "), "no time in {line}");
     assert_eq!(drain(running.address(), "/queue/found").len(), 3);
 }
+
+#[test]
+fn each_shard_tells_what_its_recovery_took() {
+    let mut setup = small("took").argument("--shards", "2");
+    let running = setup.start();
+    let said = running.said();
+    assert!(!said.contains("recovered in"), "a new journal: {said}");
+    let mut client = Client::connect(running.address()).unwrap();
+    for number in 0..40 {
+        send(&mut client, &format!("/queue/took.{number}"), b"x");
+    }
+    running.kill();
+    let segments = disk::segments(&setup.data);
+    let said = setup.start().said();
+    let took = |line: &&str| line.contains("recovered in ");
+    let lines: Vec<_> = said.lines().filter(took).collect();
+    let mut messages = 0;
+    for (shard, line) in lines.iter().enumerate() {
+        assert!(line.starts_with(&format!("shard {shard}: ")), "{said}");
+        let number = |behind: &str| {
+            let words: Vec<_> = line
+                .split([' ', ';', ','])
+                .filter(|w| !w.is_empty())
+                .collect();
+            let at = words.iter().position(|word| *word == behind).unwrap();
+            words[at - 1].parse::<u64>().unwrap()
+        };
+        let replayed = number("were");
+        if shard == 0 {
+            // The one that is looked at.
+            let blocks = segments.iter().flat_map(|segment| &segment.blocks);
+            let lying: u64 = blocks.map(|block| u64::from(block.block_size)).sum();
+            assert_eq!(replayed, lying, "{line}");
+        }
+        assert!(number("bytes") > replayed, "{line}");
+        messages += number("messages");
+    }
+    assert_eq!((lines.len(), messages), (2, 40), "{said}");
+}

@@ -45,7 +45,32 @@ impl Stream {
 
     /// The next read, if the range is not read to its end.
     pub(crate) fn request(&self) -> Option<ReadRequest> {
-        let offset = self.base + self.bytes.len() as u64;
+        self.read_at(self.base + self.bytes.len() as u64)
+    }
+
+    /// The reads behind the next one, if none fails.
+    pub(crate) fn upcoming(&self) -> impl Iterator<Item = ReadRequest> + '_ {
+        let behind = move |one: &ReadRequest| self.read_behind(one);
+        core::iter::successors(self.request(), behind).skip(1)
+    }
+
+    /// All reads of a range of a file, if none fails. Shape: see [`Self::new`].
+    pub(crate) fn reads(
+        file: u32,
+        from: u64,
+        end: u64,
+        read_size: u32,
+    ) -> impl Iterator<Item = ReadRequest> {
+        let stream = Self::new(file, from, end, read_size);
+        let first = stream.request();
+        core::iter::successors(first, move |one| stream.read_behind(one))
+    }
+
+    fn read_behind(&self, one: &ReadRequest) -> Option<ReadRequest> {
+        self.read_at(one.offset + u64::from(one.len))
+    }
+
+    fn read_at(&self, offset: u64) -> Option<ReadRequest> {
         let left = self.end - offset;
         let size = if offset < self.by_sector_upto {
             SECTOR
@@ -130,11 +155,16 @@ mod tests {
             let range = request.offset..request.offset + u64::from(request.len);
             let bytes = vec![7; request.len as usize];
             let is_bad = range.contains(&(6 * SECTOR));
+            let foreseen = stream.upcoming().next();
             stream.accept(if is_bad {
                 Err(ReadError::Io { code: 5 })
             } else {
                 Ok(&bytes)
             });
+            assert!(
+                stream.request() == foreseen || is_bad,
+                "it goes on as foreseen, unless a read fails"
+            );
             reads += 1;
         }
         assert_eq!(

@@ -191,6 +191,20 @@ impl Ahead {
         None
     }
 
+    /// The reads behind the next one.
+    pub(super) fn upcoming<'a>(
+        &'a self,
+        survey: &'a Survey,
+    ) -> impl Iterator<Item = ReadRequest> + 'a {
+        let here = self.stream.iter().flat_map(Stream::upcoming);
+        let regions = self.regions.get(self.region + 1..).unwrap_or_default();
+        let behind = regions.iter().flat_map(|region| {
+            let file = survey.files[region.file].file;
+            Stream::reads(file, region.from, region.end, survey.read_size)
+        });
+        here.chain(behind)
+    }
+
     pub(super) fn accept(
         &mut self,
         survey: &Survey,

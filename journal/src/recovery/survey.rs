@@ -6,13 +6,17 @@
 use super::error::{Problem, RecoveryError};
 use super::{POSITION_MAX, RecoveryInput, Seal, SegmentFile, SpareFile};
 use crate::format::{
-    Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE,
+    SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{BlockNumber, Epoch, JournalId, Lsn, SegmentId, ShardId};
 
 /// Largest segment a [`crate::Location`] can point into, in bytes.
 const SEGMENT_SIZE_MAX: u64 = 1 << 44;
+
+/// Bytes read of each segment for its first block, whatever size that has: one read for each.
+const FIRST_READ_BYTES: u32 = BLOCK_SIZE_MAX as u32;
 
 /// What the head sector turned out to be.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,16 @@ pub(super) struct Surveyed {
     pub(super) head: Head,
     /// First block and first record, if both are sound.
     pub(super) first: Option<(BlockHeader, Opening)>,
+}
+
+impl Surveyed {
+    /// Where its blocks lie: from there up to there. None if that is not known.
+    fn blocks(&self) -> Option<[u64; 2]> {
+        match self.head {
+            Head::Sound(head) => Some([SEGMENT_HEAD_SIZE as u64, head.size.min(self.size)]),
+            _ => None,
+        }
+    }
 }
 
 /// One epoch to walk, from one of its segments on.
@@ -102,15 +116,13 @@ impl Survey {
     /// The next read; `None` when the survey is done.
     pub(super) fn request(&mut self) -> Option<ReadRequest> {
         while let Some(file) = self.files.get(self.next) {
-            let Head::Sound(head) = file.head else {
+            let Some([from, end]) = file.blocks() else {
                 self.next += 1;
                 continue;
             };
-            let stream = self.stream.get_or_insert_with(|| {
-                let from = SEGMENT_HEAD_SIZE as u64;
-                let end = head.size.min(file.size);
-                Stream::new(file.file, from, end, SEGMENT_HEAD_SIZE as u32)
-            });
+            let stream = self
+                .stream
+                .get_or_insert_with(|| Stream::new(file.file, from, end, FIRST_READ_BYTES));
             if let Some(request) = stream.request() {
                 return Some(request);
             }
@@ -118,6 +130,22 @@ impl Survey {
             self.next += 1;
         }
         None
+    }
+
+    /// The reads behind the next one, if the first block of each file comes with the first read.
+    pub(super) fn upcoming(&self) -> impl Iterator<Item = ReadRequest> + '_ {
+        let files = self.files.get(self.next + 1..).unwrap_or_default().iter();
+        files.filter_map(|file| {
+            let [from, end] = file.blocks()?;
+            Stream::reads(file.file, from, end, FIRST_READ_BYTES).next()
+        })
+    }
+
+    /// All reads of a file that is walked.
+    pub(super) fn reads_of(&self, index: usize) -> impl Iterator<Item = ReadRequest> + use<> {
+        let file = &self.files[index];
+        let [from, end] = file.blocks().unwrap_or_default();
+        Stream::reads(file.file, from, end, self.read_size)
     }
 
     pub(super) fn accept(&mut self, result: Result<&[u8], ReadError>) -> Result<(), RecoveryError> {

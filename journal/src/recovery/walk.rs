@@ -8,7 +8,8 @@ use super::error::{Problem, RecoveryError};
 use super::survey::{Head, Leg, Survey};
 use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
 use crate::format::{
-    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, INFLIGHT_BLOCKS_MAX, Record, SEGMENT_HEAD_SIZE,
+    SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
@@ -122,12 +123,31 @@ impl Walk {
         self.stream.request()
     }
 
+    /// The reads behind the next one, if the chain goes on as the survey saw it begin.
+    pub(super) fn upcoming<'a>(
+        &'a self,
+        survey: &'a Survey,
+    ) -> impl Iterator<Item = ReadRequest> + 'a {
+        let later = self.legs[self.leg + 1..].iter();
+        let later = later.flat_map(|leg| files_of(survey, *leg, leg.first));
+        let files = files_of(survey, self.legs[self.leg], self.file + 1).chain(later);
+        let reads = files.flat_map(|index| survey.reads_of(index));
+        self.stream.upcoming().chain(reads)
+    }
+
     pub(super) fn accept(&mut self, result: Result<&[u8], ReadError>) {
         self.stream.accept(result);
     }
 
     pub(super) fn newest_epoch(&self) -> Epoch {
         self.head.epoch
+    }
+
+    /// Whether it shows that all before its first block was durable (W blocks from there on do),
+    /// and that this did not end with a clean shutdown: behind one comes a retained record at most.
+    pub(super) fn proves_its_beginning(&self) -> bool {
+        let window = INFLIGHT_BLOCKS_MAX.max(self.head.inflight_blocks_max.into());
+        self.totals.blocks >= window && self.totals.records > 1
     }
 
     /// Walks as far as the bytes reach.
@@ -409,6 +429,19 @@ impl Walk {
             ..survey.fail(self.file, problem)
         }
     }
+}
+
+/// The segments of a leg from this one on, as far as the survey saw blocks that count.
+fn files_of(survey: &Survey, leg: Leg, from: usize) -> impl Iterator<Item = usize> + '_ {
+    let is_before_seal = move |header: &BlockHeader| {
+        let seal = leg.seal.as_ref();
+        seal.is_none_or(|seal| header.number <= seal.block)
+    };
+    let end = survey.files_of(survey.files[leg.first].epoch).end;
+    (from..end).take_while(move |&index| {
+        let first = survey.files[index].first.as_ref();
+        first.is_some_and(|(header, _)| is_before_seal(header))
+    })
 }
 
 fn open(survey: &Survey, index: usize) -> Result<(SegmentHead, Stream), RecoveryError> {

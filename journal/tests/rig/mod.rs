@@ -7,7 +7,7 @@ use forebay_journal::format::{
     BlockHeader, BlockSeal, IDENTIFIER_FILE_SIZE, Identifier, Kind, Parts, Record,
     SEGMENT_HEAD_SIZE, SegmentHead, encode_record, encoded_size,
 };
-use forebay_journal::reader::ReadError;
+use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::file_name::{
     epoch_folder_name, identifier_file_name, parse_epoch_folder_name, parse_identifier_file_name,
     parse_segment_file_name, segment_file_name,
@@ -104,6 +104,15 @@ pub fn encoded(record: &Record<'_>) -> Vec<u8> {
 pub struct Opened {
     pub result: Result<Recovered, RecoveryError>,
     pub records: Vec<(u64, Location, Vec<u8>)>,
+    pub reads: Reads,
+}
+
+#[derive(Default)]
+pub struct Reads {
+    /// In the order in which they were asked for.
+    pub asked: Vec<ReadRequest>,
+    /// Of these, how many nobody foresaw when the one before was asked for.
+    pub unforeseen: usize,
 }
 
 /// Runs recovery on a disk as it is.
@@ -153,15 +162,24 @@ fn open_shard(
     let mut sink = |lsn: Lsn, location: Location, record: &Record<'_>| {
         records.push((lsn.get(), location, encoded(record)));
     };
-    let result = Recovery::new(&input).run(
-        |request, bytes| {
-            bytes.resize(request.len as usize, 0);
-            let read = disk.peek(ids[&request.file], request.offset, bytes);
-            read.map_err(|_| ReadError::Io { code: 5 })
-        },
-        &mut sink,
-    );
-    Opened { result, records }
+    let mut recovery = Recovery::new(&input);
+    let mut reads = Reads::default();
+    let (mut bytes, mut foreseen) = (Vec::new(), None);
+    while let Some(request) = recovery.poll_read() {
+        reads.unforeseen += usize::from(foreseen != Some(request));
+        foreseen = recovery.upcoming().next();
+        reads.asked.push(request);
+        bytes.resize(request.len as usize, 0);
+        let read = disk.peek(ids[&request.file], request.offset, &mut bytes);
+        let result = read.map(|_| bytes.as_slice());
+        recovery.handle_read(result.map_err(|_| ReadError::Io { code: 5 }), &mut sink);
+    }
+    let result = recovery.finish();
+    Opened {
+        result,
+        records,
+        reads,
+    }
 }
 
 pub fn open(disk: &MemoryDisk) -> Opened {

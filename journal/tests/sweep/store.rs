@@ -14,7 +14,7 @@ use forebay_journal::storage::memory::MemoryDisk;
 use forebay_journal::{Epoch, JournalId, Location, Lsn, SegmentId, ShardId};
 
 use crate::rig::{
-    BlockSource, JOURNAL, Model, Opened, RigOf, encoded, parse_identifier_path, parse_path,
+    BlockSource, JOURNAL, Model, Opened, Reads, RigOf, encoded, parse_identifier_path, parse_path,
 };
 
 /// Shards of a store.
@@ -302,7 +302,12 @@ pub(crate) fn open(
         },
         &mut sink,
     );
-    Opened { result, records }
+    let reads = Reads::default();
+    Opened {
+        result,
+        records,
+        reads,
+    }
 }
 
 /// Three epochs of one shard; the last ends as asked for.
