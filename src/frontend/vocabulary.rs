@@ -507,9 +507,9 @@ impl fmt::Display for Refusal {
             ),
             Self::DiskFull => write!(
                 f,
-                "the disk is full: the broker has no space for messages, and limits.disk_full_policy \
-                 is to refuse them then; what is queued can be consumed, and messages are taken again \
-                 as soon as there is space"
+                "the disk is full: the broker has no space for messages, and \
+                 limits.disk_full_policy is to refuse them then; what is queued can be consumed, \
+                 and messages are taken again as soon as there is space"
             ),
             Self::QueueDeleted => write!(f, "an operator deleted the queue"),
             Self::NothingStays => write!(

@@ -11,6 +11,7 @@ use std::time::Instant;
 use crate::broker::Broker;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
+use crate::full_disk_refused::status;
 use crate::load::{Load, Producer, leave, next, number_of, subscribe, take_in_order};
 use crate::small_disk::{disk, setup};
 use crate::{OTHERS_PATIENCE, PATIENCE};
@@ -45,6 +46,10 @@ fn draining_a_full_disk_lets_producers_go_on() {
     let held_at = wait_full(&running, &producer);
     println!("full disk: held back at {held_at} messages of 64 KiB");
     assert!(held_at > 400, "only {held_at} fit 64 MiB");
+    let (text, report) = status(&setup);
+    assert!(text.contains("the disk is full: messages wait"), "{text}");
+    assert_eq!(report["shards"][0]["waiting_for_segment"], true, "{report}");
+    assert_eq!(report["shards"][0]["refusing_messages"], false, "{report}");
     // Settling goes on with the disk full; what it frees lets the producer go on by itself.
     let mut client = subscribe(address, LOAD.queue, "client");
     take_in_order(&mut client, 0..100, LOAD.len);

@@ -52,7 +52,8 @@ fn send_one(client: &mut Client, queue: &str, body: &[u8]) -> bool {
         ("persistent", "true"),
         ("receipt", "it"),
     ];
-    // Whoever is refused in the middle of a message may find the socket closed; what was said comes.
+    // Whoever is refused in the middle of a message may find the socket closed: what was said
+    // comes all the same.
     let _ = client.send("SEND", &headers, body);
     let frame = next(client);
     let about = frame.header("receipt-id");
@@ -129,7 +130,7 @@ fn subscribe_to_all(address: SocketAddr) -> Client {
 }
 
 /// What `forebay status` says, in words and for programs.
-fn status(setup: &Setup) -> (String, Value) {
+pub(crate) fn status(setup: &Setup) -> (String, Value) {
     let say = |more: &[&str]| {
         let mut command = Command::new(&setup.program);
         command.arg("status").arg("--data").arg(&setup.data);
@@ -156,6 +157,51 @@ fn metric(setup: &Setup, name: &str, label: &str) -> f64 {
     values.iter().sum()
 }
 
+/// All producers send until each is refused; gives what was confirmed.
+fn fill(address: SocketAddr) -> BTreeSet<u64> {
+    let threads: Vec<_> = (0..PRODUCERS)
+        .map(|producer| std::thread::spawn(move || produce(address, producer)))
+        .collect();
+    let sent: Vec<Sent> = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("a producer was told something else"))
+        .collect();
+    let slowest = sent.iter().map(|one| one.refused_after).max().unwrap();
+    let confirmed: BTreeSet<u64> = sent.into_iter().flat_map(|one| one.confirmed).collect();
+    println!(
+        "full disk: {} messages, then {PRODUCERS} producers refused, the slowest in {slowest:?}",
+        confirmed.len()
+    );
+    assert!(confirmed.len() > 100, "only {} fit", confirmed.len());
+    assert!(slowest < OTHERS_PATIENCE, "refused after {slowest:?} only");
+    confirmed
+}
+
+/// Every shard is full and refuses: status, health and metrics say it.
+fn check_said(setup: &Setup) {
+    let (text, report) = status(setup);
+    let words = "the disk is full: messages are refused";
+    assert!(text.contains(words), "{text}");
+    let shards = report["shards"].as_array().unwrap();
+    for one in shards {
+        assert_eq!(one["disk_full"], true, "{report}");
+        assert_eq!(one["refusing_messages"], true, "{report}");
+    }
+    assert!(report["disk_free_bytes"].as_u64() < report["disk_size_bytes"].as_u64());
+    let full = metric(setup, "forebay_disk_full", "");
+    assert_eq!(full, shards.len() as f64);
+    let refused = metric(setup, "forebay_refusals_total", "disk_full");
+    assert!(refused >= PRODUCERS as f64, "{refused} counted");
+}
+
+/// Whether a small message is taken by each queue now.
+fn is_taken_everywhere(address: SocketAddr) -> bool {
+    (0..QUEUES).all(|producer| {
+        let mut client = Client::connect(address).unwrap();
+        send_one(&mut client, &queue_of(producer), b"8 bytes!")
+    })
+}
+
 #[test]
 fn producers_are_refused_and_consumers_drain() {
     for shards in ["1", "2"] {
@@ -170,38 +216,8 @@ fn producers_are_refused_and_consumers_drain() {
         let (text, report) = status(&setup);
         assert!(!text.contains("full"), "{text}");
         assert_eq!(report["shards"][0]["disk_full"], false, "{report}");
-        let threads: Vec<_> = (0..PRODUCERS)
-            .map(|producer| std::thread::spawn(move || produce(address, producer)))
-            .collect();
-        let sent: Vec<Sent> = threads
-            .into_iter()
-            .map(|thread| thread.join().expect("a producer was told something else"))
-            .collect();
-        let slowest = sent.iter().map(|one| one.refused_after).max().unwrap();
-        let confirmed: BTreeSet<u64> = sent.into_iter().flat_map(|one| one.confirmed).collect();
-        println!(
-            "full disk, {shards} shards: {} messages, then {PRODUCERS} producers refused, the \
-             slowest in {slowest:?}",
-            confirmed.len()
-        );
-        assert!(confirmed.len() > 100, "only {} fit", confirmed.len());
-        assert!(slowest < OTHERS_PATIENCE, "refused after {slowest:?} only");
-
-        let (text, report) = status(&setup);
-        assert!(
-            text.contains("the disk is full: messages are refused"),
-            "{text}"
-        );
-        let shards_full = report["shards"].as_array().unwrap();
-        for one in shards_full {
-            assert_eq!(one["disk_full"], true, "{report}");
-            assert_eq!(one["refusing_messages"], true, "{report}");
-        }
-        assert!(report["disk_free_bytes"].as_u64() < report["disk_size_bytes"].as_u64());
-        let full = metric(&setup, "forebay_disk_full", "");
-        assert_eq!(full, shards_full.len() as f64);
-        let refused = metric(&setup, "forebay_refusals_total", "disk_full");
-        assert!(refused >= PRODUCERS as f64, "{refused} counted");
+        let confirmed = fill(address);
+        check_said(&setup);
         assert!(running.said().contains("messages wait for space"));
         // Who comes later is told as well.
         for producer in 0..QUEUES {
@@ -213,10 +229,7 @@ fn producers_are_refused_and_consumers_drain() {
         drain(address, &confirmed);
         let drained = Instant::now();
         wait_until(OTHERS_PATIENCE, "messages are taken again", || {
-            (0..QUEUES).all(|producer| {
-                let mut client = Client::connect(address).unwrap();
-                send_one(&mut client, &queue_of(producer), b"8 bytes!")
-            })
+            is_taken_everywhere(address)
         });
         println!(
             "full disk: messages were taken after {:?}",

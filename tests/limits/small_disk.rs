@@ -1,5 +1,6 @@
-//! A small file system of a test's own: a loop-mounted ext4, which only root can make. Where that
-//! cannot be, a line says so that `tools/test.sh` repeats at its end, and it fails when `CI` is set.
+//! A small file system of a test's own: a loop-mounted ext4, which only root can make. Where it
+//! cannot be made, a line says so that `tools/test.sh` repeats at its end, and the test fails when
+//! `CI` is set.
 
 #![allow(clippy::disallowed_methods, reason = "a test makes its file system")]
 

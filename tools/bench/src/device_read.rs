@@ -1,5 +1,5 @@
-//! What the disk gives to who reads a store from front to back: `O_DIRECT` reads by the broker's own
-//! ring, in the size in which the broker reads back. Nothing is written.
+//! What the disk gives to who reads a store from front to back: `O_DIRECT` reads by the broker's
+//! own ring, in the size in which the broker reads back. Nothing is written.
 
 use crate::connection::BenchError;
 use crate::disk::Disk;
