@@ -29,6 +29,8 @@ trap finish EXIT
 # in $work/said. Of another build if $forebay names it.
 start_broker() {
     rm -rf "$work/data"
+    # Else the last one's `ready` could be taken for that of this one.
+    : > "$work/said"
     "${forebay:-$programs/forebay}" serve --data "$work/data" --stomp "127.0.0.1:$port" "$@" > "$work/said" 2>&1 &
     broker=$!
     for _ in $(seq 600); do
