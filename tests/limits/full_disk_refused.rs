@@ -28,6 +28,9 @@ const LARGE: u64 = 7;
 /// Queues, on all shards where there are several.
 const QUEUES: u64 = 4;
 
+/// Where what is refused for good goes.
+const DEAD: &str = "dead.0";
+
 fn queue_of(producer: u64) -> String {
     format!("/queue/full.{}", producer % QUEUES)
 }
@@ -157,9 +160,9 @@ fn metric(setup: &Setup, name: &str, label: &str) -> f64 {
     values.iter().sum()
 }
 
-/// All producers send until each is refused; gives what was confirmed.
-fn fill(address: SocketAddr) -> BTreeSet<u64> {
-    let threads: Vec<_> = (0..PRODUCERS)
+/// These producers send until each is refused; gives what was confirmed.
+fn fill(address: SocketAddr, producers: impl Iterator<Item = u64>) -> BTreeSet<u64> {
+    let threads: Vec<_> = producers
         .map(|producer| std::thread::spawn(move || produce(address, producer)))
         .collect();
     let sent: Vec<Sent> = threads
@@ -169,7 +172,7 @@ fn fill(address: SocketAddr) -> BTreeSet<u64> {
     let slowest = sent.iter().map(|one| one.refused_after).max().unwrap();
     let confirmed: BTreeSet<u64> = sent.into_iter().flat_map(|one| one.confirmed).collect();
     println!(
-        "full disk: {} messages, then {PRODUCERS} producers refused, the slowest in {slowest:?}",
+        "full disk: {} messages, then all producers refused, the slowest in {slowest:?}",
         confirmed.len()
     );
     assert!(confirmed.len() > 100, "only {} fit", confirmed.len());
@@ -216,7 +219,7 @@ fn producers_are_refused_and_consumers_drain() {
         let (text, report) = status(&setup);
         assert!(!text.contains("full"), "{text}");
         assert_eq!(report["shards"][0]["disk_full"], false, "{report}");
-        let confirmed = fill(address);
+        let confirmed = fill(address, 0..PRODUCERS);
         check_said(&setup);
         assert!(running.said().contains("messages wait for space"));
         // Who comes later is told as well.
@@ -249,6 +252,76 @@ fn producers_are_refused_and_consumers_drain() {
         );
         assert!(running.stop().success());
     }
+}
+
+/// Dead letters for a full shard wait in the lane in which clients' messages come from other shards:
+/// those are refused all the same, and the letters arrive once there is space.
+#[test]
+fn what_the_broker_sends_on_waits_and_holds_up_nobody() {
+    let Some(disk) = disk("full-refused-dead") else {
+        return;
+    };
+    // Queue 1 is on another shard than queues 0, 3 and DEAD, which has room.
+    let mut setup = setup(&disk)
+        .config("disk_full_policy = \"fail\"\n[[address]]\nmatch = \"full.1\"\n")
+        .config(&format!("dead_letter_address = \"{DEAD}\"\n"))
+        .argument("--shards", "2");
+    let running = setup.start();
+    let address = running.address();
+    let mut client = Client::connect(address).unwrap();
+    for number in 0..5 {
+        let body = message_of(1, number);
+        assert!(send_one(&mut client, &queue_of(1), &body));
+    }
+    let confirmed = fill(address, [0, 3, 4, LARGE].into_iter());
+    let dead = reject(address, &queue_of(1), 5);
+    // Connections of either shard.
+    for _ in 0..16 {
+        let mut client = Client::connect(address).unwrap();
+        let started = Instant::now();
+        assert!(!send_one(&mut client, &queue_of(0), b"8 bytes!"));
+        assert!(started.elapsed() < OTHERS_PATIENCE, "behind dead letters");
+    }
+    let leaving = "forebay_queue_messages";
+    assert_eq!(
+        metric(
+            &setup,
+            leaving,
+            "queue=\"full.1\",routing=\"anycast\",state=\"aside\""
+        ),
+        5.0
+    );
+    drain(address, &confirmed);
+    let mut client = Client::connect(address).unwrap();
+    let queue = format!("/queue/{DEAD}");
+    let headers = [("id", "0"), ("destination", queue.as_str())];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    let arrived = (0..dead.len()).map(|_| number_of(&next(&mut client).body));
+    assert_eq!(arrived.collect::<BTreeSet<_>>(), dead);
+    leave(client);
+    assert!(running.stop().success());
+}
+
+/// Refuses messages for good; their numbers.
+fn reject(address: SocketAddr, queue: &str, count: usize) -> BTreeSet<u64> {
+    let mut client = Client::connect(address).unwrap();
+    let headers = [
+        ("id", "0"),
+        ("destination", queue),
+        ("ack", "client-individual"),
+        ("prefetch-count", "1"),
+    ];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    let mut numbers = BTreeSet::new();
+    while numbers.len() < count {
+        let frame = next(&mut client);
+        numbers.insert(number_of(&frame.body));
+        let id = frame.header("ack").unwrap();
+        let headers = [("id", id), ("requeue", "false")];
+        client.send("NACK", &headers, b"").unwrap();
+    }
+    leave(client);
+    numbers
 }
 
 /// Space that comes back from outside ends the refusals by itself.
