@@ -82,3 +82,6 @@ impl Host {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -297,4 +297,4 @@ impl Host {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,8 @@ use crate::shard::host::{DiskFull, Host, HostLimits, RelocationLimits};
 
 const SEGMENT_SIZE: u64 = 1 << 20;
 
-fn host() -> Host {
+/// A host with two segments prepared, which has not written anything.
+pub(in crate::shard::host) fn host(disk_full: DiskFull) -> Host {
     let first = SegmentId::ZERO.next();
     let retained = Retained {
         oldest_segment: first,
@@ -40,7 +41,7 @@ fn host() -> Host {
             window_bytes: 256 << 10,
             message_size_max: 1 << 20,
             segments_ready: 2,
-            disk_full: DiskFull::Block,
+            disk_full,
             relocation: RelocationLimits {
                 budget_percent: 0,
                 dead_segments: 8,
@@ -48,26 +49,31 @@ fn host() -> Host {
         },
         ConnectionId::forwarder(shard),
     );
+    prepare(&mut host);
+    host
+}
+
+/// Gives it the segments that it wants.
+pub(in crate::shard::host) fn prepare(host: &mut Host) {
     while let Some(segment) = host.poll_prepare() {
         host.add_segment(SegmentHead {
             journal: JournalId([7; 16]),
-            shard,
+            shard: ShardId(0),
             segment,
             generation: 0,
-            epoch,
-            first_segment: first,
+            epoch: Epoch::ZERO.next(),
+            first_segment: SegmentId::ZERO.next(),
             size: SEGMENT_SIZE,
             inflight_blocks_max: 2,
         });
     }
-    host
 }
 
 /// A checkpoint whose start the oldest segment reached or passed meanwhile has nothing to move. It
 /// ends as soon as all is said: else the next one would wait until some segment empties.
 #[test]
 fn a_checkpoint_that_moves_nothing_ends() {
-    let mut host = host();
+    let mut host = host(DiskFull::Block);
     host.writer.reserve(100, super::Budget::Message).unwrap();
     let (current, _) = host.writer.segment_used().unwrap();
     // What is empty at the start is looked at once.
