@@ -1,11 +1,16 @@
 # shellcheck shell=bash
 # A broker for a benchmark script, and where to run what; sourced from the repository's root, not run.
 #
+# PROGRAMS names a folder with built programs; else they are built here.
 # Sets: programs (their folder), port, irq and other (the core of the disk's interrupts and another
 # one), work (a folder on this disk, removed at the end), broker (process id; empty for none).
 
-cargo build --release --locked --quiet --workspace --bins
-programs=${CARGO_TARGET_DIR:-$PWD/target}/release
+if [ -n "${PROGRAMS:-}" ]; then
+    programs=$(realpath "$PROGRAMS")
+else
+    cargo build --release --locked --quiet --workspace --bins
+    programs=${CARGO_TARGET_DIR:-$PWD/target}/release
+fi
 port=${PORT:-61999}
 irq=$(awk '/req\.|nvme/ { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n[i - 2] += $i }
            END { print (n[1] >= n[0]) ? 1 : 0 }' /proc/interrupts)
@@ -24,6 +29,8 @@ trap finish EXIT
 # in $work/said. Of another build if $forebay names it.
 start_broker() {
     rm -rf "$work/data"
+    # Else the last one's `ready` could be taken for that of this one.
+    : > "$work/said"
     "${forebay:-$programs/forebay}" serve --data "$work/data" --stomp "127.0.0.1:$port" "$@" > "$work/said" 2>&1 &
     broker=$!
     for _ in $(seq 600); do

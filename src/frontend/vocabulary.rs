@@ -452,6 +452,8 @@ pub enum Refusal {
     Queue(Refused),
     /// The address has as much as it may, and its messages are to be refused then.
     AddressFull,
+    /// The disk has no space for messages, and they are to be refused then.
+    DiskFull,
     /// A consumer asked where to begin, and the queue keeps nothing that was consumed.
     NothingStays,
     /// A consumer asked to begin with a message of another queue.
@@ -502,6 +504,12 @@ impl fmt::Display for Refusal {
                 "the address is full (max_size_messages or max_size_bytes), or the node is \
                  (limits.global_max_size_messages or limits.global_max_size_bytes), and the \
                  address_full_policy is to refuse messages then"
+            ),
+            Self::DiskFull => write!(
+                f,
+                "the disk is full: the broker has no space for messages, and \
+                 limits.disk_full_policy is to refuse them then; what is queued can be consumed, \
+                 and messages are taken again as soon as there is space"
             ),
             Self::QueueDeleted => write!(f, "an operator deleted the queue"),
             Self::NothingStays => write!(

@@ -329,12 +329,20 @@ impl Keeper {
                     };
                     self.files.borrow_mut().held.insert(segment, held);
                     self.tell_files();
+                    if has_said_no_space {
+                        tracing::info!(shard = head.shard.0, "there is space for messages again");
+                    }
                     self.answer(Response::Prepared { head, file });
                     return true;
                 }
                 Err(error) if error.is_no_space() && !self.pace.is_given_up() => {
                     if !has_said_no_space {
-                        tracing::warn!(shard = head.shard.0, "{error}: producers wait for space");
+                        let disk = describe_disk(&path);
+                        tracing::warn!(
+                            shard = head.shard.0,
+                            "{error}{disk}: messages wait for space, or are refused if \
+                             limits.disk_full_policy says so"
+                        );
                         self.answer(Response::NoSpace);
                         has_said_no_space = true;
                     }
@@ -401,6 +409,19 @@ impl Keeper {
         );
         self.bell.ring();
     }
+}
+
+/// How large the file system of a file is, and what of it is free, if that can be found out.
+fn describe_disk(path: &std::path::Path) -> String {
+    let folder = path.parent().unwrap_or(path);
+    nix::sys::statvfs::statvfs(folder).map_or_else(
+        |_| String::new(),
+        |stat| {
+            let unit = stat.fragment_size();
+            let (size, free) = (stat.blocks() * unit, stat.blocks_available() * unit);
+            format!(" ({free} of {size} bytes of the file system are free)")
+        },
+    )
 }
 
 /// Opens the file of a segment that recovery found, for reading by a ring.

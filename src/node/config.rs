@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{Inputs, Limits, LimitsError};
-use crate::shard::{GlobalLimits, Policies};
+use crate::shard::{DiskFull, GlobalLimits, Policies};
 
 /// The whole configuration of a node. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +112,8 @@ pub struct Budgets {
     pub global_max_size_bytes: Option<u64>,
     /// Most messages over all addresses.
     pub global_max_size_messages: Option<u64>,
+    /// What becomes of messages while the disk is full.
+    pub disk_full_policy: DiskFull,
 }
 
 /// `[stomp]`.
@@ -232,6 +234,7 @@ impl Config {
                 transaction_timeout_ms: 0,
                 global_max_size_bytes: None,
                 global_max_size_messages: None,
+                disk_full_policy: DiskFull::Block,
             },
             stomp: Stomp {
                 persistent_default: false,

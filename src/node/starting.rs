@@ -147,6 +147,7 @@ impl Starting<'_> {
                 window_bytes: limits::CONNECTION_OUTPUT_WINDOW_BYTES,
                 message_size_max: config.limits.message_size_max,
                 segments_ready: config.journal.segments_ready as usize,
+                disk_full: config.limits.disk_full_policy,
                 relocation: RelocationLimits {
                     budget_percent: config.journal.relocation_budget_percent,
                     dead_segments: limits::RELOCATION_DEAD_SEGMENTS,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::admin::shape::{HealthReport, ShardDamageReport, ShardReport};
+use super::admin::shape::{HealthReport, ShardDamageReport, ShardReport, SpaceReport};
 
 pub(super) fn describe(report: &HealthReport) -> String {
     let mut text = String::new();
@@ -27,9 +27,16 @@ pub(super) fn describe(report: &HealthReport) -> String {
     for (label, value) in lines {
         let _ = writeln!(text, "{label:<10} {value}");
     }
+    if let (Some(size), Some(free)) = (report.disk_size_bytes, report.disk_free_bytes) {
+        let (size, free) = (format_about(size), format_about(free));
+        let _ = writeln!(text, "{:<10} {size}, {free} free", "disk");
+    }
     for shard in &report.shards {
         let label = format!("shard {}", shard.shard);
         let _ = writeln!(text, "{label:<10} {}", state(shard));
+        if let Some(space) = &shard.space {
+            let _ = writeln!(text, "  {:<8} {}", "space", space_of(space));
+        }
         if let Some(damage) = &shard.damage {
             describe_damage(damage, &mut text);
         }
@@ -51,9 +58,48 @@ fn state(shard: &ShardReport) -> String {
         shard.connections, shard.queues
     );
     if shard.disk_full {
-        text += ", the disk is full";
+        text += match (shard.refusing_messages, shard.waiting_for_segment) {
+            (true, _) => ", the disk is full: messages are refused",
+            (false, true) => ", the disk is full: messages wait",
+            (false, false) => ", the disk is full: there is room for some messages",
+        };
     }
     text
+}
+
+fn space_of(space: &SpaceReport) -> String {
+    let size = format_about;
+    let mut text = format!(
+        "{} of {} in {} segments are needed, {} are dead",
+        size(space.live_bytes),
+        size(space.disk_bytes),
+        space.segments,
+        size(space.dead_bytes),
+    );
+    if let Some(amplification) = space.write_amplification {
+        let _ = write!(
+            text,
+            "; since the start {} came in, {} were written anew, {} were written in all ({amplification:.2} \
+             times)",
+            size(space.ingested_bytes),
+            size(space.rewritten_bytes),
+            size(space.written_bytes),
+        );
+    }
+    text
+}
+
+/// A size for people: three digits at most before the unit.
+fn format_about(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 10.0);
+    format!("{value:.digits$} {}", UNITS[unit])
 }
 
 fn describe_damage(damage: &ShardDamageReport, text: &mut String) {

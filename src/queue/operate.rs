@@ -56,14 +56,6 @@ impl Machine {
         queues.map(|(place, queue)| (place + 1, queue.id))
     }
 
-    /// Bytes of heads and bodies in the journal that must stay.
-    ///
-    /// Cost: O(segments).
-    pub fn live_bytes(&self) -> u64 {
-        let uses = self.bodies.segments.iter();
-        uses.map(|(_, used)| used.bytes).sum()
-    }
-
     /// Queues there are.
     pub fn queue_count(&self) -> usize {
         self.queues.len()

@@ -7,7 +7,7 @@
 use forebay_journal::format::{QueueFlags, Routing};
 use forebay_journal::{QueueId, SegmentId, ShardId};
 
-use super::{Shard, ShardMetrics};
+use super::{Shard, ShardMetrics, SpaceStats};
 use crate::limits::{ADMIN_LISTED_MAX, ADMIN_LISTED_SIZE_MAX_BYTES};
 use crate::queue::{Purge, QueueCounts, Refused};
 
@@ -118,6 +118,10 @@ pub struct ShardHealth {
     pub is_disk_full: bool,
     /// Whether messages wait for a segment.
     pub is_waiting_for_segment: bool,
+    /// Whether they are refused instead.
+    pub is_refusing: bool,
+    /// What its journal takes on the disk.
+    pub space: SpaceStats,
 }
 
 /// A queue as it was when it was asked for.
@@ -166,12 +170,15 @@ impl Shard {
     }
 
     fn health(&self) -> ShardHealth {
+        let stats = self.stats();
         ShardHealth {
-            connections: self.stats().connections,
+            connections: stats.connections,
             queues: self.host.machine.queue_count(),
             is_stopping: self.is_stopping(),
             is_disk_full: self.is_disk_full(),
             is_waiting_for_segment: self.is_waiting_for_segment(),
+            is_refusing: self.is_refusing(),
+            space: stats.space,
         }
     }
 

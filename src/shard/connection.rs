@@ -26,6 +26,16 @@ impl ConnectionId {
         Self(u64::from(shard.0) << 48 | number)
     }
 
+    /// The connection by which a shard sends messages on.
+    pub(super) fn forwarder(shard: ShardId) -> Self {
+        Self::new(shard, 0)
+    }
+
+    /// Whether it is that of some shard.
+    pub(super) const fn is_forwarder(self) -> bool {
+        self.0 & ((1 << 48) - 1) == 0
+    }
+
     /// The shard that accepted it.
     pub const fn shard(self) -> ShardId {
         ShardId((self.0 >> 48) as u16)

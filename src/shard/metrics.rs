@@ -3,7 +3,7 @@
 use forebay_journal::WriterStats;
 
 use super::connection::Pause;
-use super::{HostMeasures, HostStats, QueueSeen, Shard};
+use super::{HostMeasures, HostStats, QueueSeen, Shard, SpaceStats};
 use crate::limits::METRICS_QUEUES_MAX;
 use crate::now::Now;
 
@@ -24,6 +24,8 @@ pub struct ShardMetrics {
     pub host: HostStats,
     /// Counters of its journal.
     pub writer: WriterStats,
+    /// What that takes on the disk.
+    pub space: SpaceStats,
     /// What it holds, and how long things took.
     pub measures: HostMeasures,
     /// Queues one by one, no more than `METRICS_QUEUES_MAX`.
@@ -69,6 +71,7 @@ impl Shard {
             is_disk_full: self.is_disk_full(),
             host: stats.host,
             writer: stats.writer,
+            space: stats.space,
             measures,
             listed,
             unlisted,

@@ -33,8 +33,8 @@ pub use cold::{ColdFailure, ColdRead};
 pub use commit::{Verdict, undecided, verdicts};
 pub use connection::ConnectionId;
 pub use host::{
-    Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS, RelocationLimits,
-    SpaceStats, UnsoundSelector, check_selectors,
+    DiskFull, Failure, HostLimits, HostMeasures, HostStats, Lane, REFUSAL_REASONS,
+    RelocationLimits, SpaceStats, UnsoundSelector, check_selectors,
 };
 pub use latency::{BOUNDS_US, LatencySeen};
 pub use mailbox::{Parcel, ParcelLane};
@@ -189,7 +189,7 @@ impl Shard {
         let mut commits = Commits::new(config.shard);
         let others = (0..config.shard_count).map(ShardId);
         commits.resume(&machine.decided(), others, &config.damaged);
-        let forwarder = ConnectionId::new(config.shard, 0);
+        let forwarder = ConnectionId::forwarder(config.shard);
         let mut host = Host::new(
             config.shard.0,
             machine,
@@ -259,6 +259,11 @@ impl Shard {
     /// Whether the disk had no space for the next segment.
     pub fn is_disk_full(&self) -> bool {
         self.host.is_disk_full()
+    }
+
+    /// Whether messages are refused for that now.
+    pub fn is_refusing(&self) -> bool {
+        self.host.is_refusing()
     }
 
     /// Counters since the start, and what the journal takes now.

@@ -141,7 +141,7 @@ impl Peers {
                     return true;
                 }
                 while let Some((link, command)) = incoming.load.command(incoming.next) {
-                    if !is_admitted(&command, Lane::Message, host) {
+                    if !is_admitted(link, &command, Lane::Message, host) {
                         return true;
                     }
                     incoming.next += 1;
@@ -159,9 +159,9 @@ impl Peers {
 
 /// The end of a transaction comes behind its messages, but needs no room as they do: what they
 /// wait for may be what it holds.
-fn is_admitted(command: &Command<&[u8]>, lane: Lane, host: &Host) -> bool {
+fn is_admitted(link: ConnectionId, command: &Command<&[u8]>, lane: Lane, host: &Host) -> bool {
     let is_end = lane == Lane::Message && matches!(command, Command::Order(_));
-    is_end || host.admits(lane)
+    is_end || host.takes(link, lane)
 }
 
 /// A connection whose message waits for memory holds back itself, never the others of its shard.
@@ -175,7 +175,10 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
     let place = &mut incoming[lane as usize];
     let Some(incoming) = place else { return };
     while let Some((link, command)) = incoming.load.command(incoming.next) {
-        if !is_admitted(&command, lane, host) {
+        let is_admitted = is_admitted(link, &command, lane, host);
+        // Where others are refused, what the broker sends on waits by itself: not before them.
+        let is_apart = !is_admitted && lane == Lane::Message && host.is_refusing();
+        if !is_admitted && !is_apart {
             return;
         }
         if lane == Lane::Message {
@@ -194,7 +197,12 @@ fn work_parcel(peer: &mut Peer, lane: Lane, host: &mut Host, now: Now) {
             }
         }
         incoming.next += 1;
-        if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
+        if is_apart {
+            let behind = held.entry(link).or_default();
+            behind.load.push(link, command);
+            *held_bytes += behind.load.size();
+            host.hold(link);
+        } else if host.handle(link, &command, now) == Taken::YesButWait && lane == Lane::Message {
             held.insert(link, Incoming::default());
             host.hold(link);
         }

@@ -256,7 +256,7 @@ impl Shard {
         } else {
             Lane::Control
         };
-        if !self.host.admits(lane) || self.is_stopping() {
+        if !self.host.takes(id, lane) || self.is_stopping() {
             return Err(Progress::Paused(0, Pause::Space));
         }
         Ok(lane)

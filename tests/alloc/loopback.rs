@@ -8,7 +8,8 @@ use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Machine, Policies};
 use forebay::shard::{
-    Action, ColdRead, ConnectionId, HostLimits, Quotas, RelocationLimits, Shard, ShardConfig,
+    Action, ColdRead, ConnectionId, DiskFull, HostLimits, Quotas, RelocationLimits, Shard,
+    ShardConfig,
 };
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
@@ -58,6 +59,7 @@ impl Loopback {
                 volatile_max_bytes: 256 << 20,
                 window_bytes: 256 << 10,
                 segments_ready: 2,
+                disk_full: DiskFull::Block,
                 relocation: RelocationLimits {
                     budget_percent: 25,
                     dead_segments: 8,

@@ -1,115 +1,26 @@
 //! A full disk: producers wait, settling goes on, and everything resumes when space returns.
-//!
-//! Needs a small file system of its own: a loop-mounted ext4, which only root can make. Where that
-//! cannot be, the test says so in a line that `tools/test.sh` repeats at its end, and fails when
-//! `CI` is set.
 
-#![allow(clippy::disallowed_methods, reason = "a test makes its file system")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test takes files away, and measures"
+)]
 
 use std::fs;
-use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
+use crate::broker::Broker;
 use crate::broker::process::wait_until;
 use crate::broker::stomp::{Client, Frame};
-use crate::broker::{Broker, Setup, fresh_folder};
+use crate::full_disk_refused::status;
 use crate::load::{Load, Producer, leave, next, number_of, subscribe, take_in_order};
+use crate::small_disk::{disk, setup};
 use crate::{OTHERS_PATIENCE, PATIENCE};
-
-/// A small ext4, unmounted when dropped.
-struct SmallDisk {
-    mount: PathBuf,
-    /// Leads to a folder on it; the broker's log lies beside this and not on the disk.
-    data: PathBuf,
-}
-
-impl SmallDisk {
-    fn new(name: &str, mib: u64) -> Result<Self, String> {
-        // A run that was killed may have left its own mounted.
-        let left = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(name)
-            .join("mount");
-        let _ = run("umount", &["-l", &left.display().to_string()]);
-        let folder = fresh_folder(name);
-        let (image, mount) = (folder.join("disk"), folder.join("mount"));
-        let file = fs::File::create(&image).unwrap();
-        file.set_len(mib << 20).unwrap();
-        fs::create_dir_all(&mount).unwrap();
-        let (image, mount_name) = (image.display().to_string(), mount.display().to_string());
-        run("mkfs.ext4", &["-q", "-F", "-m", "0", &image])?;
-        run("mount", &["-o", "loop", &image, &mount_name])?;
-        let data = folder.join("data");
-        fs::create_dir_all(mount.join("data")).unwrap();
-        std::os::unix::fs::symlink(mount.join("data"), &data).unwrap();
-        Ok(Self { mount, data })
-    }
-
-    /// Fills what is left up to `left` bytes with one file; gives its path.
-    fn fill(&self, name: &str, left: u64) -> PathBuf {
-        let path = self.mount.join(name);
-        let mut file = fs::File::create(&path).unwrap();
-        let space = nix::sys::statvfs::statvfs(&self.mount).unwrap();
-        let free = space.blocks_available() * space.fragment_size();
-        let mut size = free.saturating_sub(left);
-        let block = [0; 4096];
-        while size > 0 && file.write_all(&block).is_ok() {
-            size = size.saturating_sub(4096);
-        }
-        // With no space at all the last blocks do not find any: that is what was wanted.
-        let _ = file.sync_all();
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a broker that was just killed may still be letting go.
-        let mount = self.mount.display().to_string();
-        if let Err(error) = run("umount", &["-l", &mount]) {
-            eprintln!("{error}");
-        }
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.map_err(|error| format!("{program}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() {
-        Ok(())
-    } else {
-        // One line, since one line is repeated at the end of the test command.
-        Err(format!("{program}: {}", said.trim().replace('\n', "; ")))
-    }
-}
-
-/// The disk, or the reason why there is none, said loudly.
-fn disk(name: &str) -> Option<SmallDisk> {
-    match SmallDisk::new(name, 64) {
-        Ok(disk) => Some(disk),
-        Err(reason) => {
-            println!("NOT RUN full disk ({name}): no loop-mounted file system: {reason}");
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "CI must run this: {reason}"
-            );
-            None
-        }
-    }
-}
-
-fn setup(disk: &SmallDisk) -> Setup {
-    Setup::new(&disk.data)
-        .config("[journal]\nsegment_size = \"1MiB\"\n[limits]\nblock_cache_size = \"4MiB\"\n")
-}
 
 /// Waits until the broker says that the disk is full and the producer is held back by it; gives
 /// how many messages were confirmed.
 fn wait_full(running: &Broker, producer: &Producer) -> u64 {
     wait_until(PATIENCE, "the disk is full", || {
-        running.said().contains("producers wait for space")
+        running.said().contains("messages wait for space")
     });
     producer.wait_held_back()
 }
@@ -135,6 +46,10 @@ fn draining_a_full_disk_lets_producers_go_on() {
     let held_at = wait_full(&running, &producer);
     println!("full disk: held back at {held_at} messages of 64 KiB");
     assert!(held_at > 400, "only {held_at} fit 64 MiB");
+    let (text, report) = status(&setup);
+    assert!(text.contains("the disk is full: messages wait"), "{text}");
+    assert_eq!(report["shards"][0]["waiting_for_segment"], true, "{report}");
+    assert_eq!(report["shards"][0]["refusing_messages"], false, "{report}");
     // Settling goes on with the disk full; what it frees lets the producer go on by itself.
     let mut client = subscribe(address, LOAD.queue, "client");
     take_in_order(&mut client, 0..100, LOAD.len);

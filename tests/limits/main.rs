@@ -11,9 +11,11 @@ mod broker;
 mod connections;
 mod consumers;
 mod full_disk;
+mod full_disk_refused;
 mod load;
 mod mailboxes;
 mod messages;
+mod small_disk;
 mod volatile;
 
 use std::time::Duration;

@@ -92,7 +92,33 @@ fn what_histograms_count_is_what_counters_and_clients_count() {
         });
         assert_eq!(settled.sum("forebay_messages_delivered_total"), 301.0);
         assert_eq!(settled.sum("forebay_messages"), 200.0);
-        assert!(settled.sum("forebay_journal_live_bytes") >= 200.0 * 30_000.0);
+        check_space(&scrape, &settled, shards);
+    }
+}
+
+/// What came in is alive, then what was settled is dead; what was written is more than came in.
+fn check_space(before: &Scrape, settled: &Scrape, shards: &str) {
+    let (small, large) = (300.0 * 1000.0, 200.0 * 30_000.0);
+    assert!(before.sum("forebay_journal_ingested_bytes_total") >= small + large);
+    assert!(before.sum("forebay_journal_live_bytes") >= small + large);
+    let live = settled.sum("forebay_journal_live_bytes");
+    assert!((large..large + small).contains(&live), "{live} alive");
+    let grown =
+        settled.sum("forebay_journal_dead_bytes") - before.sum("forebay_journal_dead_bytes");
+    assert!(grown >= small, "{grown} bytes died");
+    assert_eq!(settled.sum("forebay_journal_rewritten_bytes_total"), 0.0);
+    for shard in 0..shards.parse::<u16>().unwrap() {
+        let of = |name: &str| settled.get(&format!("{name}{{shard=\"{shard}\"}}"));
+        let written = of("forebay_journal_written_bytes_total");
+        let ingested = of("forebay_journal_ingested_bytes_total");
+        let ratio = of("forebay_write_amplification");
+        let expected = if ingested > 0.0 {
+            written / ingested
+        } else {
+            0.0
+        };
+        assert!((ratio - expected).abs() < 1e-6, "{ratio} is not {expected}");
+        assert!(ingested == 0.0 || ratio > 1.0, "{ratio}");
     }
 }
 

@@ -7,8 +7,8 @@ use forebay::now::Now;
 use forebay::protocol::stomp::Limits as StompLimits;
 use forebay::queue::{Limits as QueueLimits, Machine, Policies};
 use forebay::shard::{
-    Action, ColdRead, ConnectionId, HostLimits, Quotas, RelocationLimits, Shard, ShardConfig,
-    SpaceStats,
+    Action, ColdRead, ConnectionId, DiskFull, HostLimits, Quotas, RelocationLimits, Shard,
+    ShardConfig, SpaceStats,
 };
 use forebay_journal::format::SegmentHead;
 use forebay_journal::storage::{WriteDone, WriteTicket};
@@ -43,6 +43,7 @@ fn config(first: SegmentId) -> ShardConfig {
             volatile_max_bytes: 64 << 20,
             window_bytes: 256 << 10,
             segments_ready: 2,
+            disk_full: DiskFull::Block,
             relocation: RelocationLimits {
                 budget_percent: BUDGET_PERCENT as u32,
                 dead_segments: 8,

@@ -3,16 +3,18 @@
 //! Each goes through what the product runs: results of writes through the storage port, results of
 //! reads to the shard, unreadable sectors to recovery.
 
-use forebay::shard::Failure;
+use forebay::shard::{ConnectionId, DiskFull, Failure};
 use forebay_journal::format::BLOCK_SIZE_MAX;
 use forebay_journal::recovery::{Problem, RecoveryError};
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::memory::{Faults, Random};
 use forebay_journal::{Lsn, ShardId};
 
+use crate::frame::Frame;
 use crate::node::queue_limits;
 use crate::options::Mutant;
 use crate::store::Named;
+use crate::wire::Promise;
 use crate::world::{Event, Phase, World};
 
 /// How long an operator takes to put the disk right.
@@ -63,6 +65,27 @@ impl DiskFaults {
 }
 
 impl World {
+    /// Whether an ERROR says that the disk is full. Then it may say so, and what it refuses is not
+    /// there.
+    pub(crate) fn is_refused_by_full_disk(&mut self, id: ConnectionId, frame: &Frame) -> bool {
+        let text = String::from_utf8_lossy(&frame.body);
+        if !text.contains("the disk is full") {
+            return false;
+        }
+        let is_meant = self.options.disk_full == DiskFull::Fail && self.options.has_full_disk;
+        assert!(is_meant, "refused though it was to wait: {text}");
+        self.report.refused_by_disk += 1;
+        let named = frame.header("receipt-id").unwrap_or_default();
+        if let Some(&Promise::Send(uid)) = self.wires[&id].promises.get(named) {
+            let node = self.node.as_ref().expect("it sends");
+            let mut shards = node.shards.iter();
+            let is_there = shards.any(|bound| bound.witness.has_message(uid));
+            assert!(!is_there, "{uid} is refused and durable");
+            self.ledger.refuse(uid);
+        }
+        true
+    }
+
     /// What may happen to the write that ends now.
     pub(crate) fn faults_of_write(&mut self) -> Faults {
         let is_unrest = self.phase == Phase::Unrest;

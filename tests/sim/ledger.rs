@@ -128,6 +128,8 @@ pub(crate) struct Ledger {
     next_session: SessionId,
     pub(crate) transactions: Transactions,
     pub(crate) in_transaction: BTreeMap<Uid, TransactionId>,
+    /// Messages that their senders were told are not taken.
+    refused: BTreeSet<Uid>,
     /// Times something ended that may give messages of the queue back.
     ends: BTreeMap<Destination, u32>,
     all_ends: u32,
@@ -194,6 +196,13 @@ impl Ledger {
         message.is_confirmed = true;
     }
 
+    /// An ERROR about the message left.
+    pub(crate) fn refuse(&mut self, uid: Uid) {
+        assert!(!self.messages[&uid].is_confirmed, "{uid} was confirmed");
+        assert_eq!(self.messages[&uid].departures, 0, "{uid} was delivered");
+        self.refused.insert(uid);
+    }
+
     pub(crate) fn subscribe(&mut self, to: Destination, is_auto: bool, shards: u16) -> SessionId {
         self.next_session += 1;
         // Another consumer, or one that is only just going, may give messages back in between.
@@ -230,6 +239,7 @@ impl Ledger {
     /// `known`: how often the disk knows it as delivered.
     pub(crate) fn depart(&mut self, one: Departure, known: Option<usize>) {
         let Departure { uid, session, .. } = one;
+        assert!(!self.refused.contains(&uid), "{uid} was refused");
         self.check_committed(uid);
         let (is_durable, life) = (self.is_durable(uid), self.life);
         let message = self.messages.get_mut(&uid).expect("checked by the caller");

@@ -89,6 +89,7 @@ fn add(total: &mut Report, one: &Report) {
     total.failed_writes += one.failed_writes;
     total.short_writes += one.short_writes;
     total.failed_reads += one.failed_reads;
+    total.refused_by_disk += one.refused_by_disk;
     total.refused_starts += one.refused_starts;
     total.harmless_sectors += one.harmless_sectors;
     total.clean_stops += one.clean_stops;
@@ -164,6 +165,7 @@ fn promises_are_kept() {
     assert!(total.bodies > 0, "no checkpoint was of use");
     assert!(total.rewritten_bytes > 0, "nothing was written anew");
     assert!(total.refused_starts > 0 && total.harmless_sectors > 0);
+    assert!(total.refused_by_disk > 0, "no message met a full disk");
     let is_tried = total.tried.is_whole() || forced_kinds().is_some();
     assert!(is_tried, "some kind was not tried");
     assert!(total.commits > 0 && total.unsure_commits > 0 && total.verdicts > 0);

@@ -304,8 +304,10 @@ impl World {
                 let wire = self.wires.get_mut(&id).expect("it sends to it");
                 wire.got_error = true;
                 let text = String::from_utf8_lossy(&frame.body).into_owned();
-                let is_due = wire.is_provoked
+                let is_provoked = wire.is_provoked;
+                let is_due = is_provoked
                     || is_stopping
+                    || self.is_refused_by_full_disk(id, frame)
                     || player.is_some_and(|player| self.is_error_due(player, id));
                 assert!(is_due, "client {client}: {frame:?}: {text}");
             }

@@ -55,6 +55,7 @@ fn host_limits(options: &Options) -> HostLimits {
         window_bytes: options.window_bytes,
         message_size_max: options.volatile_max_bytes / 4,
         segments_ready: options.segments_ready,
+        disk_full: options.disk_full,
         relocation: options.relocation,
     }
 }

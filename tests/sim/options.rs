@@ -1,6 +1,6 @@
 //! What a seed chooses for a whole run: sizes, faults, habits of clients.
 
-use forebay::shard::RelocationLimits;
+use forebay::shard::{DiskFull, RelocationLimits};
 use forebay_journal::storage::memory::Random;
 
 use crate::kinds::Kind;
@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) life_us: u64,
     pub(crate) has_failed_writes: bool,
     pub(crate) has_full_disk: bool,
+    /// What becomes of messages then.
+    pub(crate) disk_full: DiskFull,
     pub(crate) parcel_refused_permille: u16,
     /// Slowest write; a stall of 100 times as long comes one time in 200.
     pub(crate) write_us: u64,
@@ -60,6 +62,7 @@ impl Options {
             life_us: pick(random, &[2_000, 10_000, 40_000]),
             has_failed_writes: pick(random, &[false, false, true]),
             has_full_disk: pick(random, &[false, false, false, true]),
+            disk_full: DiskFull::Block,
             parcel_refused_permille: pick(random, &[0, 50, 400]),
             write_us: pick(random, &[40, 200, 2_000]),
             large_permille: pick(random, &[0, 20, 150]),
@@ -79,6 +82,7 @@ impl Options {
             budget_percent: pick(&mut aside, &[0, 25, 200, 400, 400]),
             dead_segments: pick(&mut aside, &[0, 0, 1, 2]),
         };
+        options.disk_full = pick(&mut aside, &[DiskFull::Block, DiskFull::Fail]);
         // A start on a full disk has no place for the identifiers: it is refused.
         options.is_strict &= !options.has_full_disk;
         options

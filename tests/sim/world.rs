@@ -138,6 +138,8 @@ pub(crate) struct Report {
     /// Writes that the disk did in part and that went on.
     pub(crate) short_writes: u64,
     pub(crate) failed_reads: u64,
+    /// Messages that were refused because the disk was full.
+    pub(crate) refused_by_disk: u64,
     /// Starts that a sector stopped, and those that did not need it.
     pub(crate) refused_starts: u64,
     pub(crate) harmless_sectors: u64,

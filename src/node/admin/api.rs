@@ -13,6 +13,7 @@ use super::super::damaged::DamagedShard;
 use super::question::{Failure, Target};
 use super::shape::{
     DamageReport, DoneReport, ErrorReport, HealthReport, ListReport, QueueReport, ShardReport,
+    SpaceReport,
 };
 use super::{Api, metrics};
 use crate::shard::{AdminAsk, QueueSeen, Routing};
@@ -86,6 +87,8 @@ async fn health(State(api): State<Api>) -> Response {
             queues: known.map_or(0, |one| one.queues as u64),
             disk_full: known.is_some_and(|one| one.is_disk_full),
             waiting_for_segment: known.is_some_and(|one| one.is_waiting_for_segment),
+            refusing_messages: known.is_some_and(|one| one.is_refusing),
+            space: known.map(|one| SpaceReport::from(one.space)),
             damages: damages_of(&api, shard).await,
             damage: damage.map(DamagedShard::report),
         });
@@ -96,6 +99,7 @@ async fn health(State(api): State<Api>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
+    let disk = metrics::disk_of(&api.identity.data);
     let report = HealthReport {
         serving,
         node: api.identity.node,
@@ -103,6 +107,8 @@ async fn health(State(api): State<Api>) -> Response {
         epoch: api.identity.epoch,
         quarantined_files: api.identity.quarantine.files,
         quarantined_bytes: api.identity.quarantine.bytes,
+        disk_size_bytes: disk.map(|(size, _)| size),
+        disk_free_bytes: disk.map(|(_, free)| free),
         shards,
     };
     (status, Json(report)).into_response()

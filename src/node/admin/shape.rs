@@ -4,7 +4,7 @@ use forebay_journal::Lsn;
 use serde::{Deserialize, Serialize};
 
 use crate::housekeeping::Damage;
-use crate::shard::{QueueSeen, Routing};
+use crate::shard::{QueueSeen, Routing, SpaceStats};
 
 /// Why a request has no answer.
 #[derive(Debug, Deserialize, Serialize)]
@@ -84,6 +84,9 @@ pub(in crate::node) struct HealthReport {
     pub(in crate::node) quarantined_files: u64,
     /// Bytes in them.
     pub(in crate::node) quarantined_bytes: u64,
+    /// Bytes of the data folder's file system, and those that the broker may still take.
+    pub(in crate::node) disk_size_bytes: Option<u64>,
+    pub(in crate::node) disk_free_bytes: Option<u64>,
     pub(in crate::node) shards: Vec<ShardReport>,
 }
 
@@ -100,11 +103,51 @@ pub(in crate::node) struct ShardReport {
     pub(in crate::node) disk_full: bool,
     /// Whether messages wait for a segment.
     pub(in crate::node) waiting_for_segment: bool,
+    /// Whether they are refused instead, as `limits.disk_full_policy` says.
+    pub(in crate::node) refusing_messages: bool,
+    /// What its journal takes on the disk, if it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::node) space: Option<SpaceReport>,
     /// Damaged places in files that are still needed.
     pub(in crate::node) damages: Vec<DamageReport>,
     /// Why it does not serve, if its journal is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::node) damage: Option<ShardDamageReport>,
+}
+
+/// What a shard's journal takes on the disk. What counts up counts from the start.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::node) struct SpaceReport {
+    /// Segments that are needed or prepared, and their bytes.
+    pub(in crate::node) segments: u64,
+    pub(in crate::node) disk_bytes: u64,
+    /// Bytes of messages' records that something still needs, roughly.
+    pub(in crate::node) live_bytes: u64,
+    /// Bytes that were written and that nothing needs.
+    pub(in crate::node) dead_bytes: u64,
+    /// Bytes of messages' records that came in.
+    pub(in crate::node) ingested_bytes: u64,
+    /// Bytes of such records written anew, so that segments can be freed.
+    pub(in crate::node) rewritten_bytes: u64,
+    /// Bytes of blocks, padding included.
+    pub(in crate::node) written_bytes: u64,
+    /// The last by what came in; none before anything did.
+    pub(in crate::node) write_amplification: Option<f64>,
+}
+
+impl From<SpaceStats> for SpaceReport {
+    fn from(space: SpaceStats) -> Self {
+        Self {
+            segments: space.segments,
+            disk_bytes: space.disk_bytes,
+            live_bytes: space.live_bytes,
+            dead_bytes: space.dead_bytes,
+            ingested_bytes: space.ingested_bytes,
+            rewritten_bytes: space.rewritten_bytes,
+            written_bytes: space.written_bytes,
+            write_amplification: space.write_amplification(),
+        }
+    }
 }
 
 /// A damaged place of the journal.

@@ -16,6 +16,7 @@ use crate::limits::{
     SEGMENT_SIZE_MAX_BYTES, SEGMENT_SIZE_MIN_BYTES, SEGMENTS_READY_MAX, SEGMENTS_READY_MIN,
     SHARDS_MAX,
 };
+use crate::shard::DiskFull;
 
 /// Where a value goes: a function from the configuration to the field.
 pub type Slot<T> = fn(&mut Config) -> &mut T;
@@ -68,6 +69,8 @@ pub enum Kind {
     OptionalAddress { slot: Slot<Option<SocketAddr>> },
     /// `"auto"`, `"off"` or a list of CPUs.
     Placement { slot: Slot<Pin> },
+    /// What becomes of messages on a full disk, by a word.
+    DiskFull { slot: Slot<DiskFull> },
     /// Text of a `[[user]]`: 1 to 255 bytes.
     UserText { slot: fn(&mut User) -> &mut String },
     /// The `match` of an `[[address]]`.
@@ -153,6 +156,7 @@ impl Key {
             Kind::Placement { .. } => {
                 "\"auto\", \"off\" or a list of CPU numbers such as [2, 3], each once".into()
             }
+            Kind::DiskFull { .. } => "\"block\" or \"fail\"".into(),
             Kind::UserText { .. } => "a text of 1 to 255 bytes".into(),
             Kind::Pattern => format!(
                 "words with dots between, 1 to {ADDRESS_SIZE_MAX_BYTES} bytes, without /queue/ or \
@@ -191,6 +195,10 @@ impl Key {
                 Pin::Auto => "\"auto\"".into(),
                 Pin::Off => "\"off\"".into(),
                 Pin::Cpus(cpus) => format!("{cpus:?}"),
+            },
+            Kind::DiskFull { slot } => match slot(config) {
+                DiskFull::Block => "\"block\"".into(),
+                DiskFull::Fail => "\"fail\"".into(),
             },
             Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => String::new(),
         }
@@ -402,6 +410,16 @@ pub const KEYS: &[Key] = &[
         },
         default: Some("-1"),
         effect: "Most messages in the queues of all addresses, likewise.",
+    },
+    Key {
+        path: "limits.disk_full_policy",
+        kind: Kind::DiskFull {
+            slot: |c| &mut c.limits.disk_full_policy,
+        },
+        default: Some("\"block\""),
+        effect: "What happens to messages while the disk has no space for them. \"block\": their \
+                 senders wait; \"fail\": they are refused with an ERROR. Either way what is queued \
+                 can be consumed, and messages are taken again as soon as there is space.",
     },
     Key {
         path: "stomp.persistent_default",

@@ -14,7 +14,7 @@ use super::size::parse_size;
 use super::{Config, ConfigError, Loaded, Overrides, Pin, Place, User};
 use crate::limits::{ADDRESS_SIZE_MAX_BYTES, ADDRESS_TABLES_MAX};
 use crate::pattern::Pattern;
-use crate::shard::PolicySettings;
+use crate::shard::{DiskFull, PolicySettings};
 
 /// Longest login or passcode in bytes.
 const USER_TEXT_SIZE_MAX: usize = 255;
@@ -396,6 +396,7 @@ fn try_apply(config: &mut Config, key: &Key, value: &Given) -> Option<()> {
             *slot(config) = if is_off { None } else { Some(address(value)?) };
         }
         Kind::Placement { slot } => *slot(config) = pin(value)?,
+        Kind::DiskFull { slot } => *slot(config) = disk_full(value)?,
         Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => return None,
     }
     Some(())
@@ -462,6 +463,14 @@ fn pin(value: &Given) -> Option<Pin> {
             sorted.dedup();
             (sorted.len() == cpus.len()).then_some(Pin::Cpus(cpus))
         }
+        _ => None,
+    }
+}
+
+fn disk_full(value: &Given) -> Option<DiskFull> {
+    match value {
+        Given::Text(text) if text == "block" => Some(DiskFull::Block),
+        Given::Text(text) if text == "fail" => Some(DiskFull::Fail),
         _ => None,
     }
 }

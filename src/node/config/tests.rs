@@ -35,6 +35,7 @@ fn every_key_has_its_own_field_and_a_default_within_range() {
             Kind::OptionalAddress { .. } => "\"[::1]:9\"".into(),
             Kind::Address { .. } => "\"[::1]:9\"".into(),
             Kind::Placement { .. } => "[7]".into(),
+            Kind::DiskFull { .. } => "\"fail\"".into(),
             Kind::UserText { .. } | Kind::Pattern | Kind::Setting { .. } => continue,
         };
         let text = format!("[{}]\n{} = {line}\n", key.section(), key.name());

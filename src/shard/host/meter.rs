@@ -13,7 +13,7 @@ use crate::queue::Refused;
 use crate::shard::latency::{Latency, LatencySeen};
 
 /// Why commands are refused, in the order of [`HostStats::refused`].
-pub const REFUSAL_REASONS: [&str; 7] = [
+pub const REFUSAL_REASONS: [&str; 8] = [
     "address_full",
     "limit",
     "in_use",
@@ -21,6 +21,7 @@ pub const REFUSAL_REASONS: [&str; 7] = [
     "subscription",
     "transaction",
     "damaged",
+    "disk_full",
 ];
 
 /// Counters since the start.
@@ -81,6 +82,7 @@ const fn class_of(refusal: &Refusal) -> usize {
         | Refusal::DuplicateInTransaction
         | Refusal::TransactionFailed => 5,
         Refusal::ShardDamaged { .. } => 6,
+        Refusal::DiskFull => 7,
         Refusal::Queue(refused) => match refused {
             Refused::ConsumersFull { .. }
             | Refused::QueuesFull { .. }
@@ -160,8 +162,6 @@ pub struct HostMeasures {
     pub blocks_in_flight: u64,
     /// Prepared segments not begun.
     pub segments_ready: u64,
-    /// Bytes of messages, their heads and what transactions need, that must stay in the journal.
-    pub live_bytes: u64,
     /// The oldest segment that must stay.
     pub oldest_segment: SegmentId,
     /// Messages in all queues; one in two queues counts twice.
@@ -193,7 +193,6 @@ impl Host {
             write: self.meter.write.seen(),
             blocks_in_flight: self.meter.writing.len() as u64,
             segments_ready: self.writer.segments_ready() as u64,
-            live_bytes: self.machine.live_bytes(),
             oldest_segment: self.oldest_segment(),
             messages: held.messages,
             message_bytes: held.bytes,

@@ -19,6 +19,7 @@ mod examine;
 mod expire;
 mod filters;
 mod follow;
+mod full;
 mod gather;
 mod idle;
 mod keys;
@@ -317,6 +318,8 @@ pub struct HostLimits {
     pub message_size_max: u64,
     /// Segments to keep prepared.
     pub segments_ready: usize,
+    /// What becomes of messages while the disk is full.
+    pub disk_full: DiskFull,
     /// How much is written anew so that segments can be freed.
     pub relocation: RelocationLimits,
 }
@@ -365,7 +368,7 @@ impl Host {
             failure,
             now_unix_ms: 0,
             is_sealed: false,
-            space: space::Space::new(segments, limits.segments_ready),
+            space: space::Space::new(segments, limits.segments_ready, limits.disk_full),
             departures: depart::Departures::new(forwarder),
             filters,
             recall: recall::Recall::default(),
@@ -386,7 +389,8 @@ impl Host {
         !is_held_back && is_open && self.writer.check(room, budget).is_ok()
     }
 
-    /// Takes a command of the connection `link`; it was admitted.
+    /// Takes a command of the connection `link`; it was admitted, or is refused
+    /// ([`Host::takes`]).
     pub(super) fn handle(
         &mut self,
         link: ConnectionId,
@@ -400,8 +404,15 @@ impl Host {
         self.now_unix_ms = now.unix_ms;
         self.meter.begin(now);
         match *command {
-            Command::Send(ref send) => return self.send(link, send, now),
-            Command::SendPart(part) => return self.send_part(link, &part, now),
+            Command::Send(ref send) => {
+                if !self.refuse_send(link, send) {
+                    return self.send(link, send, now);
+                }
+            }
+            Command::SendPart(part) => {
+                self.refuse_upload(link, part.copy);
+                return self.send_part(link, &part, now);
+            }
             Command::Subscribe(ref subscribe) => self.subscribe(link, subscribe),
             Command::Begin { receipt, .. } => {
                 self.confirm(link, Lsn::ZERO, receipt.map(Text::new));
@@ -807,6 +818,7 @@ fn flags(has_content_length: bool, is_durable: bool) -> MessageFlags {
 
 pub use filters::{UnsoundSelector, check_selectors};
 pub(super) use follow::Follower;
+pub use full::DiskFull;
 pub(super) use gather::Gathered;
 pub use meter::{HostMeasures, HostStats, REFUSAL_REASONS};
 pub use moved::SpaceStats;

@@ -57,13 +57,16 @@ impl Host {
     /// What its segments are needed for, and what was done about it.
     pub(in crate::shard) fn space_stats(&self) -> SpaceStats {
         let size = self.segment_size();
+        let segments = self.space.segment_count();
         let mut stats = SpaceStats {
             ingested_bytes: self.relocation.spent.ingested_bytes,
             rewritten_bytes: self.relocation.spent.rewritten_bytes,
-            disk_bytes: self.space.segment_count() * size,
+            written_bytes: self.writer.stats().bytes,
+            segments,
+            disk_bytes: segments * size,
             ..SpaceStats::default()
         };
-        let Some((head, _)) = self.writer.segment_used() else {
+        let Some((head, used)) = self.writer.segment_used() else {
             return stats;
         };
         for (segment, one) in self.machine.segment_uses() {
@@ -80,6 +83,10 @@ impl Host {
                 stats.pinned_bytes[band.unwrap_or(AGES.len())] += size - live;
             }
         }
+        let ready = self.writer.segments_ready() as u64 + self.space.requested_count();
+        let unwritten = ready * size + head.size.saturating_sub(used);
+        let written = stats.disk_bytes.saturating_sub(unwritten);
+        stats.dead_bytes = written.saturating_sub(stats.live_bytes);
         stats
     }
 }
@@ -95,11 +102,26 @@ pub struct SpaceStats {
     /// Bytes of records written anew since the start: no more than `relocation_budget_percent` of
     /// those that came in, and a quarter of a segment.
     pub rewritten_bytes: u64,
-    /// Bytes that something still needs, roughly.
+    /// Bytes of blocks written since the start, padding included.
+    pub written_bytes: u64,
+    /// Bytes of messages' records that something still needs, roughly.
     pub live_bytes: u64,
-    /// Bytes of segments that are needed or prepared.
+    /// Bytes that were written and that nothing needs: what was settled, records of what happened,
+    /// padding.
+    pub dead_bytes: u64,
+    /// Segments that are needed or prepared.
+    pub segments: u64,
+    /// Bytes of these.
     pub disk_bytes: u64,
     /// Bytes that nothing needs in segments that something needs, by how many segments those are
     /// behind the present one: up to 4, 16, 64, and more.
     pub pinned_bytes: [u64; 4],
+}
+
+impl SpaceStats {
+    /// Bytes written for each byte of messages' records that came in; none before any did.
+    pub fn write_amplification(&self) -> Option<f64> {
+        let is_any = self.ingested_bytes > 0;
+        is_any.then(|| self.written_bytes as f64 / self.ingested_bytes as f64)
+    }
 }

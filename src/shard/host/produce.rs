@@ -360,7 +360,7 @@ impl Host {
     }
 
     /// The message that these fragments belong to goes nowhere.
-    fn drop_upload(&mut self, upload: u64) {
+    pub(super) fn drop_upload(&mut self, upload: u64) {
         if upload != 0 {
             let record = Record::UploadAbandoned { upload };
             self.commit_admitted(&Fact::from(record), Place::NONE);
@@ -550,6 +550,7 @@ impl Host {
     }
 
     fn may_copy_go_on(&mut self, link: ConnectionId, copy: u16, now: Now) -> bool {
+        self.refuse_upload(link, copy);
         if !self.has_room_at_address(link, copy, now) {
             return false;
         }

@@ -6,7 +6,7 @@
 use forebay_journal::format::{Record, SegmentHead};
 use forebay_journal::{Budget, FreedSegments, Retained, SegmentId};
 
-use super::{CONTROL_ROOM, Host, Parked};
+use super::{CONTROL_ROOM, DiskFull, Host, Parked};
 use crate::queue::{Fact, Place};
 
 /// A checkpoint is due when a replay has to read so many times what the last one took.
@@ -48,6 +48,7 @@ pub(super) struct Space {
     /// Whether a record about freed segments is on its way to the disk.
     is_freeing: bool,
     is_disk_full: bool,
+    policy: DiskFull,
     /// The last segment in which a checkpoint was to begin, if one was due.
     asked_at: SegmentId,
     /// Where the last checkpoint began.
@@ -61,7 +62,7 @@ pub(super) struct Space {
 }
 
 impl Space {
-    pub(super) fn new(segments: Segments, ready_target: usize) -> Self {
+    pub(super) fn new(segments: Segments, ready_target: usize, policy: DiskFull) -> Self {
         Self {
             oldest: segments.oldest,
             held: segments.held,
@@ -72,6 +73,7 @@ impl Space {
             freed: Vec::new(),
             is_freeing: false,
             is_disk_full: false,
+            policy,
             asked_at: SegmentId::ZERO,
             checkpoint_at: segments.oldest,
             checkpoint_bytes: 0,
@@ -84,6 +86,16 @@ impl Space {
     pub(super) fn segment_count(&self) -> u64 {
         let counts = [&self.held, &self.freeing, &self.freed].map(|list| list.len() as u64);
         counts.iter().sum::<u64>() + self.requested as u64
+    }
+
+    /// Segments that were asked for and are not there.
+    pub(super) const fn requested_count(&self) -> u64 {
+        self.requested as u64
+    }
+
+    /// Whether the disk is full, and messages are to be refused then.
+    pub(super) fn refuses_when_full(&self) -> bool {
+        self.is_disk_full && self.policy == DiskFull::Fail
     }
 
     pub(super) const fn has_more_to_say(&self) -> bool {
@@ -176,7 +188,8 @@ impl Host {
         let oldest = later.fold(self.space.oldest, Ord::max);
         self.space.has_emptied |= self.machine.take_emptied();
         let is_later = oldest > self.space.oldest;
-        let is_due = is_later || self.space.has_emptied || self.machine.needs_floor();
+        let is_due = is_later || said.is_some() || self.space.has_emptied;
+        let is_due = is_due || self.machine.needs_floor();
         if !is_due || self.space.is_freeing {
             return;
         }
@@ -285,3 +298,6 @@ impl Host {
         !is_more
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// The table of durable sends: producers x in flight x body size, each drained afterwards.
     #[command(after_help = EXIT_CODES)]
     Suite(Box<SuiteArgs>),
-    /// What the disk itself can do: durable O_DIRECT writes over zero-filled space.
+    /// What the disk itself can do: durable O_DIRECT writes over zero-filled space, or reads.
     #[command(after_help = EXIT_CODES)]
     Device(DeviceArgs),
 }
@@ -214,10 +214,14 @@ pub(crate) struct DeviceArgs {
     /// A folder on the disk; a file of 256 MiB is made in it and removed.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    /// Read the files below --dir instead, from front to back, 1 MiB at a time with O_DIRECT: what
+    /// the disk gives beside a drain of that store. Nothing is written.
+    #[arg(long, conflicts_with = "journal")]
+    pub(crate) read: bool,
     /// Also measure the journal's writer on the same disk, in turns with the raw ring.
     #[arg(long)]
     pub(crate) journal: bool,
-    /// Seconds per block size.
+    /// Seconds per block size, or per number of reads in flight.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
     pub(crate) seconds: f64,
     /// Run on this core.

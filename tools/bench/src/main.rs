@@ -9,6 +9,7 @@ mod cli;
 mod connection;
 mod consumer;
 mod device;
+mod device_read;
 mod disk;
 mod drive;
 mod fleet;
@@ -127,15 +128,18 @@ fn device_p50_us(args: &BrokerArgs) -> Result<Option<f64>, BenchError> {
 
 fn device_command(args: &cli::DeviceArgs) -> Result<bool, BenchError> {
     pin(args.pin)?;
-    let report = device::measure(
-        &args.dir,
-        Duration::from_secs_f64(args.seconds),
-        args.journal,
-    )?;
-    if args.json {
-        println!("{}", report.json());
+    let length = Duration::from_secs_f64(args.seconds);
+    let (json, table) = if args.read {
+        let report = device_read::measure(&args.dir, length)?;
+        (report.json(), report.table())
     } else {
-        print!("{}", report.table());
+        let report = device::measure(&args.dir, length, args.journal)?;
+        (report.json(), report.table())
+    };
+    if args.json {
+        println!("{json}");
+    } else {
+        print!("{table}");
     }
     Ok(true)
 }

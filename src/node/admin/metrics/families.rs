@@ -35,6 +35,8 @@ enum Source {
     FileCount(fn(&BoardSeen) -> u64),
     /// One of each shard, as housekeeping sees it now.
     Files(fn(&BoardSeen) -> u64),
+    /// One of each shard that answers, as it is now: a ratio, if there is one.
+    Share(fn(&ShardMetrics) -> Option<f64>),
     /// Seconds counted up, of microseconds.
     Seconds(fn(&ShardMetrics) -> u64),
     /// Times.
@@ -60,7 +62,7 @@ const fn family(name: &'static str, source: Source, help: &'static str) -> Famil
     Family { name, help, source }
 }
 
-use Source::{Count, FileCount, Files, Node, Now, Queue, Seconds, Shard, Times};
+use Source::{Count, FileCount, Files, Node, Now, Queue, Seconds, Shard, Share, Times};
 
 /// All of them, in the order of the document.
 pub(super) const FAMILIES: &[Family] = &[
@@ -190,7 +192,7 @@ pub(super) const FAMILIES: &[Family] = &[
         Source::Refusals,
         "Commands refused: address_full, limit (names, queues, consumers, selectors, memory), \
          in_use, unknown (no such queue, subscription, delivery), subscription (of another kind), \
-         transaction, damaged (a shard that does not serve).",
+         transaction, damaged (a shard that does not serve), disk_full.",
     ),
     family(
         "forebay_send_to_receipt_seconds",
@@ -225,8 +227,36 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     family(
         "forebay_journal_live_bytes",
-        Now(|one| one.measures.live_bytes),
-        "Bytes of messages and parts of them in the journal that are still needed.",
+        Now(|one| one.space.live_bytes),
+        "Bytes of messages' records in the journal, parts of messages included, that are still needed.",
+    ),
+    family(
+        "forebay_journal_dead_bytes",
+        Now(|one| one.space.dead_bytes),
+        "Bytes that were written to its segments and that nothing needs: what was settled, records of \
+         what happened, padding.",
+    ),
+    family(
+        "forebay_journal_pinned_bytes",
+        Now(|one| one.space.pinned_bytes.iter().sum()),
+        "Of these, bytes in segments that cannot be freed, because something else in them is needed.",
+    ),
+    family(
+        "forebay_journal_ingested_bytes",
+        Count(|one| one.space.ingested_bytes),
+        "Bytes of messages' records that came in.",
+    ),
+    family(
+        "forebay_journal_rewritten_bytes",
+        Count(|one| one.space.rewritten_bytes),
+        "Bytes of such records written anew, so that segments can be freed: no more of those that \
+         came in than journal.relocation_budget_percent, and a quarter of a segment.",
+    ),
+    family(
+        "forebay_write_amplification",
+        Share(|one| one.space.write_amplification()),
+        "Bytes of blocks written since the start for each byte of messages' records that came in; 0 \
+         before any did.",
     ),
     family(
         "forebay_blocks_in_flight",
@@ -397,6 +427,7 @@ impl Family {
         match self.source {
             Count(of) => out.count(&labels, of(told)),
             Now(of) => out.gauge(&labels, of(told) as f64),
+            Share(of) => out.gauge(&labels, of(told).unwrap_or(0.0)),
             Seconds(of) => out.seconds(&labels, of(told)),
             Times(of) => out.times(&labels, of(told)),
             Source::Refusals => {

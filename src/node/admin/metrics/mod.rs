@@ -116,7 +116,8 @@ fn age_s(at: Instant) -> f64 {
     at.elapsed().as_secs_f64()
 }
 
-fn disk_of(folder: &Path) -> Option<(u64, u64)> {
+/// Bytes of a folder's file system, and those of them that are free for this process.
+pub(super) fn disk_of(folder: &Path) -> Option<(u64, u64)> {
     let stat = nix::sys::statvfs::statvfs(folder).ok()?;
     let unit = stat.fragment_size();
     Some((stat.blocks() * unit, stat.blocks_available() * unit))
