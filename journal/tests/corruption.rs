@@ -706,25 +706,3 @@ fn positions_near_their_end_are_refused() {
         assert!(is_named, "{error}");
     }
 }
-
-#[test]
-fn another_version_is_refused_by_name() {
-    let mut rig = Rig::new(7, 8);
-    rig.write_blocks(3, 300);
-    let file = rig
-        .disk
-        .find(&path(rig.epoch, SegmentId::ZERO.next()))
-        .expect("made");
-    rig.disk.put(file, 8, &2_u16.to_le_bytes()).expect("fits");
-    let error = open(&rig.disk).result.expect_err("version 2");
-    assert!(
-        matches!(error.problem, Problem::Version { found: 2 }),
-        "{error}"
-    );
-    assert!(error.to_string().contains("format version 2"), "{error}");
-    let bytes = rig.disk.live(file).expect("exists");
-    assert_eq!(
-        SegmentHead::decode(bytes),
-        Err(FormatError::Version { found: 2 })
-    );
-}

@@ -5,10 +5,11 @@
 //! reported: what that means is for the table to say.
 
 use super::error::{Problem, RecoveryError};
-use super::survey::{Head, Leg, Survey};
+use super::survey::{Before, Head, Leg, Proof, Survey};
 use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
 use crate::format::{
-    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, Record, SEGMENT_HEAD_SIZE, SegmentHead,
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE,
+    SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{BlockNumber, Epoch, Location, Lsn, MessageId, QueueId, SegmentId};
@@ -85,6 +86,10 @@ pub(super) struct Walk {
     pub(super) totals: Totals,
     epoch_of_standing: Epoch,
     is_sealed: bool,
+    /// Where it began, and what its blocks prove.
+    start: usize,
+    first: BlockHeader,
+    proof: Option<Proof>,
 }
 
 impl Walk {
@@ -113,6 +118,9 @@ impl Walk {
             totals: Totals::default(),
             epoch_of_standing: head.epoch,
             is_sealed: false,
+            start: file,
+            first: header,
+            proof: None,
         };
         walk.enter(survey)?;
         Ok(walk)
@@ -128,6 +136,21 @@ impl Walk {
 
     pub(super) fn newest_epoch(&self) -> Epoch {
         self.head.epoch
+    }
+
+    /// The segment it began with.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// What is known of the blocks before the first one, now that all behind it were walked.
+    pub(super) fn before(&self) -> Before {
+        let window = self.head.inflight_blocks_max;
+        let is_covered = |proof: Proof| proof.covers_before(&self.first, window);
+        match self.proof.is_some_and(is_covered) {
+            true => Before::Durable,
+            false => Before::Doubtful,
+        }
     }
 
     /// Walks as far as the bytes reach.
@@ -152,6 +175,10 @@ impl Walk {
                     self.take(taken, standing, survey)?;
                     continue;
                 }
+                Look::Damage {
+                    cause: FormatError::Version { found },
+                    ..
+                } if !is_full => return Err(self.fail(survey, Problem::Version { found })),
                 Look::Damage { cause, .. } if !is_full => {
                     Some(Problem::BeforeSeal { cause: Some(cause) })
                 }
@@ -288,6 +315,7 @@ impl Walk {
         };
         self.standing = standing;
         self.epoch_of_standing = self.head.epoch;
+        self.proof = Some(Proof::of(&header).and(self.proof));
         self.totals.blocks += 1;
         self.totals.records += u64::from(header.record_count);
         self.totals.bytes += u64::from(header.block_size);
@@ -380,7 +408,7 @@ impl Walk {
     fn before_seal(&self, survey: &Survey, cause: Option<Problem>) -> RecoveryError {
         let next = self.head.segment.next();
         let used_upto = survey
-            .opened(self.head.epoch)
+            .spanned(self.head.epoch)
             .map_or(self.file, |(_, last)| last);
         let could_be_next = self.head.size - self.stream.offset() < BLOCK_SIZE_MAX as u64;
         let error = match (cause, survey.find(self.head.epoch, next)) {
