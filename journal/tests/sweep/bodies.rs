@@ -34,6 +34,11 @@ pub(crate) fn check_store(store: &Store, known: &Known) {
     let left = before.iter().filter(|segment| !needed.contains(segment));
     let holes = oldest.get() - 1 - before.len() as u64;
     let counts = (needed.len(), left.count(), holes);
+    // Also in the epoch that the replay begins in.
+    let newest = known.blocks[0].header.place.epoch;
+    let mut places = known.older.iter().map(|place| place.header.place);
+    let has_any = places.any(|one| one.epoch == newest && needed.contains(&one.segment));
+    assert!(has_any, "{}: no bodies in epoch {newest}", store.name);
     assert!(
         counts.0 >= 2 && counts.1 >= 2 && counts.2 >= 2,
         "{}: bodies, leftovers, holes: {counts:?}",

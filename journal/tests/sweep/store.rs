@@ -409,11 +409,11 @@ fn history<W: BlockSource>(
     if has_bodies {
         rig.keep(Past::stays);
     }
-    write(&mut rig, if has_bodies { 20 } else { 12 }, past);
+    write(&mut rig, 12, past);
     let mut disk = rig.disk.clone();
     disk.crash_by_seed();
     rig = rig.restart(disk);
-    write(&mut rig, if has_bodies { 20 } else { 10 }, past);
+    write(&mut rig, 10, past);
     rig.stop();
     if name.contains("upgraded") {
         let disk = rig.disk.clone();
@@ -422,7 +422,7 @@ fn history<W: BlockSource>(
     moments.push(rig.disk.clone());
     let disk = rig.disk.clone();
     rig = rig.restart(disk);
-    write(&mut rig, if has_bodies { 14 } else { 8 }, past);
+    write(&mut rig, if has_bodies { 56 } else { 8 }, past);
     moments.push(rig.disk.clone());
     write(&mut rig, 6, past);
     moments.push(rig.disk.clone());
