@@ -5,8 +5,10 @@
 //!
 //! Not here: what a disk does not give back, for which the tests have no device; the sweep has it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use forebay::routing::shard_of;
 use forebay_journal::format::BlockHeader;
@@ -34,8 +36,12 @@ impl Draws {
 
 /// A queue of each shard.
 fn queues() -> [String; 2] {
+    queues_named("q")
+}
+
+fn queues_named(first: &str) -> [String; 2] {
     [0, 1].map(|shard| {
-        let mut names = (0..).map(|number| format!("q.{number}"));
+        let mut names = (0..).map(|number| format!("{first}.{number}"));
         let name = names.find(|name| shard_of(name.as_bytes(), 2).0 == shard);
         format!("/queue/{}", name.unwrap())
     })
@@ -53,32 +59,30 @@ fn setup(data: &Path) -> Setup {
 }
 
 /// A killed broker with messages on both shards, and how its folder was when half of them were there.
-fn killed() -> (PathBuf, PathBuf) {
-    let folder = broker::fresh_folder("inspect-damaged");
-    let (data, before) = (folder.join("data"), folder.join("before"));
+fn killed(name: &str) -> (PathBuf, Files) {
+    let folder = broker::fresh_folder(name);
+    let data = folder.join("data");
+    let mut before = Files::new();
     let mut setup = setup(&data);
-    for half in [0..MESSAGES / 2, MESSAGES / 2..MESSAGES] {
-        let is_first = half.start == 0;
-        let running = setup.start();
-        let mut client = connect(running.address());
-        for number in half {
-            for queue in queues() {
-                send(&mut client, &queue, &[], &body(number));
-            }
+    let running = setup.start();
+    let mut client = connect(running.address());
+    for number in 0..MESSAGES {
+        if number == MESSAGES / 2 {
+            before = disk::snapshot(&data);
         }
-        wait_until(PATIENCE, "idle seals at the ends", || {
-            (0..2).all(|shard| {
-                let segments = disk::segments_of(&data, shard);
-                let last = segments.last().and_then(|segment| segment.blocks.last());
-                last.is_some_and(BlockHeader::is_idle_seal)
-            })
-        });
-        running.kill();
-        drop(FolderLock::take(&data, "a test").expect("the killed broker has ended"));
-        if is_first {
-            copy(&data, &before);
+        for queue in queues() {
+            send(&mut client, &queue, &[], &body(number));
         }
     }
+    wait_until(PATIENCE, "idle seals at the ends", || {
+        (0..2).all(|shard| {
+            let segments = disk::segments_of(&data, shard);
+            let last = segments.last().and_then(|segment| segment.blocks.last());
+            last.is_some_and(BlockHeader::is_idle_seal)
+        })
+    });
+    running.kill();
+    drop(FolderLock::take(&data, "a test").expect("the killed broker has ended"));
     (data, before)
 }
 
@@ -100,7 +104,7 @@ struct Target {
 }
 
 impl Target {
-    fn new(data: &Path, before: &Path, shard: u16, draws: &mut Draws) -> Self {
+    fn new(data: &Path, before: &Files, shard: u16, draws: &mut Draws) -> Self {
         let segments = disk::segments_of(data, shard);
         let segment = &segments[draws.below(segments.len())];
         let full = segment.blocks.iter().filter(|block| !block.is_idle_seal());
@@ -115,11 +119,12 @@ impl Target {
         let other_block = other_block.unwrap_or(&other.blocks[1]);
         let other_bytes = std::fs::read(&other.path).unwrap();
         let from = other_block.offset as usize;
-        let then = before.join(segment.path.strip_prefix(data).unwrap());
+        let name = segment.path.strip_prefix(data).unwrap();
+        let then = before.iter().find(|(path, _)| path.ends_with(name));
         Self {
             bytes: std::fs::read(&segment.path).unwrap(),
             other: other_bytes[from..from + other_block.block_size as usize].to_vec(),
-            before: std::fs::read(then).ok(),
+            before: then.map(|(_, (_, bytes))| bytes.clone()),
             path: segment.path.clone(),
             block,
         }
@@ -130,6 +135,9 @@ impl Target {
         self.bytes[from..from + bytes.len()].copy_from_slice(bytes);
     }
 }
+
+/// Files with their time of change and content.
+type Files = BTreeMap<PathBuf, (SystemTime, Vec<u8>)>;
 
 const FAULTS: [&str; 14] = [
     "bit flip in a header",
@@ -242,7 +250,7 @@ fn whatever_the_fault_the_other_shard_serves_and_the_damage_is_named() {
     let seed = named.map_or(SEED, |seed| seed.parse().unwrap());
     println!("FOREBAY_DAMAGE_SEED={seed}");
     let mut draws = Draws(seed);
-    let (data, before) = killed();
+    let (data, before) = killed("inspect-damaged");
     let mut tried = 0;
     for (number, fault) in FAULTS.into_iter().enumerate() {
         let shard = number as u16 % 2;
@@ -313,4 +321,69 @@ fn check(folder: &Path, shard: u16, case: &str, fault: &str, target: &Target) {
         damages.iter().all(|one| one["shard"] == shard),
         "{case}: {told:#}"
     );
+}
+
+/// A body before the replay's start, damaged: the shard starts, what is whole comes, and who comes to
+/// the damaged one is told where it was; so does the inspector. Nothing is passed over.
+#[test]
+fn a_damaged_body_keeps_nobody_from_the_rest() {
+    let (data, _) = killed("inspect-damaged-body");
+    let mut setup = setup(&data);
+    // The next epoch has a segment of its own, and says again what was before.
+    let running = setup.start();
+    let mut client = connect(running.address());
+    wait_until(PATIENCE, "a replay that begins behind the bodies", || {
+        send(&mut client, &queues_named("other")[0], &[], b"more");
+        let said = inspect(&["verify", "--json", text(&data)]).stdout;
+        let told: Value = serde_json::from_slice(&said).unwrap();
+        let bodies = told["shards"][0]["body_segments"].as_array();
+        bodies.is_some_and(|bodies| !bodies.is_empty())
+    });
+    assert!(running.stop().success());
+    let first = &disk::segments_of(&data, 0)[0];
+    let full: Vec<_> = first
+        .blocks
+        .iter()
+        .filter(|block| !block.is_idle_seal())
+        .collect();
+    let block = *full[full.len() / 2];
+    disk::flip(&first.path, block.offset + 200);
+    let verdict = inspect(&["verify", "--json", text(&data)]);
+    assert_eq!(verdict.status.code(), Some(1), "{verdict:?}");
+    let told: Value = serde_json::from_slice(&verdict.stdout).unwrap();
+    let damage = &told["damage"][0];
+    assert_eq!(damage["file"], text(&first.path), "{told:#}");
+    assert_eq!(damage["offset"], block.offset, "{told:#}");
+    assert_eq!(damage["lsn_from"], block.first_lsn.get(), "{told:#}");
+    assert_eq!(damage["messages_count"], 1, "{told:#}");
+
+    let running = setup.start();
+    assert!(
+        !running.said().contains("does not serve"),
+        "{}",
+        running.said()
+    );
+    let [damaged, sound] = queues();
+    let headers = [("id", "0"), ("destination", &*sound), ("ack", "client")];
+    let mut client = connect(running.address());
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    for number in 0..MESSAGES {
+        assert_eq!(next_message(&mut client).body, body(number));
+    }
+    let headers = [("id", "1"), ("destination", &*damaged), ("ack", "client")];
+    client.send("SUBSCRIBE", &headers, b"").unwrap();
+    let mut number = 0;
+    while let Ok(Some(frame)) = client.receive(PATIENCE) {
+        if frame.command == "MESSAGE" {
+            assert!(frame.body == body(number), "what was before it, in order");
+            number += 1;
+        }
+    }
+    assert!(number < MESSAGES, "the damaged one was delivered");
+    wait_until(PATIENCE, "the broker says which block it was", || {
+        let said = running.said();
+        said.contains(&format!("segment {}", block.place.segment))
+            && said.contains(&format!("byte {}", block.offset))
+            && said.contains("cannot be read back")
+    });
 }

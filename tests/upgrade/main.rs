@@ -54,11 +54,14 @@ fn take(broker: &Broker, queue: &str, count: usize) -> Vec<Frame> {
     let mut taken = Vec::new();
     for _ in 0..count {
         let frame = receive(&mut client);
-        let ack = [("id", frame.header("ack").unwrap()), ("receipt", "a")];
+        assert_eq!(frame.command, "MESSAGE", "{frame:?}");
+        let ack = [("id", frame.header("ack").unwrap())];
         client.send("ACK", &ack, b"").unwrap();
-        assert_eq!(receive(&mut client).command, "RECEIPT");
         taken.push(frame);
     }
+    let bye = [("receipt", "bye")];
+    client.send("DISCONNECT", &bye, b"").unwrap();
+    while receive(&mut client).command != "RECEIPT" {}
     taken
 }
 
@@ -107,7 +110,8 @@ fn journal(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 fn versions(data: &Path) -> BTreeMap<String, u8> {
     let segments = journal(data).into_iter().filter(|(path, _)| {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.contains("segment") && !name.ends_with(".new")
+        let is_cut = path.parent().unwrap().ends_with("quarantine");
+        name.contains("segment") && !name.ends_with(".new") && !is_cut
     });
     let versions = segments.map(|(path, bytes)| {
         let epoch = path.parent().unwrap().file_name().unwrap();
