@@ -148,7 +148,7 @@ impl Story {
                     messages,
                 },
             ),
-            9 if how % 16 == 0 => self.append(&Record::QueueDelete { queue }),
+            9 if how.is_multiple_of(16) => self.append(&Record::QueueDelete { queue }),
             9 => self.change(
                 queue,
                 how,
@@ -233,7 +233,7 @@ impl Story {
         let first = u64::from(how) % self.queues + 1;
         let second = u64::from(how / 5) % self.queues + 1;
         let both = [U64::new(first), U64::new(second)];
-        let count = if how % 4 == 0 && first != second {
+        let count = if how.is_multiple_of(4) && first != second {
             2
         } else {
             1
@@ -263,7 +263,7 @@ impl Story {
         let Some(&(last, priority, _)) = ready.next() else {
             return;
         };
-        let first = ready.filter(|one| one.1 == priority).last();
+        let first = ready.rfind(|one| one.1 == priority);
         let first = first.map_or(last, |one| one.0);
         self.append(&Record::Delivery {
             queue,
