@@ -707,8 +707,8 @@ fn positions_near_their_end_are_refused() {
     }
 }
 
-/// A replay that begins in the last segment, beside leftovers of all segments before. `is_silent`: no
-/// block says what was durable.
+/// A replay that begins in the last segment, beside leftovers of all segments before. `is_silent`:
+/// no block says what was durable.
 fn leftovers(is_silent: bool, blocks: usize) -> Rig {
     let mut rig = Rig::new(21, 8);
     rig.keep(|_| true);
@@ -729,8 +729,8 @@ fn leftovers(is_silent: bool, blocks: usize) -> Rig {
     rig
 }
 
-/// Nothing needs them, so nothing that becomes of them keeps a shard from its start: also not of the
-/// one right before the last segment, and where all of them are damaged.
+/// Nothing needs them, so nothing that becomes of them keeps a shard from its start: also not of
+/// the one right before the last segment, and where all of them are damaged.
 #[test]
 fn damaged_leftovers_are_never_asked_for() {
     for (is_silent, blocks) in [(false, 0), (false, 3), (true, 0), (true, 1), (true, 3)] {

@@ -1,5 +1,5 @@
-//! J13, C07: a journal of the version before is opened and gone on with, whatever becomes of it; one
-//! of a version that this release does not read is refused by name, and never cut.
+//! J13, C07: a journal of the version before is opened and gone on with, whatever becomes of it;
+//! one of a version that this release does not read is refused by name, and never cut.
 
 #[path = "fixtures/store.rs"]
 mod fixtures;

@@ -74,8 +74,8 @@ impl fmt::Display for FolderError {
             } => write!(
                 f,
                 "{} is of format version ({found}); this release reads versions 1 to {known} and \
-                 writes version {known}. Remedy: start the release that wrote it or a later one, or \
-                 name another folder",
+                 writes version {known}. Remedy: start the release that wrote it or a later one, \
+                 or name another folder",
                 path.display(),
                 known = forebay_journal::format::FORMAT_VERSION
             ),

@@ -33,7 +33,8 @@ const RECORD_OFFSET: u32 = 192;
 /// Record kinds: a checkpoint, and a message of one.
 const KINDS: [u8; 2] = [18, 19];
 
-/// Takes the bytes as what follows the head of a record of a checkpoint: `data[0]` chooses the kind.
+/// Takes the bytes as what follows the head of a record of a checkpoint; `data[0]` chooses the
+/// kind.
 /// Returns whether it was one.
 ///
 /// Panics: when a promise of the format's code is broken; that is the finding.

@@ -1,7 +1,7 @@
-//! A sample of the corruption sweep (`journal/tests/sweep.rs`) under the real broker: one shard of two
-//! is damaged, by each kind of fault that a file can show. The other one serves all of its messages, and
-//! the damage is named with file, byte and records by the broker, by `forebay status` and by
-//! `forebay-inspect verify` (K02, K06, K10, K11, K14).
+//! A sample of the corruption sweep (`journal/tests/sweep.rs`) under the real broker: one shard of
+//! two is damaged, by each kind of fault that a file can show. The other one serves all of its
+//! messages, and the damage is named with file, byte and records by the broker, by `forebay status`
+//! and by `forebay-inspect verify` (K02, K06, K10, K11, K14).
 //!
 //! Not here: what a disk does not give back, for which the tests have no device; the sweep has it.
 
@@ -58,7 +58,8 @@ fn setup(data: &Path) -> Setup {
         .argument("--shards", "2")
 }
 
-/// A killed broker with messages on both shards, and how its folder was when half of them were there.
+/// A killed broker with messages on both shards, and how its folder was when half of them were
+/// there.
 fn killed(name: &str) -> (PathBuf, Files) {
     let folder = broker::fresh_folder(name);
     let data = folder.join("data");
@@ -323,8 +324,8 @@ fn check(folder: &Path, shard: u16, case: &str, fault: &str, target: &Target) {
     );
 }
 
-/// A body before the replay's start, damaged: the shard starts, what is whole comes, and who comes to
-/// the damaged one is told where it was; so does the inspector. Nothing is passed over.
+/// A body before the replay's start, damaged: the shard starts, what is whole comes, and who comes
+/// to the damaged one is told where it was; so does the inspector. Nothing is passed over.
 #[test]
 fn a_damaged_body_keeps_nobody_from_the_rest() {
     let (data, _) = killed("inspect-damaged-body");

@@ -1,6 +1,6 @@
-//! Data folders of past releases under the real broker: what is in them comes out, what comes in goes
-//! into an epoch of this version, and a folder of a newer release is refused by name and left as it
-//! was (C07, J13; `docs/format.md` 10).
+//! Data folders of past releases under the real broker: what is in them comes out, what comes in
+//! goes into an epoch of this version, and a folder of a newer release is refused by name and left
+//! as it was (C07, J13; `docs/format.md` 10).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::disallowed_methods, reason = "a test looks at files")]

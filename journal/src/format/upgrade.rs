@@ -1,13 +1,13 @@
 //! Older versions of the format: the only code that knows that there were any.
 //!
-//! A release writes its own version and reads that and the one before. What it reads of an older one
-//! is made into what this one says when it is decoded; nothing on disk is written again. A folder
-//! moves on by itself: each start writes in an epoch of its own, in the version of its release, and
-//! older segments are freed as all others are.
+//! A release writes its own version and reads that and the one before. What it reads of an older
+//! one is made into what this one says when it is decoded; nothing on disk is written again. A
+//! folder moves on by itself: each start writes in an epoch of its own, in the version of its
+//! release, and older segments are freed as all others are.
 //! The superblock is never written again, so each version of it stays readable.
 //!
-//! What no version may change, so that an older release can tell a newer journal from damage: magic,
-//! version and checksum of each structure, where they lie and what the checksum covers.
+//! What no version may change, so that an older release can tell a newer journal from damage:
+//! magic, version and checksum of each structure, where they lie and what the checksum covers.
 //! Source: `docs/format.md` 10; rehearsed with version 1 by `tests/upgrade.rs`.
 
 use super::{FORMAT_VERSION, FormatError};
