@@ -3,6 +3,7 @@
 
 use forebay::protocol::stomp::fuzz;
 use forebay::protocol::websocket;
+use forebay::queue;
 use forebay::selector;
 
 /// Sound sessions to damage; each begins with two bytes that choose cuts and limits.
@@ -245,4 +246,43 @@ fn websockets_survive_generated_inputs() {
     }
     println!("websocket: {INPUTS} inputs, {understood} with payload or control frames");
     assert!(understood > INPUTS / 2, "only {understood} inputs had any");
+}
+
+const STORIES: usize = 20_000;
+
+/// Seeds of checkpoints lie in the tree: records of one, and stories of two bytes for each step.
+#[allow(clippy::disallowed_methods, reason = "a test reads its seeds")]
+fn checkpoint_seeds() -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/checkpoint");
+    let entries = std::fs::read_dir(folder).expect("seeds lie in the tree");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("listed").path()).collect();
+    paths.sort();
+    assert!(paths.len() >= 8, "hardly any seeds");
+    let read = |path: &std::path::PathBuf| std::fs::read(path).expect("reads");
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn checkpoints_survive_generated_inputs() {
+    let seeds = checkpoint_seeds();
+    let mut draws = Draws(0x5eed_f0eb_a700_0004);
+    let (mut records, mut checkpoints) = (0, 0);
+    let mut take = |input: &[u8]| {
+        records += usize::from(queue::fuzz::exercise_record(input));
+        checkpoints += queue::fuzz::exercise_story(input);
+    };
+    seeds.iter().for_each(|seed| take(seed));
+    for round in 0..STORIES {
+        let mut input = if round % 4 == 0 {
+            let len = 4 + draws.below(500);
+            (0..len).map(|_| draws.octet()).collect()
+        } else {
+            seeds[draws.below(seeds.len())].clone()
+        };
+        damage(&mut input, &[b"\x0b\x00", b"\x0a\x00"], &mut draws);
+        take(&input);
+    }
+    println!("checkpoint: {STORIES} inputs, {records} records, {checkpoints} checkpoints replayed");
+    assert!(records > STORIES / 30, "only {records} records");
+    assert!(checkpoints > 2 * STORIES, "only {checkpoints} checkpoints");
 }

@@ -7,6 +7,7 @@
 use core::fmt;
 
 use crate::format::{Block, BlockHeader, FormatError, SECTOR_SIZE, SEGMENT_HEAD_SIZE, SegmentHead};
+use crate::{JournalId, SegmentId, ShardId};
 
 mod stream;
 pub(crate) use stream::Stream;
@@ -48,6 +49,48 @@ impl fmt::Display for ReadError {
 }
 
 impl core::error::Error for ReadError {}
+
+/// Whose blocks are read back. With it a segment's number names one use of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The journal.
+    pub journal: JournalId,
+    /// The shard.
+    pub shard: ShardId,
+}
+
+impl Owner {
+    /// Finds the sound blocks at the start of `bytes`, which were read at `offset` of a segment of
+    /// this owner; the error is what ended the search.
+    ///
+    /// Shape: `blocks` gets where in `bytes` each starts and ends.
+    /// Errors: no sound block is there, or one that belongs elsewhere.
+    pub fn sound_blocks(
+        &self,
+        bytes: &[u8],
+        segment: SegmentId,
+        offset: u64,
+        blocks: &mut Vec<(u32, u32)>,
+    ) -> Result<(), FormatError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Block { header, .. } = Block::decode(&bytes[at..])?;
+            let checks = [
+                ("journal", header.place.journal == self.journal),
+                ("shard", header.place.shard == self.shard),
+                ("segment", header.place.segment == segment),
+                ("offset", header.offset == offset + at as u64),
+            ];
+            if let Some(&(name, _)) = checks.iter().find(|(_, is_same)| !is_same) {
+                return Err(FormatError::Foreign { name });
+            }
+            let end = at + header.block_size as usize;
+            blocks.push((at as u32, end as u32));
+            at = end;
+        }
+        Ok(())
+    }
+}
 
 /// What lies where a block of a segment could begin.
 pub(crate) enum Look<'a> {

@@ -12,6 +12,8 @@
 //! and a few words per segment. In doubt means faulty, never absent: what may have been
 //! acknowledged is never cut. Source: `docs/format.md` 7, 8 and 9.
 
+use std::collections::BTreeMap;
+
 use crate::format::{Checksum, Identifier};
 use crate::reader::{READ_SIZE_BYTES, ReadError, ReadRequest};
 use crate::{BlockNumber, Epoch, JournalId, Location, Lsn, MessageId, QueueId, SegmentId, ShardId};
@@ -26,7 +28,7 @@ mod walk;
 pub use error::{Problem, RecoveryError, Unread};
 
 use ahead::Ahead;
-use survey::Survey;
+use survey::{Before, Survey};
 use table::{Row, Verdict};
 use walk::{Break, Expected, Step, Walk};
 
@@ -248,6 +250,8 @@ pub struct Recovered {
     pub bodies: Vec<SpareFile>,
     /// All other files.
     pub spares: Vec<SpareFile>,
+    /// First LSN of each segment whose first block is sound, needed or not, by number.
+    pub first_lsns: BTreeMap<SegmentId, Lsn>,
     /// Whether the last owner stopped in order.
     pub is_clean_shutdown: bool,
     /// What has to go to quarantine.
@@ -279,29 +283,36 @@ impl Recovered {
             let spare = found.map(|found| self.spares.remove(found));
             match spare {
                 Some(spare) if spare.fault.is_none() => self.bodies.push(spare),
-                _ => return Err(no_body(shard, segment, spare)),
+                _ => return Err(self.no_body(shard, segment, spare)),
             }
         }
         Ok(())
     }
-}
 
-/// A segment with bodies that are needed is not sound or, without a file, not there.
-fn no_body(shard: ShardId, segment: SegmentId, file: Option<SpareFile>) -> RecoveryError {
-    let fault = file.and_then(|file| file.fault);
-    let problem = fault.unwrap_or(Problem::SegmentMissing);
-    RecoveryError {
-        problem,
-        file: file.map(|file| file.file),
-        shard,
-        epoch: file.map_or(Epoch::ZERO, |file| file.epoch),
-        segment,
-        offset: match (problem, file) {
-            (Problem::Truncated { .. }, Some(file)) => file.size,
-            _ => 0,
-        },
-        lsn_from: Lsn::ZERO,
-        lsn_upto: None,
+    /// A segment with bodies that are needed is not sound or, without a file, not there.
+    fn no_body(
+        &self,
+        shard: ShardId,
+        segment: SegmentId,
+        file: Option<SpareFile>,
+    ) -> RecoveryError {
+        let fault = file.and_then(|file| file.fault);
+        let problem = fault.unwrap_or(Problem::SegmentMissing);
+        let mut behind = self.first_lsns.range(segment.next()..);
+        let own = self.first_lsns.get(&segment);
+        RecoveryError {
+            problem,
+            file: file.map(|file| file.file),
+            shard,
+            epoch: file.map_or(Epoch::ZERO, |file| file.epoch),
+            segment,
+            offset: match (problem, file) {
+                (Problem::Truncated { .. }, Some(file)) => file.size,
+                _ => 0,
+            },
+            lsn_from: own.copied().unwrap_or(Lsn::ZERO),
+            lsn_upto: behind.next().map(|(_, lsn)| lsn.before()),
+        }
     }
 }
 
@@ -315,11 +326,7 @@ struct Tail {
 enum Phase {
     Survey,
     /// Walks the last segment without a sink, to the end and the oldest segment needed.
-    Rehearse {
-        walk: Box<Walk>,
-        /// Where to begin if that does not prove its own beginning.
-        window: Option<usize>,
-    },
+    Rehearse(Box<Walk>),
     /// Looks at what lies behind the end. The walk is over.
     Ahead {
         walk: Option<Box<Walk>>,
@@ -390,9 +397,9 @@ impl Recovery {
             let survey = self.survey.as_mut()?;
             let request = match &mut self.phase {
                 Phase::Survey => survey.request(),
-                Phase::Rehearse { walk, .. }
-                | Phase::Walk { walk, .. }
-                | Phase::Locate { walk, .. } => walk.request(),
+                Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
+                    walk.request()
+                }
                 Phase::Ahead { ahead, .. } => ahead.request(survey),
                 Phase::Done(_) => return None,
             };
@@ -413,9 +420,9 @@ impl Recovery {
         };
         match &self.phase {
             Phase::Survey => Box::new(survey.upcoming()),
-            Phase::Rehearse { walk, .. }
-            | Phase::Walk { walk, .. }
-            | Phase::Locate { walk, .. } => Box::new(walk.upcoming(survey)),
+            Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
+                Box::new(walk.upcoming(survey))
+            }
             Phase::Ahead { ahead, .. } => Box::new(ahead.upcoming(survey)),
             Phase::Done(_) => Box::new(core::iter::empty()),
         }
@@ -430,9 +437,7 @@ impl Recovery {
         };
         let taken = match &mut self.phase {
             Phase::Survey => survey.accept(result),
-            Phase::Rehearse { walk, .. }
-            | Phase::Walk { walk, .. }
-            | Phase::Locate { walk, .. } => {
+            Phase::Rehearse(walk) | Phase::Walk { walk, .. } | Phase::Locate { walk, .. } => {
                 walk.accept(result);
                 Ok(())
             }
@@ -478,10 +483,13 @@ impl Recovery {
     fn next_phase(&mut self) {
         let survey = self
             .survey
-            .as_ref()
+            .as_mut()
             .expect("only a finished recovery has none");
         let next = match core::mem::replace(&mut self.phase, Phase::Survey) {
-            Phase::Survey => plan(survey),
+            Phase::Survey => {
+                survey.settle();
+                plan(survey)
+            }
             Phase::Ahead {
                 walk,
                 ahead,
@@ -510,19 +518,13 @@ impl Recovery {
     fn step<S: RecordSink>(&mut self, sink: &mut S) {
         let survey = self
             .survey
-            .as_ref()
+            .as_mut()
             .expect("only a finished recovery has none");
         let next = match core::mem::replace(&mut self.phase, Phase::Survey) {
-            Phase::Rehearse { mut walk, window } => {
+            Phase::Rehearse(mut walk) => {
                 let mut nobody = |_: Lsn, _: Location, _: &crate::format::Record<'_>| {};
-                walk.step(survey, &mut nobody)
-                    .and_then(|step| match (step, window) {
-                        (Step::NeedMore, _) => Ok(Phase::Rehearse { walk, window }),
-                        (Step::Broken(_), Some(window)) if !walk.proves_its_beginning() => {
-                            rehearse(survey, window, None)
-                        }
-                        (Step::Broken(broken), _) => look_ahead(survey, walk, broken, true),
-                    })
+                let step = walk.step(survey, &mut nobody);
+                rehearsed(survey, walk, step)
             }
             Phase::Walk { mut walk, tail } => walk.step(survey, sink).and_then(|step| match step {
                 Step::NeedMore => Ok(Phase::Walk { walk, tail }),
@@ -550,12 +552,10 @@ impl Recovery {
 /// What to do after the survey.
 ///
 /// Which segments are needed is said by the last record about it that counts. That may lie
-/// anywhere in the last segment, and that segment's first block may have been in flight with one
-/// before it that did not arrive: so the last segment is walked first, up to the end. That proves
-/// nearly always that all before it was durable; else it is walked together with those before it.
+/// anywhere in the last segment, so that one is walked first, up to the end. Its first block may
+/// have been in flight with one before it that did not arrive: then earlier ones are walked too.
 fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
-    let opened = survey.newest().and_then(|epoch| survey.opened(epoch));
-    let Some((first, last)) = opened else {
+    let Some(first) = survey.rehearsal() else {
         let broken = Break {
             file: None,
             offset: 0,
@@ -569,15 +569,32 @@ fn plan(survey: &Survey) -> Result<Phase, RecoveryError> {
             is_rehearsal: false,
         });
     };
-    let last = survey.reachable(first, last);
-    let window = survey.window_before(first, last);
-    rehearse(survey, last, (window < last).then_some(window))
+    let walk = Walk::new(survey, vec![survey::Leg { first, seal: None }])?;
+    Ok(Phase::Rehearse(Box::new(walk)))
 }
 
-fn rehearse(survey: &Survey, first: usize, window: Option<usize>) -> Result<Phase, RecoveryError> {
-    let walk = Walk::new(survey, vec![survey::Leg { first, seal: None }])?;
-    let walk = Box::new(walk);
-    Ok(Phase::Rehearse { walk, window })
+/// The rehearsal came to its end or to damage: whether it may begin where it did. If that is not
+/// known, an earlier segment is tried.
+fn rehearsed(
+    survey: &mut Survey,
+    walk: Box<Walk>,
+    step: Result<Step, RecoveryError>,
+) -> Result<Phase, RecoveryError> {
+    if let Ok(Step::NeedMore) = step {
+        return Ok(Phase::Rehearse(walk));
+    }
+    let start = walk.start();
+    if survey.files[start].before == Before::Unknown {
+        let before = walk.before();
+        survey.set_before(start, before);
+        if before == Before::Doubtful {
+            return plan(survey);
+        }
+    }
+    match step? {
+        Step::Broken(broken) => look_ahead(survey, walk, broken, true),
+        Step::NeedMore => Ok(Phase::Rehearse(walk)),
+    }
 }
 
 fn walk_from(survey: &Survey, start: SegmentId) -> Result<Box<Walk>, RecoveryError> {
@@ -679,6 +696,7 @@ fn recovered(
         queue_floor: standing.map_or(QueueId(0), |standing| standing.queue_floor),
         is_clean_shutdown: standing.is_some_and(|standing| standing.is_stopped),
         bodies: Vec::new(),
+        first_lsns: survey.first_lsns(),
         spares: spares.map(|index| survey.spare(index)).collect(),
         segments,
         cut,

@@ -17,9 +17,9 @@ use rig::{Rig, open, path};
 use zerocopy::little_endian::U64;
 
 const DOCUMENT: &str = include_str!("../../docs/format.md");
-/// A journal written by version 1: lines of `offset hex`, all else zero.
-const GOLDEN: &str = include_str!("fixtures/v1/segment.hex");
-const GOLDEN_SUPERBLOCK: &str = include_str!("fixtures/v1/superblock.hex");
+/// A journal written by this version: lines of `offset hex`, all else zero.
+const GOLDEN: &str = include_str!("fixtures/v2/segment.hex");
+const GOLDEN_SUPERBLOCK: &str = include_str!("fixtures/v2/superblock.hex");
 
 /// Title to rows of offset, size and field.
 fn documented() -> BTreeMap<String, Vec<(usize, usize, String)>> {
@@ -304,7 +304,7 @@ fn golden_bytes_are_written_and_read() {
     let file = rig.disk.find(&name).expect("the first segment");
     let written = rig.disk.live(file).expect("exists").to_vec();
     if std::env::var_os("WRITE_FIXTURES").is_some() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v2");
         let superblock = to_hex(&golden_superblock().encode());
         std::fs::write(format!("{folder}/segment.hex"), to_hex(&written)).expect("written");
         std::fs::write(format!("{folder}/superblock.hex"), superblock).expect("written");

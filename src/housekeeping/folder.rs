@@ -73,10 +73,11 @@ impl fmt::Display for FolderError {
                 error: FormatError::Version { found },
             } => write!(
                 f,
-                "{} is of format version ({found}); this release reads and \
-                 writes version {}. Remedy: start the release that wrote it, or name another folder",
+                "{} is of format version ({found}); this release reads versions 1 to {known} and \
+                 writes version {known}. Remedy: start the release that wrote it or a later one, \
+                 or name another folder",
                 path.display(),
-                forebay_journal::format::FORMAT_VERSION
+                known = forebay_journal::format::FORMAT_VERSION
             ),
             Self::Superblock { path, error } => write!(
                 f,
@@ -395,10 +396,13 @@ mod tests {
         folder.open(1, ID, 5).expect("creates");
         let path = folder.superblock();
         let mut bytes = fs::read(&path).expect("reads");
-        bytes[8] = 2;
-        bytes[4096 + 8] = 2;
+        for copy in bytes.chunks_mut(4096) {
+            copy[8] = 3;
+            let sum = forebay_journal::format::checksum(&copy[..4080]);
+            copy[4080..].copy_from_slice(zerocopy::IntoBytes::as_bytes(&sum));
+        }
         fs::write(&path, bytes).expect("writes");
         let error = folder.open(1, ID, 5).expect_err("refused");
-        assert!(error.to_string().contains("format version (2)"), "{error}");
+        assert!(error.to_string().contains("format version (3)"), "{error}");
     }
 }

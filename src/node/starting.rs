@@ -140,6 +140,7 @@ impl Starting<'_> {
         let config = self.config;
         let oldest = scanned.recovered.oldest_segment;
         ShardConfig {
+            journal: self.superblock.journal,
             shard,
             shard_count: self.superblock.shard_count,
             limits: HostLimits {

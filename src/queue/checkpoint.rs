@@ -320,7 +320,12 @@ impl Machine {
 }
 
 /// The `most` highest messages named below this one, the highest first.
-fn highest(queue: &QueueState, before: u64, most: usize, out: &mut Vec<(Entry, Stands)>) {
+pub(super) fn highest(
+    queue: &QueueState,
+    before: u64,
+    most: usize,
+    out: &mut Vec<(Entry, Stands)>,
+) {
     out.clear();
     let ready = queue.ready.highest(before, most);
     out.extend(ready.map(|entry| (*entry, Stands::Ready)));

@@ -33,6 +33,7 @@ mod examine;
 mod expiring;
 mod fate;
 mod fullness;
+pub mod fuzz;
 mod gathering;
 mod group;
 mod idle;

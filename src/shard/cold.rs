@@ -8,7 +8,7 @@ mod readers;
 #[cfg(test)]
 mod tests;
 
-use forebay_journal::format::{Block, FormatError};
+use forebay_journal::reader::Owner;
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Location, SegmentId};
@@ -95,8 +95,10 @@ struct Found {
     end: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ColdBlocks {
+    /// Whose blocks they have to be.
+    owner: Owner,
     chunks: Vec<Option<Chunk>>,
     spare: Vec<ReadBuffer>,
     wanted: Vec<Wanted>,
@@ -114,6 +116,18 @@ pub(super) enum Cold<'a> {
 }
 
 impl ColdBlocks {
+    pub(super) fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            chunks: Vec::new(),
+            spare: Vec::new(),
+            wanted: Vec::new(),
+            readers: Readers::default(),
+            last: None,
+            clock: 0,
+        }
+    }
+
     /// Looks for the block of `location`; asks for it if it is not here.
     pub(super) fn block_at(&mut self, location: Location, reader: Reader) -> Cold<'_> {
         let (segment, offset) = (location.segment(), location.block_offset());
@@ -298,7 +312,10 @@ impl ColdBlocks {
             // Nobody waits for it; it is read again when somebody does.
             Err(_) => 0,
         };
-        let found = sound_blocks(&buffer[..len], segment, offset, &mut chunk.blocks);
+        let blocks = &mut chunk.blocks;
+        let found = self
+            .owner
+            .sound_blocks(&buffer[..len], segment, offset, blocks);
         chunk.buffer = Some(buffer);
         if !chunk.blocks.is_empty() {
             return Ok(());
@@ -334,27 +351,4 @@ impl ColdBlocks {
             }
         }
     }
-}
-
-/// Finds the sound blocks at the start of `bytes`; the error is what ended the search.
-pub(super) fn sound_blocks(
-    bytes: &[u8],
-    segment: SegmentId,
-    offset: u64,
-    blocks: &mut Vec<(u32, u32)>,
-) -> Result<(), FormatError> {
-    let mut at = 0;
-    while at < bytes.len() {
-        let block = Block::decode(&bytes[at..])?;
-        if block.header.place.segment != segment {
-            return Err(FormatError::Foreign { name: "segment" });
-        }
-        if block.header.offset != offset + at as u64 {
-            return Err(FormatError::Foreign { name: "offset" });
-        }
-        let end = at + block.header.block_size as usize;
-        blocks.push((at as u32, end as u32));
-        at = end;
-    }
-    Ok(())
 }

@@ -52,9 +52,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use forebay_journal::format::SegmentHead;
+use forebay_journal::reader::Owner;
 use forebay_journal::storage::buffer::{ArenaMemory, ReadBuffer};
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
-use forebay_journal::{FreedSegments, SegmentId, ShardId, Writer, WriterStats};
+use forebay_journal::{FreedSegments, JournalId, SegmentId, ShardId, Writer, WriterStats};
 use rustc_hash::FxHashMap;
 
 use crate::frontend::stomp;
@@ -103,6 +104,8 @@ pub enum Action {
 
 /// What a shard is made of.
 pub struct ShardConfig {
+    /// Its journal: blocks of another one are never taken for its own.
+    pub journal: JournalId,
     /// Its index.
     pub shard: ShardId,
     /// Shards of the node.
@@ -190,14 +193,11 @@ impl Shard {
         let others = (0..config.shard_count).map(ShardId);
         commits.resume(&machine.decided(), others, &config.damaged);
         let forwarder = ConnectionId::forwarder(config.shard);
-        let mut host = Host::new(
-            config.shard.0,
-            machine,
-            writer,
-            segments,
-            config.limits,
-            forwarder,
-        );
+        let owner = Owner {
+            journal: config.journal,
+            shard: config.shard,
+        };
+        let mut host = Host::new(owner, machine, writer, segments, config.limits, forwarder);
         host.judge(&config.verdicts);
         let mut shard = Self {
             id: config.shard,

@@ -52,6 +52,7 @@ impl Loopback {
         };
         let writer = Writer::new(cache_size, epoch, Seal::NONE, retained);
         let config = ShardConfig {
+            journal: JournalId([7; 16]),
             shard: ShardId(0),
             shard_count: 1,
             limits: HostLimits {

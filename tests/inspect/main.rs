@@ -8,6 +8,10 @@
 
 #[path = "../broker/mod.rs"]
 mod broker;
+mod damaged;
+#[path = "../serve/disk.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod disk;
 
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};

@@ -36,6 +36,7 @@ pub(crate) struct Disk {
 
 fn config(first: SegmentId) -> ShardConfig {
     ShardConfig {
+        journal: JournalId([7; 16]),
         shard: ShardId(0),
         shard_count: 1,
         limits: HostLimits {

@@ -70,16 +70,19 @@ fn a_newer_format_is_refused() {
     let sound = fs::read(&superblock).unwrap();
     let mut newer = sound.clone();
     // The version, in both copies (docs/format.md 3).
-    newer[8] = 2;
-    newer[4096 + 8] = 2;
+    for copy in newer.chunks_mut(4096) {
+        copy[8] = 3;
+        let sum = forebay_journal::format::checksum(&copy[..4080]);
+        copy[4080..].copy_from_slice(zerocopy::IntoBytes::as_bytes(&sum));
+    }
     fs::write(&superblock, &newer).unwrap();
     let file = superblock.display().to_string();
     expect_refused(
         &setup,
         &[
             &file,
-            "version (2)",
-            "version 1",
+            "version (3)",
+            "versions 1 to 2",
             "Remedy: start the release that wrote it",
         ],
     );

@@ -206,6 +206,7 @@ impl World {
     ) -> ShardConfig {
         let options = &self.options;
         ShardConfig {
+            journal: JOURNAL,
             shard: id,
             shard_count: options.shards,
             limits: host_limits(options),

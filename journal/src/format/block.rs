@@ -8,6 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::layout::{StructLayout, layout};
 use super::record::{Record, record_at};
+use super::upgrade::check_version;
 use super::{
     BLOCK_SIZE_MAX, Checksum, FORMAT_VERSION, FormatError, SECTOR_SIZE, SegmentHead, checksum,
     round_up_to_sector,
@@ -190,6 +191,7 @@ impl BlockHeader {
                 part: "block header",
             });
         }
+        check_version(raw.version.get())?;
         check_geometry(raw)?;
         Ok(Self {
             number: BlockNumber::from_raw(raw.number.get()),
@@ -243,11 +245,6 @@ fn raw_of(bytes: &[u8]) -> Result<&Raw, FormatError> {
     })?;
     if raw.magic != MAGIC {
         return Err(FormatError::Magic);
-    }
-    if raw.version.get() != FORMAT_VERSION {
-        return Err(FormatError::Version {
-            found: raw.version.get(),
-        });
     }
     Ok(raw)
 }

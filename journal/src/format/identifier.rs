@@ -5,6 +5,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::layout::{StructLayout, layout};
+use super::upgrade::check_version;
 use super::{Checksum, FORMAT_VERSION, FormatError, SECTOR_SIZE, checksum};
 use crate::{BlockNumber, Epoch, JournalId, Lsn, ShardId};
 
@@ -109,13 +110,10 @@ impl Identifier {
         if raw.magic != MAGIC {
             return Err(FormatError::Magic);
         }
-        if raw.version.get() != FORMAT_VERSION {
-            let found = raw.version.get();
-            return Err(FormatError::Version { found });
-        }
         if checksum(&raw.as_bytes()[..SECTOR_SIZE - 16]) != raw.checksum {
             return Err(FormatError::Checksum { part: "identifier" });
         }
+        check_version(raw.version.get())?;
         let is_reserved = raw.reserved.get() != 0 || raw.reserved_2.iter().any(|&byte| byte != 0);
         let limits = [
             ("reserved", u64::from(is_reserved), 0, 0),

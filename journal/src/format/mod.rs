@@ -12,6 +12,7 @@ pub mod layout;
 mod record;
 mod segment;
 mod superblock;
+mod upgrade;
 
 pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, seal_block};
 pub use checksum::{Checksum, checksum, group_number};
@@ -24,11 +25,12 @@ pub use record::{
 };
 pub use segment::{SEGMENT_HEAD_SIZE, SegmentHead};
 pub use superblock::{SUPERBLOCK_FILE_SIZE, Superblock};
+pub use upgrade::{FORMAT_VERSION_OLDEST, PLACEMENT};
 
 use core::fmt;
 
-/// Version written by this release. It reads this one only (there is no earlier one).
-pub const FORMAT_VERSION: u16 = 1;
+/// Version written by this release. It reads this one and [`FORMAT_VERSION_OLDEST`].
+pub const FORMAT_VERSION: u16 = 2;
 /// Alignment and granularity of every block and head, in bytes.
 pub const SECTOR_SIZE: usize = 4096;
 /// Largest block, in bytes, header included.
@@ -59,7 +61,7 @@ pub enum FormatError {
     },
     /// The first bytes are not this structure's magic: something else, or nothing, is there.
     Magic,
-    /// Written by another version of the format.
+    /// Sound, and of a version of the format that this release does not read.
     Version {
         /// The version found.
         found: u16,
@@ -98,7 +100,8 @@ impl fmt::Display for FormatError {
             Self::Version { found } => {
                 write!(
                     f,
-                    "format version {found}; this release reads {FORMAT_VERSION}"
+                    "format version {found}; this release reads versions \
+                     {FORMAT_VERSION_OLDEST} to {FORMAT_VERSION}"
                 )
             }
             Self::Checksum { part } => write!(f, "{part} checksum does not match"),

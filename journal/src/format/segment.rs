@@ -4,6 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::layout::{StructLayout, layout};
+use super::upgrade::check_version;
 use super::{Checksum, FORMAT_VERSION, FormatError, SECTOR_SIZE, checksum};
 use crate::{Epoch, JournalId, SegmentId, ShardId};
 
@@ -100,16 +101,12 @@ impl SegmentHead {
         if raw.magic != MAGIC {
             return Err(FormatError::Magic);
         }
-        if raw.version.get() != FORMAT_VERSION {
-            return Err(FormatError::Version {
-                found: raw.version.get(),
-            });
-        }
         if checksum(&raw.as_bytes()[..SEGMENT_HEAD_SIZE - 16]) != raw.checksum {
             return Err(FormatError::Checksum {
                 part: "segment head",
             });
         }
+        check_version(raw.version.get())?;
         let size = raw.size.get();
         if !size.is_multiple_of(SECTOR_SIZE as u64) || size < 2 * SECTOR_SIZE as u64 {
             return Err(FormatError::Field {

@@ -4,6 +4,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::layout::{StructLayout, layout};
+use super::upgrade::{PLACEMENT, superblock_placement};
 use super::{Checksum, FORMAT_VERSION, FormatError, SECTOR_SIZE, checksum};
 use crate::JournalId;
 
@@ -32,7 +33,8 @@ struct Raw {
     sector_size: U32,
     journal: [u8; 16],
     created_unix_ms: U64,
-    reserved: [u8; 4040],
+    placement: U32,
+    reserved: [u8; 4036],
     checksum: Checksum,
 }
 
@@ -47,6 +49,7 @@ pub(super) const LAYOUT: StructLayout = layout!(
         sector_size,
         journal,
         created_unix_ms,
+        placement,
         reserved,
         checksum,
     }
@@ -62,7 +65,8 @@ impl Superblock {
             sector_size: U32::new(SECTOR_SIZE as u32),
             journal: self.journal.0,
             created_unix_ms: U64::new(self.created_unix_ms),
-            reserved: [0; 4040],
+            placement: U32::new(PLACEMENT),
+            reserved: [0; 4036],
             checksum: Checksum::NONE,
         };
         raw.checksum = checksum(&raw.as_bytes()[..SECTOR_SIZE - 16]);
@@ -74,14 +78,17 @@ impl Superblock {
 
     /// Reads the file: the first copy that is sound.
     ///
-    /// Errors: that of the first copy when neither is sound; `Version` before `Checksum`, so that
-    /// a newer folder is named as such.
+    /// Errors: that of the first copy when neither is sound; `Version` before all others, so that a
+    /// newer folder is named as such.
     pub fn decode(file: &[u8]) -> Result<Self, FormatError> {
         let first = Self::decode_copy(file.get(..SECTOR_SIZE).unwrap_or(file));
         match first {
             Ok(superblock) => Ok(superblock),
             Err(error) => file.get(SECTOR_SIZE..).map_or(Err(error), |second| {
-                Self::decode_copy(second).map_err(|_| error)
+                Self::decode_copy(second).map_err(|other| match other {
+                    FormatError::Version { .. } => other,
+                    _ => error,
+                })
             }),
         }
     }
@@ -94,13 +101,15 @@ impl Superblock {
         if raw.magic != MAGIC {
             return Err(FormatError::Magic);
         }
-        if raw.version.get() != FORMAT_VERSION {
-            return Err(FormatError::Version {
-                found: raw.version.get(),
-            });
-        }
         if checksum(&raw.as_bytes()[..SECTOR_SIZE - 16]) != raw.checksum {
             return Err(FormatError::Checksum { part: "superblock" });
+        }
+        let placement = superblock_placement(raw.version.get(), raw.placement.get())?;
+        if placement != PLACEMENT {
+            return Err(FormatError::Field {
+                name: "placement",
+                value: placement.into(),
+            });
         }
         if raw.sector_size.get() as usize != SECTOR_SIZE {
             return Err(FormatError::Field {

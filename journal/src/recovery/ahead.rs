@@ -10,7 +10,8 @@ use super::table::{Acked, Facts, Later, Place, Stopped};
 use super::walk::{Break, Expected};
 use super::{ByteRange, Evidence};
 use crate::format::{
-    BLOCK_SIZE_MAX, BlockHeader, INFLIGHT_BLOCKS_MAX, SECTOR_SIZE, SEGMENT_HEAD_SIZE, SegmentHead,
+    BLOCK_SIZE_MAX, BlockHeader, FormatError, INFLIGHT_BLOCKS_MAX, SECTOR_SIZE, SEGMENT_HEAD_SIZE,
+    SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
 use crate::{Epoch, Lsn};
@@ -242,6 +243,14 @@ impl Ahead {
             Look::Block(block) => self.found(survey, &block.header)?,
             Look::Stale { .. } => self.occupied(offset, Place::Stale),
             Look::Zero => {}
+            Look::Damage {
+                cause: FormatError::Version { found },
+                ..
+            } => {
+                let file = self.regions[self.region].file;
+                let error = survey.fail(file, Problem::Version { found });
+                return Err(RecoveryError { offset, ..error });
+            }
             Look::Damage { .. } => self.occupied(offset, Place::Torn),
             Look::Unreadable => {
                 let file = self.regions[self.region].file;

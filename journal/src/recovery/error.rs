@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::table::Row;
-use crate::format::FormatError;
+use crate::format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST, FormatError};
 use crate::reader::ReadError;
 use crate::{Epoch, Lsn, SegmentId, ShardId};
 
@@ -131,7 +131,11 @@ impl fmt::Display for RecoveryError {
         } = self;
         write!(
             f,
-            "journal of shard {shard} is damaged at segment {segment} of epoch {epoch}, "
+            "journal of shard {shard} {} at segment {segment} of epoch {epoch}, ",
+            match self.problem {
+                Problem::Version { .. } => "cannot be read",
+                _ => "is damaged",
+            }
         )?;
         write!(f, "byte {offset}: ")?;
         self.problem.fmt(f)?;
@@ -161,7 +165,11 @@ impl fmt::Display for Problem {
                 write!(f, "the file has {found} bytes, its head says {expected}")
             }
             Self::Head(error) => write!(f, "the segment head is damaged ({error})"),
-            Self::Version { found } => write!(f, "the segment has format version {found}"),
+            Self::Version { found } => write!(
+                f,
+                "it was written in format version {found}; this release reads versions \
+                 {FORMAT_VERSION_OLDEST} to {FORMAT_VERSION} and writes {FORMAT_VERSION}"
+            ),
             Self::Unreadable(error) => write!(f, "the disk does not give it back ({error})"),
             Self::Chain { field } => {
                 write!(
@@ -200,7 +208,10 @@ impl Problem {
             Self::SegmentMissing | Self::EpochMissing | Self::Truncated { .. } => {
                 "Put the whole file back from the backup node or a copy."
             }
-            Self::Version { .. } => "Start the release that wrote it.",
+            Self::Version { found } if *found < FORMAT_VERSION => {
+                "Start a release between that one and this one first, until nothing so old is left."
+            }
+            Self::Version { .. } => "Start the release that wrote it, or a later one.",
             Self::Unreadable(_)
             | Self::Table {
                 unread: Some(_), ..

@@ -1,7 +1,10 @@
 //! The first look: the head and the first block of each segment file, before any scan.
 //!
-//! Yields the seal table (each epoch's first block names where the one before it ends), the
-//! oldest segment needed, and the order in which to walk.
+//! Yields the seal table (each epoch's first block names where the one before it ends), where the
+//! walk to the end of the log may begin, and the order in which to walk. A segment that nothing
+//! needs may be damaged in any way: no more is asked of one than what lies behind it.
+
+use std::collections::BTreeMap;
 
 use super::error::{Problem, RecoveryError};
 use super::{POSITION_MAX, RecoveryInput, Seal, SegmentFile, SpareFile};
@@ -32,6 +35,39 @@ pub(super) enum Head {
 }
 
 /// The first record of a segment.
+/// What sound blocks prove to have been durable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Proof {
+    number: BlockNumber,
+    durable_upto: Lsn,
+}
+
+impl Proof {
+    pub(super) fn of(header: &BlockHeader) -> Self {
+        Self {
+            number: header.number,
+            durable_upto: header.durable_upto,
+        }
+    }
+
+    /// What both prove.
+    pub(super) fn and(self, other: Option<Self>) -> Self {
+        let Some(other) = other else { return self };
+        Self {
+            number: self.number.max(other.number),
+            durable_upto: self.durable_upto.max(other.durable_upto),
+        }
+    }
+
+    /// Whether everything before this block was durable: block n is not written before block n - W
+    /// is.
+    pub(super) fn covers_before(&self, first: &BlockHeader, window: u32) -> bool {
+        self.durable_upto.next() >= first.first_lsn
+            || self.number.next() >= first.number.plus(window.into())
+    }
+}
+
+/// The first record of a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Opening {
     EpochStart { seal: Seal, oldest: SegmentId },
@@ -46,6 +82,18 @@ impl Opening {
     }
 }
 
+/// Whether all blocks before the first one of a segment were durable once: then that block counts,
+/// whatever became of the segments before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// No other segment's first block tells; its own blocks were not looked at.
+    Unknown,
+    /// A block that can be trusted says so.
+    Durable,
+    /// Its own blocks do not tell either.
+    Doubtful,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surveyed {
     pub(super) file: u32,
@@ -55,6 +103,7 @@ pub(super) struct Surveyed {
     pub(super) head: Head,
     /// First block and first record, if both are sound.
     pub(super) first: Option<(BlockHeader, Opening)>,
+    pub(super) before: Before,
 }
 
 impl Surveyed {
@@ -148,6 +197,31 @@ impl Survey {
         Stream::reads(file.file, from, end, self.read_size)
     }
 
+    /// All first blocks were looked at: notes before which ones everything was durable.
+    ///
+    /// A block proves what its `durable_upto` says, and all blocks that cannot have been in flight
+    /// with it; an epoch start stands behind the seal of the epoch before.
+    pub(super) fn settle(&mut self) {
+        let mut proof: Option<(Epoch, Proof)> = None;
+        for file in self.files.iter_mut().rev() {
+            let (Some((header, opening)), Head::Sound(head)) = (file.first, file.head) else {
+                continue;
+            };
+            let others = proof.filter(|(epoch, _)| *epoch == file.epoch);
+            let all = Proof::of(&header).and(others.map(|(_, others)| others));
+            proof = Some((file.epoch, all));
+            let is_start = matches!(opening, Opening::EpochStart { .. });
+            if is_start || all.covers_before(&header, head.inflight_blocks_max) {
+                file.before = Before::Durable;
+            }
+        }
+    }
+
+    /// Notes what the blocks of a segment say about those before it.
+    pub(super) fn set_before(&mut self, index: usize, before: Before) {
+        self.files[index].before = before;
+    }
+
     pub(super) fn accept(&mut self, result: Result<&[u8], ReadError>) -> Result<(), RecoveryError> {
         let Some(mut stream) = self.stream.take() else {
             return Ok(());
@@ -167,6 +241,10 @@ impl Survey {
                 let opening = opening.map_err(|problem| self.fail(self.next, problem))?;
                 self.files[self.next].first = opening.map(|opening| (block.header, opening));
             }
+            Look::Damage {
+                cause: FormatError::Version { found },
+                ..
+            } => return Err(self.fail(self.next, Problem::Version { found })),
             // Old blocks begin here too, so this is no message's body: a writer's mistake.
             Look::Damage {
                 cause: FormatError::Field { name, value },
@@ -197,7 +275,7 @@ impl Survey {
             epoch: file.epoch,
             segment: file.segment,
             offset: match problem {
-                Problem::Head(_) | Problem::Version { .. } => 0,
+                Problem::Head(_) => 0,
                 _ => SEGMENT_HEAD_SIZE as u64,
             },
             lsn_from: Lsn::ZERO,
@@ -231,42 +309,46 @@ impl Survey {
         from..self.files.partition_point(|file| file.epoch <= epoch)
     }
 
-    /// First and last segment of an epoch whose first block is sound, if the epoch has a start:
-    /// an `EpochStart`, or a first file that says that what was before it is not needed.
-    ///
-    /// Without one it either never served or is damaged; the look ahead tells which.
-    pub(super) fn opened(&self, epoch: Epoch) -> Option<(usize, usize)> {
+    /// First and last segment of an epoch whose first block is sound, if there is one.
+    pub(super) fn spanned(&self, epoch: Epoch) -> Option<(usize, usize)> {
         let is_open = |&index: &usize| self.files[index].first.is_some();
-        let files = self.files_of(epoch);
-        let first = files.clone().find(is_open)?;
-        let is_start = matches!(
-            self.files[first].first,
-            Some((_, Opening::EpochStart { .. }))
-        );
-        let last = files.clone().rev().find(is_open)?;
-        (is_start || first == files.start).then_some((first, last))
+        let mut files = self.files_of(epoch);
+        let first = files.find(is_open)?;
+        let last = files.rev().find(is_open).unwrap_or(first);
+        Some((first, last))
     }
 
-    /// Of the opened segments `first..=last` of an epoch, the earliest whose blocks may have been
-    /// in flight together with the first block of the last.
-    pub(super) fn window_before(&self, first: usize, last: usize) -> usize {
-        let Head::Sound(head) = self.files[last].head else {
-            return last;
-        };
-        let segment = self.files[last].segment.get();
-        let earliest = segment.saturating_sub(u64::from(head.inflight_blocks_max) - 1);
-        let is_near = |&index: &usize| {
-            let file = &self.files[index];
-            file.segment.get() >= earliest && file.first.is_some()
-        };
-        (first..=last).find(is_near).unwrap_or(last)
+    /// Likewise, if the epoch served: one of them stands behind what was durable, or the first file
+    /// says that what was before it is not needed.
+    ///
+    /// Without that it either never served or is damaged; the look ahead tells which.
+    pub(super) fn opened(&self, epoch: Epoch) -> Option<(usize, usize)> {
+        let (first, last) = self.spanned(epoch)?;
+        let mut opened = self.files[first..=last].iter();
+        let is_certain = opened.any(|file| file.before == Before::Durable);
+        let is_whole = first == self.files_of(epoch).start;
+        (is_certain || is_whole).then_some((first, last))
     }
 
-    /// Of the segments `first..=last` of an epoch, both opened, the last before which none is that
-    /// has no sound first block: the chain may not reach further.
-    pub(super) fn reachable(&self, first: usize, last: usize) -> usize {
-        let is_hole = |&index: &usize| self.files[index].first.is_none();
-        (first..=last).find(is_hole).map_or(last, |hole| hole - 1)
+    /// Where the walk to the end of the log begins: at the last segment, and if nothing shows that
+    /// what is before that one was durable, at the last of which that is known.
+    ///
+    /// So what is damaged before says nothing, and what may be missing before is met by the walk.
+    pub(super) fn rehearsal(&self) -> Option<usize> {
+        let mut epochs: Vec<Epoch> = self.files.iter().rev().map(|file| file.epoch).collect();
+        epochs.dedup();
+        epochs.into_iter().find_map(|epoch| {
+            let (first, last) = self.spanned(epoch)?;
+            if self.files[last].before != Before::Doubtful {
+                return Some(last);
+            }
+            self.opened(epoch)?;
+            let is_certain = |&index: &usize| {
+                let file = &self.files[index];
+                file.first.is_some() && file.before == Before::Durable
+            };
+            Some((first..=last).rev().find(is_certain).unwrap_or(first))
+        })
     }
 
     /// The newest epoch that has a start.
@@ -280,7 +362,8 @@ impl Survey {
         let mut legs = Vec::new();
         let mut epoch = self.newest();
         let mut seal = None;
-        while let Some((first, last)) = epoch.and_then(|epoch| self.opened(epoch)) {
+        // One that a later one seals served, whatever is left of its beginning.
+        while let Some((first, last)) = epoch.and_then(|epoch| self.spanned(epoch)) {
             let file = &self.files[first];
             if start >= file.segment && start <= self.files[last].segment {
                 legs.push(Leg {
@@ -304,7 +387,7 @@ impl Survey {
                 }
                 Some((_, Opening::EpochStart { seal: older, .. })) if start < file.segment => {
                     legs.push(Leg { first, seal });
-                    if self.opened(older.epoch).is_none() {
+                    if self.spanned(older.epoch).is_none() {
                         return Err(self.epoch_missing(older, start));
                     }
                     (epoch, seal) = (Some(older.epoch), Some(older));
@@ -455,6 +538,11 @@ impl Survey {
         (error, start)
     }
 
+    pub(super) fn first_lsns(&self) -> BTreeMap<SegmentId, Lsn> {
+        let opened = |file: &Surveyed| file.first.map(|(first, _)| (file.segment, first.first_lsn));
+        self.files.iter().filter_map(opened).collect()
+    }
+
     /// A file that does not count.
     pub(super) fn spare(&self, index: usize) -> SpareFile {
         let Surveyed {
@@ -505,6 +593,7 @@ fn surveyed(
         size: segment.size,
         head: Head::Unsound(FormatError::Magic),
         first: None,
+        before: Before::Unknown,
     };
     let problem = match head_of(input, segment) {
         Ok(head) => {

@@ -5,10 +5,10 @@
 //! reported: what that means is for the table to say.
 
 use super::error::{Problem, RecoveryError};
-use super::survey::{Head, Leg, Survey};
+use super::survey::{Before, Head, Leg, Proof, Survey};
 use super::{POSITION_MAX, RecordSink, RecoveredSegment, Totals};
 use crate::format::{
-    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, INFLIGHT_BLOCKS_MAX, Record, SEGMENT_HEAD_SIZE,
+    BLOCK_SIZE_MAX, Block, BlockHeader, Checksum, FormatError, Record, SEGMENT_HEAD_SIZE,
     SegmentHead,
 };
 use crate::reader::{Look, ReadError, ReadRequest, Stream, look_at};
@@ -86,6 +86,10 @@ pub(super) struct Walk {
     pub(super) totals: Totals,
     epoch_of_standing: Epoch,
     is_sealed: bool,
+    /// Where it began, and what its blocks prove.
+    start: usize,
+    first: BlockHeader,
+    proof: Option<Proof>,
 }
 
 impl Walk {
@@ -114,6 +118,9 @@ impl Walk {
             totals: Totals::default(),
             epoch_of_standing: head.epoch,
             is_sealed: false,
+            start: file,
+            first: header,
+            proof: None,
         };
         walk.enter(survey)?;
         Ok(walk)
@@ -143,11 +150,23 @@ impl Walk {
         self.head.epoch
     }
 
-    /// Whether it shows that all before its first block was durable (W blocks from there on do),
-    /// and that this did not end with a clean shutdown: behind one comes a retained record at most.
-    pub(super) fn proves_its_beginning(&self) -> bool {
-        let window = INFLIGHT_BLOCKS_MAX.max(self.head.inflight_blocks_max.into());
-        self.totals.blocks >= window && self.totals.records > 1
+    /// The segment it began with.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// What is known of the blocks before the first one, now that all behind it were walked. They
+    /// may end with a clean shutdown if no more than a retained record is behind it.
+    pub(super) fn before(&self) -> Before {
+        let window = self.head.inflight_blocks_max;
+        if self.totals.records <= 1 {
+            return Before::Doubtful;
+        }
+        let is_covered = |proof: Proof| proof.covers_before(&self.first, window);
+        match self.proof.is_some_and(is_covered) {
+            true => Before::Durable,
+            false => Before::Doubtful,
+        }
     }
 
     /// Walks as far as the bytes reach.
@@ -172,6 +191,10 @@ impl Walk {
                     self.take(taken, standing, survey)?;
                     continue;
                 }
+                Look::Damage {
+                    cause: FormatError::Version { found },
+                    ..
+                } if !is_full => return Err(self.fail(survey, Problem::Version { found })),
                 Look::Damage { cause, .. } if !is_full => {
                     Some(Problem::BeforeSeal { cause: Some(cause) })
                 }
@@ -308,6 +331,7 @@ impl Walk {
         };
         self.standing = standing;
         self.epoch_of_standing = self.head.epoch;
+        self.proof = Some(Proof::of(&header).and(self.proof));
         self.totals.blocks += 1;
         self.totals.records += u64::from(header.record_count);
         self.totals.bytes += u64::from(header.block_size);
@@ -400,7 +424,7 @@ impl Walk {
     fn before_seal(&self, survey: &Survey, cause: Option<Problem>) -> RecoveryError {
         let next = self.head.segment.next();
         let used_upto = survey
-            .opened(self.head.epoch)
+            .spanned(self.head.epoch)
             .map_or(self.file, |(_, last)| last);
         let could_be_next = self.head.size - self.stream.offset() < BLOCK_SIZE_MAX as u64;
         let error = match (cause, survey.find(self.head.epoch, next)) {

@@ -21,6 +21,7 @@ use forebay_journal::{Epoch, JournalId, Location, Lsn, MessageId, QueueId, Segme
 
 pub mod real;
 pub mod records;
+pub mod version;
 mod writer;
 pub use writer::{BlockSource, TestWriter, Write};
 
@@ -221,6 +222,14 @@ impl Model {
         self.stops.retain(|&lsn| lsn < next_lsn);
     }
 
+    /// A journal in another version names its seals by other identities: they are as found.
+    pub fn adopt_seals(&mut self, opened: &Opened) {
+        let starts = opened.records.iter();
+        for (lsn, _, bytes) in starts.filter(|(_, _, bytes)| bytes[0] == Kind::EpochStart as u8) {
+            self.records.insert(*lsn, bytes.clone());
+        }
+    }
+
     /// Compares what was found with what was given.
     pub fn check(&self, opened: &Opened) -> Result<(), String> {
         let recovered = match &opened.result {
@@ -311,6 +320,8 @@ pub struct RigOf<W> {
     serves_from: Lsn,
     segment_size: u64,
     pending: Vec<(Lsn, Vec<u8>)>,
+    /// Whether the file of a segment before the oldest one needed stays.
+    keeps: fn(SegmentId) -> bool,
 }
 
 impl<W: BlockSource> RigOf<W> {
@@ -328,7 +339,20 @@ impl<W: BlockSource> RigOf<W> {
             nothing,
             None,
             segment_sectors * SECTOR,
+            |_| false,
         )
+    }
+
+    /// Makes the disk what a release of another version would have left.
+    pub fn turn_into(&mut self, disk: &MemoryDisk, version: u16) {
+        self.disk = version::disk_as(disk, version, Epoch::ZERO);
+        let opened = open_shard(&self.disk, self.shard, Evidence::default(), 1 << 20);
+        self.model.adopt_seals(&opened);
+    }
+
+    /// Lets files of segments before the oldest one needed stay.
+    pub fn keep(&mut self, keeps: fn(SegmentId) -> bool) {
+        self.keeps = keeps;
     }
 
     fn start(
@@ -338,6 +362,7 @@ impl<W: BlockSource> RigOf<W> {
         model: Model,
         recovered: Option<&Recovered>,
         segment_size: u64,
+        keeps: fn(SegmentId) -> bool,
     ) -> Self {
         let epoch = recovered.map_or(Epoch::ZERO, |r| r.epoch_max).next();
         let seal = recovered.map_or(Seal::NONE, |r| r.seal);
@@ -356,7 +381,11 @@ impl<W: BlockSource> RigOf<W> {
             files.insert(segment.segment, (ids[&segment.file], segment.generation));
         }
         for spare in recovered.map(|r| r.spares.as_slice()).unwrap_or_default() {
-            freed.push((ids[&spare.file], spare.generation.unwrap_or(0)));
+            let file = (ids[&spare.file], spare.generation.unwrap_or(0));
+            match keeps(spare.segment) && spare.segment < kept {
+                true => drop(files.insert(spare.segment, file)),
+                false => freed.push(file),
+            }
         }
         let mut writer = W::new(epoch, seal, oldest);
         if W::IS_STRICT {
@@ -380,6 +409,7 @@ impl<W: BlockSource> RigOf<W> {
             serves_from: seal.lsn.next(),
             segment_size,
             pending: Vec::new(),
+            keeps,
         }
     }
 
@@ -406,6 +436,7 @@ impl<W: BlockSource> RigOf<W> {
             model,
             Some(&recovered),
             self.segment_size,
+            self.keeps,
         )
     }
 
@@ -571,12 +602,11 @@ impl<W: BlockSource> RigOf<W> {
         let Some((_, &oldest)) = self.model.oldest.range(..=acked).next_back() else {
             return;
         };
-        while let Some((&segment, &file)) = self.files.first_key_value()
-            && segment < oldest
-        {
-            self.files.remove(&segment);
-            self.freed.push(file);
-        }
+        let keeps = self.keeps;
+        let gone = self
+            .files
+            .extract_if(..oldest, |segment, _| !keeps(*segment));
+        self.freed.extend(gone.map(|(_, file)| file));
     }
 
     /// Lets the next segment say that one more segment, if there is one, is not needed.

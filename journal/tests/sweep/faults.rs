@@ -130,7 +130,7 @@ pub(crate) fn of_block(store: &Store, place: &Place, random: &mut Random, each: 
             with(&format!("stale: as at moment {moment}"), bytes);
         }
     }
-    let all = store.shards.iter().flat_map(|known| &known.blocks);
+    let all = store.shards.iter().flat_map(|known| known.all_blocks());
     for other in all {
         let is_near = other.file == file
             || other

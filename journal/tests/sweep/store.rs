@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use forebay_journal::format::{
-    Block, BlockHeader, Identifier, Kind, Record, SEGMENT_HEAD_SIZE, SUPERBLOCK_FILE_SIZE,
-    Superblock,
+    Block, BlockHeader, FORMAT_VERSION_OLDEST, Identifier, Kind, Record, SEGMENT_HEAD_SIZE,
+    SUPERBLOCK_FILE_SIZE, SegmentHead, Superblock,
 };
 use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::{Evidence, Recovery, RecoveryInput, SegmentFile};
@@ -22,6 +22,8 @@ pub(crate) const SHARDS: u16 = 2;
 const SEGMENT_SECTORS: u64 = 9;
 /// Numbers of segments behind the present one that stay, where files are recycled.
 const SEGMENTS_KEPT: u64 = 6;
+/// Likewise, where a replay begins behind segments with bodies.
+const SEGMENTS_REPLAYED: u64 = 3;
 
 /// Name of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +70,7 @@ impl FileImage {
         }
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), ReadError> {
+    pub(crate) fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), ReadError> {
         let until = offset + out.len() as u64;
         let bytes = self.bytes.get(offset as usize..until as usize);
         let bytes = bytes.ok_or(ReadError::Short)?;
@@ -105,6 +107,30 @@ pub(crate) struct Known {
     pub(crate) ledger: Model,
     /// Blocks that count, in order.
     pub(crate) blocks: Vec<Place>,
+    /// Blocks before the replay's start, in order.
+    pub(crate) older: Vec<Place>,
+    /// Records there that messages which are alive need.
+    pub(crate) bodies: Vec<Body>,
+}
+
+impl Known {
+    /// Segments that the messages need.
+    pub(crate) fn needed(&self) -> BTreeSet<SegmentId> {
+        let segments = self.bodies.iter().map(|body| body.location.segment());
+        segments.collect()
+    }
+
+    /// All blocks that a fault may be in.
+    pub(crate) fn all_blocks(&self) -> impl Iterator<Item = &Place> {
+        self.older.iter().chain(&self.blocks)
+    }
+}
+
+/// A record that a checkpoint would name.
+pub(crate) struct Body {
+    pub(crate) location: Location,
+    pub(crate) lsn: Lsn,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A folder without faults.
@@ -115,6 +141,35 @@ pub(crate) struct Store {
     pub(crate) shards: Vec<Known>,
     /// The folder as it was at moments before.
     pub(crate) older: Vec<Image>,
+}
+
+/// What becomes of files that no replay reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Past {
+    /// A replay reads all.
+    Nothing,
+    /// They are recycled.
+    Recycled,
+    /// Of each three one holds bodies, one is left over and one recycled.
+    Bodies,
+}
+
+impl Past {
+    fn stays(segment: SegmentId) -> bool {
+        segment.get() % 3 != 2
+    }
+
+    fn has_bodies(segment: SegmentId) -> bool {
+        segment.get() % 3 == 1
+    }
+
+    const fn replayed(self) -> u64 {
+        match self {
+            Self::Nothing => u64::MAX / 2,
+            Self::Recycled => SEGMENTS_KEPT,
+            Self::Bodies => SEGMENTS_REPLAYED,
+        }
+    }
 }
 
 /// How the last run ended.
@@ -129,19 +184,14 @@ pub(crate) enum End {
 }
 
 impl Store {
-    pub(crate) fn new<W: BlockSource>(
-        name: &'static str,
-        seed: u64,
-        end: End,
-        has_recycled: bool,
-    ) -> Self {
+    pub(crate) fn new<W: BlockSource>(name: &'static str, seed: u64, end: End, past: Past) -> Self {
         let mut older = Vec::new();
         let mut image = vec![superblock()];
         let mut ledgers = Vec::new();
         for shard in (0..SHARDS).map(ShardId) {
             let mut moments = Vec::new();
             let seed = seed * 16 + u64::from(shard.0);
-            let (disk, ledger) = history::<W>(shard, seed, end, has_recycled, &mut moments);
+            let (disk, ledger) = history::<W>(shard, seed, end, (past, name), &mut moments);
             image.extend(files_of(shard, &disk));
             for (index, disk) in moments.iter().enumerate() {
                 if older.len() <= index {
@@ -153,7 +203,7 @@ impl Store {
         }
         let shards = ledgers
             .into_iter()
-            .map(|(shard, ledger)| known(&image, shard, ledger))
+            .map(|(shard, ledger)| known(&image, shard, ledger, past))
             .collect();
         Self {
             name,
@@ -219,7 +269,7 @@ fn files_of(shard: ShardId, disk: &MemoryDisk) -> Image {
     files.collect()
 }
 
-fn known(image: &Image, shard: ShardId, ledger: Model) -> Known {
+fn known(image: &Image, shard: ShardId, ledger: Model, past: Past) -> Known {
     let opened = open(image, JOURNAL, shard, Evidence::default());
     ledger.check(&opened).expect("sound before the fault");
     let recovered = opened.result.expect("checked");
@@ -236,11 +286,52 @@ fn known(image: &Image, shard: ShardId, ledger: Model) -> Known {
             at += block.header.block_size as usize;
         }
     }
+    let (older, bodies) = match past {
+        Past::Bodies => past_of(image, shard, recovered.oldest_segment),
+        Past::Nothing | Past::Recycled => (Vec::new(), Vec::new()),
+    };
     Known {
         shard,
         ledger,
         blocks,
+        older,
+        bodies,
     }
+}
+
+/// Blocks before the replay's start, and what in them messages need: of two blocks of three.
+fn past_of(image: &Image, shard: ShardId, oldest: SegmentId) -> (Vec<Place>, Vec<Body>) {
+    let (mut older, mut bodies) = (Vec::new(), Vec::new());
+    for (file, content) in image.iter().enumerate() {
+        let Name::Segment { segment, .. } = content.name else {
+            continue;
+        };
+        if !content.name.concerns(shard) || segment >= oldest || !Past::stays(segment) {
+            continue;
+        }
+        let head = SegmentHead::decode(&content.bytes).expect("sound");
+        let mut at = SEGMENT_HEAD_SIZE;
+        while at < content.bytes.len()
+            && let Ok(block) = Block::decode(&content.bytes[at..])
+            && block.header.check_place(&head, at as u64).is_ok()
+        {
+            let header = block.header;
+            older.push(Place { file, header });
+            at += header.block_size as usize;
+            if !Past::has_bodies(segment) || header.number.get() % 3 == 0 {
+                continue;
+            }
+            for record in block.records() {
+                let (lsn, offset, record) = record.expect("written");
+                bodies.push(Body {
+                    location: Location::new(segment, header.offset, offset),
+                    lsn,
+                    bytes: encoded(&record),
+                });
+            }
+        }
+    }
+    (older, bodies)
 }
 
 /// Opens a shard's journal as it lies in an image.
@@ -315,24 +406,32 @@ fn history<W: BlockSource>(
     shard: ShardId,
     seed: u64,
     end: End,
-    has_recycled: bool,
+    (past, name): (Past, &str),
     moments: &mut Vec<MemoryDisk>,
 ) -> (MemoryDisk, Model) {
     let mut rig = RigOf::<W>::of_shard(shard, seed, SEGMENT_SECTORS);
-    write(&mut rig, 12, has_recycled);
+    let has_bodies = past == Past::Bodies;
+    if has_bodies {
+        rig.keep(Past::stays);
+    }
+    write(&mut rig, 12, past);
     let mut disk = rig.disk.clone();
     disk.crash_by_seed();
     rig = rig.restart(disk);
-    write(&mut rig, 10, has_recycled);
+    write(&mut rig, 10, past);
     rig.stop();
+    if name.contains("upgraded") {
+        let disk = rig.disk.clone();
+        rig.turn_into(&disk, FORMAT_VERSION_OLDEST);
+    }
     moments.push(rig.disk.clone());
     let disk = rig.disk.clone();
     rig = rig.restart(disk);
-    write(&mut rig, 8, has_recycled);
+    write(&mut rig, if has_bodies { 56 } else { 8 }, past);
     moments.push(rig.disk.clone());
-    write(&mut rig, 6, has_recycled);
+    write(&mut rig, 6, past);
     moments.push(rig.disk.clone());
-    write(&mut rig, 1, false);
+    write(&mut rig, 1, Past::Nothing);
     match end {
         End::Stopped => rig.stop(),
         End::Idle => {
@@ -350,7 +449,7 @@ fn history<W: BlockSource>(
 }
 
 /// Writes that many blocks of a few records of any kind.
-fn write<W: BlockSource>(rig: &mut RigOf<W>, count: usize, has_recycled: bool) {
+fn write<W: BlockSource>(rig: &mut RigOf<W>, count: usize, past: Past) {
     for _ in 0..count {
         rig.prepare_all(&mut |_| {});
         for _ in 0..=rig.random.below(4) {
@@ -359,7 +458,7 @@ fn write<W: BlockSource>(rig: &mut RigOf<W>, count: usize, has_recycled: bool) {
         }
         rig.drain();
         let current = rig.writer.segment().map_or(0, SegmentId::get);
-        if has_recycled && current > rig.writer.oldest_segment().get() + SEGMENTS_KEPT {
+        if current > rig.writer.oldest_segment().get() + past.replayed() {
             rig.advance_oldest();
         }
     }

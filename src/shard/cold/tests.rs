@@ -13,6 +13,10 @@ use super::*;
 use crate::frontend::Subscription;
 use crate::shard::ConnectionId;
 
+const OWNER: Owner = Owner {
+    journal: JournalId([7; 16]),
+    shard: ShardId(0),
+};
 const BODY_SIZE: usize = 100_000;
 const BLOCKS_PER_CHUNK: usize = READ_BACK_CHUNK_SIZE_BYTES as usize / BODY_SIZE;
 
@@ -24,6 +28,10 @@ struct Journal {
 
 impl Journal {
     fn new(blocks: usize) -> Self {
+        Self::of(OWNER, blocks)
+    }
+
+    fn of(owner: Owner, blocks: usize) -> Self {
         let first_segment = SegmentId::ZERO.next();
         let retained = Retained {
             oldest_segment: first_segment,
@@ -32,8 +40,8 @@ impl Journal {
         let epoch = Epoch::ZERO.next();
         let mut writer = Writer::new(4 << 20, epoch, Seal::default(), retained);
         writer.add_segment(SegmentHead {
-            journal: JournalId([7; 16]),
-            shard: ShardId(0),
+            journal: owner.journal,
+            shard: owner.shard,
             segment: first_segment,
             generation: 0,
             epoch,
@@ -73,7 +81,7 @@ impl<'a> Rig<'a> {
     fn new(journal: &'a Journal) -> Self {
         Self {
             journal,
-            cold: ColdBlocks::default(),
+            cold: ColdBlocks::new(OWNER),
             reading: VecDeque::new(),
             read_count: 0,
         }
@@ -226,6 +234,34 @@ fn what_is_not_sound_fails_who_needs_it_and_nobody_before() {
     assert!(!rig.is_here(1, 20));
     let failure = rig.end_one().expect_err("somebody needs it");
     assert_eq!(failure.offset, damaged as u64);
+}
+
+/// K06: another shard's, or another folder's, block of the same segment and offset, written astray.
+#[test]
+fn what_is_of_another_owner_is_never_taken_for_the_own() {
+    for other in [
+        Owner {
+            shard: ShardId(1),
+            ..OWNER
+        },
+        Owner {
+            journal: JournalId([8; 16]),
+            ..OWNER
+        },
+    ] {
+        let mut journal = Journal::new(5);
+        let others = Journal::of(other, 5);
+        let at = journal.places[3].block_offset() as usize;
+        assert_eq!(journal.places[3], others.places[3]);
+        journal.bytes[at..].copy_from_slice(&others.bytes[at..]);
+        let mut rig = Rig::new(&journal);
+        rig.read(1, 2);
+        rig.end_all();
+        assert!(!rig.is_here(1, 3));
+        let failure = rig.end_one().expect_err("it is another's");
+        assert_eq!(failure.offset, at as u64);
+        assert!(failure.reason.contains("belongs elsewhere"), "{failure:?}");
+    }
 }
 
 #[test]

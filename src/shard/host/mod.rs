@@ -38,6 +38,7 @@ mod trim;
 use std::collections::VecDeque;
 
 use forebay_journal::format::{MessageFlags, Record};
+use forebay_journal::reader::Owner;
 use forebay_journal::storage::{BlockWrite, IoFailure, WriteDone};
 use forebay_journal::{AppendError, Budget, Lsn, MessageId, QueueId, Writer};
 use rustc_hash::FxHashMap;
@@ -326,7 +327,7 @@ pub struct HostLimits {
 
 impl Host {
     pub(super) fn new(
-        shard: u16,
+        owner: Owner,
         machine: Machine,
         writer: Writer,
         segments: Segments,
@@ -338,12 +339,12 @@ impl Host {
             Err(unsound) => (Filters::default(), Some(Failure::Selector(unsound))),
         };
         Self {
-            shard,
+            shard: owner.shard.0,
             gate: Gate::new(writer.durable_end()),
             machine,
             writer,
             bodies: VolatileBodies::new(limits.volatile_max_bytes),
-            cold: ColdBlocks::default(),
+            cold: ColdBlocks::new(owner),
             links: FxHashMap::default(),
             following: FxHashMap::default(),
             pumping: VecDeque::new(),
@@ -372,7 +373,7 @@ impl Host {
             departures: depart::Departures::new(forwarder),
             filters,
             recall: recall::Recall::default(),
-            relocation: relocate::Relocation::new(limits.relocation),
+            relocation: relocate::Relocation::new(owner, limits.relocation),
             stats: HostStats::default(),
             meter: meter::Meter::new(),
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use forebay_journal::format::{
     Block, IdList, MessageFields, Parts, Record, SEGMENT_HEAD_SIZE, encoded_size,
 };
+use forebay_journal::reader::Owner;
 use forebay_journal::storage::IoFailure;
 use forebay_journal::storage::buffer::ReadBuffer;
 use forebay_journal::{Budget, Location, MessageId, RECORDS_SIZE_MAX, SegmentId};
@@ -18,7 +19,7 @@ use super::{CONTROL_ROOM, Host};
 use crate::limits::READ_BACK_CHUNK_SIZE_BYTES;
 use crate::now::Now;
 use crate::queue::{Fact, Fragmented, Moving, Place};
-use crate::shard::cold::{ColdRead, sound_blocks};
+use crate::shard::cold::ColdRead;
 use crate::shard::relocation::{Need, Situation, Spent, choose};
 
 /// The number by which reads for this come back.
@@ -74,6 +75,7 @@ struct Copying {
 /// Work on the segments of which little is needed.
 #[derive(Debug)]
 pub(super) struct Relocation {
+    owner: Owner,
     limits: RelocationLimits,
     pub(super) spent: Spent,
     victim: Option<Victim>,
@@ -105,8 +107,9 @@ enum Pause {
 }
 
 impl Relocation {
-    pub(super) fn new(limits: RelocationLimits) -> Self {
+    pub(super) fn new(owner: Owner, limits: RelocationLimits) -> Self {
         Self {
+            owner,
             limits,
             spent: Spent::default(),
             victim: None,
@@ -173,7 +176,8 @@ impl Relocation {
         self.blocks.clear();
         let read = &buffer[..result.unwrap_or(0)];
         // What ends the search is looked at by who needs it.
-        let _ = sound_blocks(read, segment, offset, &mut self.blocks);
+        let blocks = &mut self.blocks;
+        let _ = self.owner.sound_blocks(read, segment, offset, blocks);
         self.reading = Reading::Here(segment, offset);
         self.buffer = Some(buffer);
         self.has_more = true;

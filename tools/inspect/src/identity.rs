@@ -142,7 +142,7 @@ fn refuse_other(
     match (first, second) {
         (FormatError::Version { found }, FormatError::Version { found: same }) if found == same => {
             bail!(
-                "{} is of format version {found}; this release reads version {FORMAT_VERSION}. \
+                "{} is of format version {found}; this release reads versions 1 to {FORMAT_VERSION}. \
                  Use the forebay-inspect of the release that wrote it",
                 path.display()
             )

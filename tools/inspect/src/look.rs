@@ -5,7 +5,7 @@
 //! after the other, find at the same place in files that stayed; real damage stays where it is.
 
 use anyhow::bail;
-use forebay_journal::format::{FORMAT_VERSION, SECTOR_SIZE, checksum};
+use forebay_journal::format::{FORMAT_VERSION, FORMAT_VERSION_OLDEST, SECTOR_SIZE};
 use forebay_journal::reader::{ReadError, ReadRequest};
 use forebay_journal::recovery::{
     Evidence, Problem, Recovered, Recovery, RecoveryError, RecoveryInput, SegmentFile,
@@ -248,8 +248,6 @@ impl Looked {
         }
     }
 
-    /// Tells a file of a newer release from one whose version field rotted: only the former has
-    /// a sound checksum.
     fn refuse_other_version(&self) -> anyhow::Result<()> {
         let Outcome::Damaged(RecoveryError {
             problem: Problem::Version { found },
@@ -259,28 +257,14 @@ impl Looked {
         else {
             return Ok(());
         };
-        let file = &self.files[file as usize];
-        let sector = file.head.as_deref().unwrap_or_default();
-        if is_checked(sector) {
-            bail!(
-                "{} is of format version {found}; this release reads version {FORMAT_VERSION}. \
-                 Use the forebay-inspect of the release that wrote it",
-                file.name.path.display()
-            );
-        }
-        Ok(())
+        bail!(
+            "{} is of format version {found}; this release reads versions {FORMAT_VERSION_OLDEST} to \
+             {FORMAT_VERSION}. Use the forebay-inspect of the release that wrote it",
+            self.files[file as usize].name.path.display()
+        );
     }
 }
 
 fn is_below(index: usize, horizon: Spot) -> bool {
     index < horizon.file || index == horizon.file && horizon.offset > SECTOR_SIZE as u64
-}
-
-fn is_checked(sector: &[u8]) -> bool {
-    let Some((content, stored)) = sector.split_last_chunk::<16>() else {
-        return false;
-    };
-    // A checksum prints its number most significant byte first and is stored the other way.
-    let stored = u128::from_le_bytes(*stored);
-    checksum(content).to_string() == format!("{stored:032x}")
 }

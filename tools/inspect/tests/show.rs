@@ -45,7 +45,7 @@ fn stat_counts_queues_and_says_how_it_ended() {
     assert_eq!(text.code, 0, "{text:?}");
     for expected in [
         "shard 0: stopped in order\n",
-        "journal  696e7370656374656420696e20746573, format version 1, made 2023-11-14 22:13:20.000 UTC\n",
+        "journal  696e7370656374656420696e20746573, format version 2, made 2023-11-14 22:13:20.000 UTC\n",
         "  shutdown  in order, 2023-11-14 22:13:21.000 UTC\n",
         "  epochs    newest 2, the log goes back to 1\n",
         "  message              41\n",

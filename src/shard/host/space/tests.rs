@@ -1,6 +1,7 @@
 //! Space of a host alone: no disk, no clients.
 
 use forebay_journal::format::SegmentHead;
+use forebay_journal::reader::Owner;
 use forebay_journal::{Epoch, JournalId, Retained, Seal, SegmentId, ShardId, Writer};
 
 use super::Segments;
@@ -30,9 +31,12 @@ pub(in crate::shard::host) fn host(disk_full: DiskFull) -> Host {
         held: Vec::new(),
         next: first,
     };
-    let shard = ShardId(0);
+    let owner = Owner {
+        journal: JournalId([7; 16]),
+        shard: ShardId(0),
+    };
     let mut host = Host::new(
-        shard.0,
+        owner,
         Machine::new(limits, Policies::default()),
         writer,
         segments,
@@ -47,7 +51,7 @@ pub(in crate::shard::host) fn host(disk_full: DiskFull) -> Host {
                 dead_segments: 8,
             },
         },
-        ConnectionId::forwarder(shard),
+        ConnectionId::forwarder(owner.shard),
     );
     prepare(&mut host);
     host
