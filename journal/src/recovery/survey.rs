@@ -60,9 +60,9 @@ impl Proof {
     }
 
     /// Whether everything before this block was durable: block n is not written before block n - W
-    /// is.
+    /// is. What is durable up to its first record says nothing of an idle seal before it.
     pub(super) fn covers_before(&self, first: &BlockHeader, window: u32) -> bool {
-        self.durable_upto.next() >= first.first_lsn
+        self.durable_upto >= first.first_lsn
             || self.number.next() >= first.number.plus(window.into())
     }
 }
