@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use forebay_journal::format::SegmentHead;
@@ -18,6 +19,8 @@ use super::pace::{Pace, may_fill};
 
 /// Bytes written at a time.
 const CHUNK_SIZE: usize = 256 * 1024;
+/// Such writes at once while the shard waits.
+const URGENT_WRITES: u64 = 4;
 /// Pause between two looks at the pace.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -84,12 +87,12 @@ pub(super) async fn prepare(
             if let Some(former) = spare.path.parent() {
                 sync_folder(former)?;
             }
-            open(&aside).await?
+            Rc::new(open(&aside).await?)
         }
         None => create(&aside, head.size, pace, rate).await?,
     };
     write_head(&file, &aside, &head).await?;
-    file.close().await.map_err(at("close", &aside))?;
+    file.close_rc().await.map_err(at("close", &aside))?;
     rename(&aside, path).await.map_err(at("rename", &aside))?;
     if let Some(folder) = path.parent() {
         sync_folder(folder)?;
@@ -118,8 +121,14 @@ async fn open(path: &Path) -> Result<DmaFile, PrepareError> {
 
 /// Makes a zero-filled file. The zeroes are really written: space that is only allocated costs
 /// each later write a journal commit of the file system (measured: twice the latency).
-async fn create(path: &Path, size: u64, pace: &Pace, rate: u64) -> Result<DmaFile, PrepareError> {
+async fn create(
+    path: &Path,
+    size: u64,
+    pace: &Pace,
+    rate: u64,
+) -> Result<Rc<DmaFile>, PrepareError> {
     let file = DmaFile::create(path).await.map_err(at("create", path))?;
+    let file = Rc::new(file);
     let filled = fill(&file, path, size, pace, rate).await;
     if filled.is_err() {
         // Give the space back: others need it, and the next try starts afresh.
@@ -129,7 +138,7 @@ async fn create(path: &Path, size: u64, pace: &Pace, rate: u64) -> Result<DmaFil
 }
 
 async fn fill(
-    file: &DmaFile,
+    file: &Rc<DmaFile>,
     path: &Path,
     size: u64,
     pace: &Pace,
@@ -148,21 +157,42 @@ async fn fill(
             )));
         }
         let ingested = pace.ingested() - ingested_before;
-        if !pace.is_waiting() && !may_fill(filled, ingested, started.elapsed(), rate) {
+        let is_urgent = pace.is_waiting();
+        if !is_urgent && !may_fill(filled, ingested, started.elapsed(), rate) {
             Timer::new(PAUSE).await;
             continue;
         }
-        let len = (size - filled).min(CHUNK_SIZE as u64) as usize;
-        let mut zeroes = file.alloc_dma_buffer(len);
-        zeroes.as_bytes_mut().fill(0);
-        let written = file
-            .write_at(zeroes, filled)
-            .await
-            .map_err(at("fill", path))?;
-        if written == 0 {
-            return Err(at("fill", path)(io::Error::from(io::ErrorKind::WriteZero)));
+        let at_once = if is_urgent { URGENT_WRITES } else { 1 };
+        let upto = size.min(filled + at_once * CHUNK_SIZE as u64);
+        let chunks = (filled..upto).step_by(CHUNK_SIZE);
+        let begin = |from: u64| {
+            let len = (upto - from).min(CHUNK_SIZE as u64);
+            glommio::spawn_local(zero(Rc::clone(file), from, len))
+        };
+        let writes: Vec<_> = chunks.map(begin).collect();
+        let mut all = Ok(());
+        for write in writes {
+            let one = write.await;
+            all = all.and(one);
         }
-        filled += written as u64 / 4096 * 4096;
+        all.map_err(at("fill", path))?;
+        filled = upto;
+    }
+    Ok(())
+}
+
+/// Writes zeroes over these bytes.
+async fn zero(file: Rc<DmaFile>, from: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let mut zeroes = file.alloc_dma_buffer((len - done) as usize);
+        zeroes.as_bytes_mut().fill(0);
+        // A short write goes on at the sector that it did not finish.
+        let written = file.write_at(zeroes, from + done).await? as u64 / 4096 * 4096;
+        if written == 0 {
+            return Err(io::Error::from(io::ErrorKind::WriteZero));
+        }
+        done += written;
     }
     Ok(())
 }
