@@ -51,9 +51,10 @@ impl Beat {
         self.lane.is_free() && is_next
     }
 
-    /// When the next one is due, if none is under way.
+    /// When the next one is due, if none is under way and there was a first.
     pub(super) fn due_us(&self) -> Option<u64> {
-        self.lane.is_free().then_some(self.due_us)
+        let due_us = self.lane.is_free().then_some(self.due_us);
+        due_us.filter(|&due_us| due_us != u64::MAX)
     }
 
     /// Whether `slot` is wanted: a new beat begins.

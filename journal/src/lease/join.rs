@@ -68,8 +68,9 @@ impl Lease {
             }
             self.own.slot = place;
         } else {
-            let free = self.watch.first(&SlotRead::Empty);
-            let Some(place) = free.or_else(|| self.watch.first(&SlotRead::Unreadable)) else {
+            // One that is damaged may be its own of before, and would stand in everybody's way.
+            let damaged = self.watch.first(&SlotRead::Unreadable);
+            let Some(place) = damaged.or_else(|| self.watch.first(&SlotRead::Empty)) else {
                 return self.end(End::Refused(Refusal::Full));
             };
             self.own.slot = place;

@@ -13,14 +13,22 @@ use crate::storage::IoFailure;
 #[derive(Debug)]
 struct Seen {
     content: SlotRead,
-    /// Of the last sound content.
-    key: Option<(Incarnation, u64)>,
+    /// Of the last content; `None` before the first and for a place that is empty.
+    key: Option<Key>,
     /// End of the first read that had this key.
     since_us: u64,
     /// Begin of the last one.
     last_us: u64,
     /// Since when its heartbeat was seen to move, without a silence in between.
     moving_since_us: Option<u64>,
+}
+
+/// What changes when a node writes its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Sound(Incarnation, u64),
+    /// Damaged in both copies: a live node would write it anew.
+    Unsound,
 }
 
 /// All slots.
@@ -131,10 +139,13 @@ impl Watch {
         Some(SlotId(at as u16))
     }
 
-    /// Whether any slot but this one is unreadable.
+    /// Whether any slot but this one is unreadable, and was not for long enough.
     pub(super) fn is_any_unreadable(&self, but: SlotId) -> bool {
         let mut others = self.seen.iter().enumerate();
-        others.any(|(at, seen)| at != usize::from(but.0) && seen.content == SlotRead::Unreadable)
+        others.any(|(at, seen)| {
+            let is_unreadable = seen.content == SlotRead::Unreadable;
+            at != usize::from(but.0) && is_unreadable && !seen.is_silent(self.takeover_us)
+        })
     }
 
     /// Whether its node gave no sign of life for long enough.
@@ -162,20 +173,22 @@ impl Watch {
 
 impl Seen {
     fn take(&mut self, content: SlotRead, began_us: u64, now_us: u64, takeover_us: u64) {
-        if let Some(slot) = content.sound() {
-            let key = (slot.incarnation, slot.heartbeat);
-            if self.key == Some(key) {
-                self.last_us = began_us;
-            } else {
-                let was = self.key.filter(|_| !self.is_silent(takeover_us));
-                self.moving_since_us = match was {
-                    Some((incarnation, _)) if incarnation == key.0 => {
-                        Some(self.moving_since_us.unwrap_or(now_us))
-                    }
-                    _ => None,
-                };
-                (self.key, self.since_us, self.last_us) = (Some(key), now_us, now_us);
-            }
+        let key = match &content {
+            SlotRead::Sound(slot) => Some(Key::Sound(slot.incarnation, slot.heartbeat)),
+            SlotRead::Unreadable => Some(Key::Unsound),
+            SlotRead::Empty => None,
+        };
+        if self.key == key {
+            self.last_us = began_us;
+        } else {
+            let was = self.key.filter(|_| !self.is_silent(takeover_us));
+            self.moving_since_us = match (was, key) {
+                (Some(Key::Sound(was, _)), Some(Key::Sound(now, _))) if was == now => {
+                    Some(self.moving_since_us.unwrap_or(now_us))
+                }
+                _ => None,
+            };
+            (self.key, self.since_us, self.last_us) = (key, now_us, now_us);
         }
         self.content = content;
     }
