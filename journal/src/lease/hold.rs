@@ -18,6 +18,8 @@ pub(super) struct Hold {
     pub(super) epoch: Epoch,
     /// To be handed out with the first heartbeat.
     shards: Option<Vec<ShardLease>>,
+    /// When the look at the own fence began with which the takeover ended.
+    checked_us: u64,
     /// Deliveries stop here; `None` before the first heartbeat.
     valid_until_us: Option<u64>,
     pub(super) fence_lane: Lane,
@@ -75,7 +77,7 @@ impl fmt::Display for HandoverError {
 impl core::error::Error for HandoverError {}
 
 impl Lease {
-    pub(super) fn begin_hold(&mut self) {
+    pub(super) fn begin_hold(&mut self, checked_us: u64) {
         let Phase::Taking(take) = &self.phase else {
             return;
         };
@@ -83,6 +85,7 @@ impl Lease {
         let hold = Hold {
             epoch: take.epoch(),
             shards: Some(shards),
+            checked_us,
             valid_until_us: None,
             fence_lane: Lane::default(),
             fence_due_us: 0,
@@ -188,10 +191,15 @@ impl Lease {
             return;
         }
         let is_late = hold.valid_until_us.is_some_and(|until| now_us >= until);
-        if is_late || now_us >= beaten.began_us + lease_us {
+        // The first one counts from when the fence was seen open: there may be a pause in between.
+        let began_us = match hold.valid_until_us {
+            Some(_) => beaten.began_us,
+            None => beaten.began_us.min(hold.checked_us),
+        };
+        if is_late || now_us >= began_us + lease_us {
             return self.end(End::Lost(Loss::Expired));
         }
-        hold.valid_until_us = Some(beaten.began_us + lease_us);
+        hold.valid_until_us = Some(began_us + lease_us);
         if let Some(shards) = hold.shards.take() {
             self.served = hold.epoch;
             let epoch = hold.epoch;

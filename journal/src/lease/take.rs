@@ -183,9 +183,9 @@ impl Lease {
         let Phase::Taking(take) = &mut self.phase else {
             return;
         };
-        if take.lane.end(ticket).is_none() {
+        let Some(began_us) = take.lane.end(ticket) else {
             return;
-        }
+        };
         if let Done::Failed(failure) = done {
             return self.end(End::TakeoverFailed(TakeoverFailure::Io(failure)));
         }
@@ -216,7 +216,7 @@ impl Lease {
             Turn::On => {}
             Turn::Lost => self.abort_take(now_us),
             Turn::Failed(failure) => self.end(End::TakeoverFailed(failure)),
-            Turn::Serve => self.begin_hold(),
+            Turn::Serve => self.begin_hold(began_us),
         }
     }
 

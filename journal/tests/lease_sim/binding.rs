@@ -63,6 +63,9 @@ impl World {
 
     fn begin(&mut self, pid: usize, action: Action, local_us: u64) {
         let (ticket, kind) = match action {
+            Action::MakeClaim { .. } | Action::WriteClaim { .. } => {
+                return self.begin_claim(pid, action);
+            }
             Action::ReadSlots { ticket, copy } => (ticket, Kind::ReadSlots { copy }),
             Action::WriteSlot {
                 ticket,
@@ -95,6 +98,16 @@ impl World {
                 self.processes[pid].kept_blocks = self.folder.blocks.clone();
                 (ticket, Kind::List)
             }
+            Action::ReadClaim { ticket, epoch } => (ticket, claim_of(epoch)),
+            Action::Scan { ticket, bases, .. } => {
+                (ticket, Kind::Scan(Scan::new(bases, self.mutant)))
+            }
+        };
+        self.submit(pid, Some(Waiter::Lease(ticket)), kind);
+    }
+
+    fn begin_claim(&mut self, pid: usize, action: Action) {
+        let (ticket, kind) = match action {
             Action::MakeClaim {
                 ticket,
                 epoch,
@@ -118,7 +131,6 @@ impl World {
                     (ticket, Kind::Make { epoch, bytes })
                 }
             }
-            Action::ReadClaim { ticket, epoch } => (ticket, claim_of(epoch)),
             Action::WriteClaim {
                 ticket,
                 epoch,
@@ -137,9 +149,7 @@ impl World {
                 }
                 (ticket, kind)
             }
-            Action::Scan { ticket, bases, .. } => {
-                (ticket, Kind::Scan(Scan::new(bases, self.mutant)))
-            }
+            other => panic!("a claim is made or written, not {other:?}"),
         };
         self.submit(pid, Some(Waiter::Lease(ticket)), kind);
     }
@@ -181,7 +191,8 @@ impl World {
         mut op: Op,
         local_us: u64,
     ) {
-        let lease = &mut self.processes[pid].lease;
+        let process = &mut self.processes[pid];
+        let lease = &mut process.lease;
         if op.is_failed {
             return lease.handle_done(ticket, Done::Failed(IoFailure::IO), local_us);
         }
@@ -195,6 +206,9 @@ impl World {
             Kind::ReadClaim { epoch, .. } => {
                 let own = lease.own_slot();
                 let is_own = own.epoch == *epoch;
+                if is_own {
+                    process.looked_us = outcome.looked_us;
+                }
                 if is_own && self.mutant == Some(Mutant::OwnClaimCached) {
                     let claim = Claim {
                         journal: JOURNAL,
@@ -337,9 +351,10 @@ impl World {
                     process.kept_fence = None;
                     let seals: Vec<ShardSeal> =
                         process.shards.iter().map(|shard| shard.tail).collect();
-                    let by = process.incarnation;
-                    self.check_evidence(epoch, &seals);
-                    self.ledger.serve(epoch, by, seals, self.now_us);
+                    let (by, looked_us) = (process.incarnation, process.looked_us);
+                    self.ledger
+                        .serve(epoch, by, seals, [looked_us, self.now_us]);
+                    self.check_evidence(epoch);
                     self.check_deliveries(pid);
                     self.after(1_000, Event::Load(pid));
                 }
@@ -356,15 +371,15 @@ impl World {
     }
 
     /// What slots of older epochs say was acknowledged is never more than what counts.
-    fn check_evidence(&mut self, epoch: forebay_journal::Epoch, seals: &[ShardSeal]) {
+    fn check_evidence(&mut self, epoch: forebay_journal::Epoch) {
         for slot in 0..super::folder::SLOTS {
             let sector = self.folder.slot(slot, 0).to_vec();
             let Ok(found) = forebay_journal::format::Slot::decode(&sector) else {
                 continue;
             };
             if found.epoch < epoch {
-                for (shard, (acked, seal)) in found.acked.iter().zip(seals).enumerate() {
-                    self.ledger.check_evidence(shard as u16, *acked, seal);
+                for (shard, acked) in found.acked.iter().enumerate() {
+                    self.ledger.check_evidence(epoch, shard, *acked);
                 }
             }
         }
@@ -377,7 +392,8 @@ impl World {
         }
         for (other, process) in self.processes.iter().enumerate() {
             let until_us = process.lease.valid_until_us().unwrap_or(0);
-            let is_delivering = process.is_alive && other != pid && until_us > self.local(other);
+            let is_older = other != pid && process.epoch < self.processes[pid].epoch;
+            let is_delivering = process.is_alive && is_older && until_us > self.local(other);
             assert!(!is_delivering, "two deliver: {other} beside {pid}");
         }
     }
@@ -422,7 +438,7 @@ impl World {
                 self.submit_block(pid, shard);
             }
         }
-        let delay_us = 2_000 + self.rng.below(30_000);
+        let delay_us = 2_000 + self.rng.below(50_000);
         self.after(delay_us, Event::Load(pid));
     }
 

@@ -1,5 +1,6 @@
 //! What goes wrong, by seed: each seed draws some kinds, so that none hides another.
 
+use forebay_journal::Epoch;
 use forebay_journal::format::{Next, SlotId};
 use forebay_journal::lease::LockState;
 
@@ -47,7 +48,7 @@ impl Faults {
 
     /// How much later than usual something lands.
     pub(crate) fn late_us(&self, rng: &mut Rng) -> u64 {
-        if self.has_late_writes && rng.once_in(400) {
+        if self.has_late_writes && rng.once_in(200) {
             rng.below(4_000_000)
         } else {
             0
@@ -153,8 +154,7 @@ impl World {
             let fences: Vec<_> = self.folder.claims.keys().rev().take(3).copied().collect();
             if !fences.is_empty() {
                 let epoch = *self.rng.pick(&fences);
-                let file = self.folder.claims.get_mut(&epoch).expect("it is there");
-                file[at] ^= 0x40;
+                self.rot_fence(epoch);
             }
             return;
         }
@@ -164,9 +164,16 @@ impl World {
         }
     }
 
+    pub(crate) fn rot_fence(&mut self, epoch: Epoch) {
+        let at = self.rng.below(SECTOR as u64) as usize;
+        if let Some(file) = self.folder.claims.get_mut(&epoch) {
+            file[at] ^= 0x40;
+        }
+    }
+
     fn order(&mut self, pid: usize) {
         let local_us = self.local(pid);
-        if self.rng.once_in(3) && self.processes[pid].lease.order_takeover(local_us) {
+        if self.processes[pid].lease.order_takeover(local_us) {
             self.say(pid, "is told to take over");
         }
         self.step(pid);

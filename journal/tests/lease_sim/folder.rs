@@ -27,7 +27,8 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// The next one of this epoch behind a seal; `salt` is what tells two with the same place apart.
+    /// The next one of this epoch behind a seal; `salt` is what tells two with the same place
+    /// apart.
     pub(crate) fn behind(seal: &ShardSeal, epoch: Epoch, shard: ShardId, salt: u64) -> Self {
         let mut bytes = seal.identity.to_string().into_bytes();
         bytes.extend(epoch.get().to_le_bytes());

@@ -79,13 +79,13 @@ impl Ledger {
         }
     }
 
-    /// An epoch begins to serve.
+    /// An epoch begins to serve at `at_us`, having looked at its own fence at `looked_us`.
     pub(crate) fn serve(
         &mut self,
         epoch: Epoch,
         by: Incarnation,
         seals: Vec<ShardSeal>,
-        at_us: u64,
+        [looked_us, at_us]: [u64; 2],
     ) {
         assert_eq!(seals.len(), usize::from(SHARDS));
         self.takeovers += 1;
@@ -105,6 +105,8 @@ impl Ledger {
             }
         }
         for (later, served) in self.served.range(epoch.next()..) {
+            let is_past = served.at_us < looked_us;
+            assert!(!is_past, "two epochs serve: {epoch} beside {later}");
             for (end, seal) in served.seals.iter().zip(&seals) {
                 assert!(self.holds(end, seal), "seals disagree: {epoch} and {later}");
             }
@@ -113,11 +115,12 @@ impl Ledger {
         self.served.insert(epoch, served);
     }
 
-    /// Evidence that a slot gives is never too much.
-    pub(crate) fn check_evidence(&self, shard: u16, acked: Lsn, end: &ShardSeal) {
+    /// Evidence that a slot of an older epoch gives is never more than what counts for this one.
+    pub(crate) fn check_evidence(&self, epoch: Epoch, shard: usize, acked: Lsn) {
+        let end = self.served[&epoch].seals[shard].lsn;
         assert!(
-            acked <= end.lsn,
-            "a slot says that {acked} of shard {shard} was acknowledged"
+            acked <= end,
+            "a slot says too much: {acked} of shard {shard}, not {end}"
         );
     }
 }

@@ -102,6 +102,8 @@ pub(crate) struct Process {
     pub(crate) stall_us: u64,
     /// A wake-up that was asked for.
     pub(crate) wake_us: Option<u64>,
+    /// When it looked at its own claim last.
+    pub(crate) looked_us: u64,
     /// Why it tried last.
     pub(crate) why: Option<Why>,
     /// What its first look at its own fence showed (weakened only).

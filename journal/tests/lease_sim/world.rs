@@ -19,9 +19,9 @@ pub(crate) const JOURNAL: JournalId = JournalId([3; 16]);
 pub(crate) const HOSTS: usize = 3;
 /// How long things go wrong, and how long they then go well.
 const CHAOS_US: u64 = 40_000_000;
-const HEALED_US: u64 = 60_000_000;
+const HEALED_US: u64 = 25_000_000;
 /// Towards the end of which something has to be acknowledged.
-const LAST_US: u64 = 10_000_000;
+const LAST_US: u64 = 6_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
@@ -33,6 +33,7 @@ pub(crate) enum Event {
     Start(usize),
     Nemesis,
     Heal,
+    Rot(Epoch),
 }
 
 impl Event {
@@ -46,6 +47,7 @@ impl Event {
             Self::Start(host) => (5, host as u64),
             Self::Nemesis => (6, 0),
             Self::Heal => (7, 0),
+            Self::Rot(epoch) => (8, epoch.get()),
         };
         (kind << 56) | of
     }
@@ -182,6 +184,7 @@ impl World {
             }
             Event::Nemesis => {}
             Event::Heal => self.heal(),
+            Event::Rot(epoch) => self.rot_fence(epoch),
         }
     }
 
@@ -258,6 +261,7 @@ impl World {
             fails_next: false,
             stall_us: 0,
             wake_us: None,
+            looked_us: 0,
             why: None,
             kept_fence: None,
             kept_blocks: BTreeMap::new(),
@@ -340,9 +344,24 @@ impl World {
         }
         op.land(piece, &mut self.folder, self.now_us);
         op.left -= 1;
+        let shut = match op.kind {
+            Kind::WriteClaim {
+                epoch, offset: 0, ..
+            } => Some(epoch),
+            _ => None,
+        };
         if op.left == 0 {
             let delay_us = 5 + self.rng.below(200);
             self.after(delay_us, Event::Answer(id));
+        }
+        if let Some(epoch) = shut
+            && self.faults.has_rot
+            && !self.is_healed
+            && self.rng.once_in(8)
+        {
+            // What was just written to shut a fence rots a little later.
+            let delay_us = self.rng.below(3_000);
+            self.after(delay_us, Event::Rot(epoch));
         }
     }
 
