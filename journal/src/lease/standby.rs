@@ -115,14 +115,15 @@ impl Lease {
             match top.next {
                 Next::Node(slot) if slot == self.own.slot => return Some(Why::HandedOver),
                 Next::Nobody if top.name != self.own.name => return None,
-                Next::Node(_) if top.name != self.own.name => {
+                Next::Node(_) => {
                     // Its node has a while to come.
-                    let end_us = self.watch.since_us(top.slot) + self.config.timing.takeover_us();
+                    let end_us =
+                        self.watch.said_since_us(top.slot) + self.config.timing.takeover_us();
                     if now_us < end_us {
                         return None;
                     }
                 }
-                Next::Nobody | Next::Node(_) | Next::Anybody => {}
+                Next::Nobody | Next::Anybody => {}
             }
         }
         if self.lock.is_ours {

@@ -5,9 +5,9 @@
 
 use super::lane::Lane;
 use super::{Action, Ticket};
-use crate::JournalId;
-use crate::format::{Incarnation, SECTOR_SIZE, Slot, SlotId, SlotRead, SlotState};
+use crate::format::{Incarnation, Next, SECTOR_SIZE, Slot, SlotId, SlotRead, SlotState};
 use crate::storage::IoFailure;
+use crate::{Epoch, JournalId};
 
 /// One slot as seen.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ struct Seen {
     since_us: u64,
     /// Begin of the last one.
     last_us: u64,
+    /// What it says whatever its heartbeat: epoch, state and who is next; and since when.
+    said: Option<(Epoch, SlotState, Next)>,
+    said_since_us: u64,
     /// Since when its heartbeat was seen to move, without a silence in between.
     moving_since_us: Option<u64>,
 }
@@ -51,6 +54,8 @@ impl Watch {
         let unseen = || Seen {
             content: SlotRead::Unreadable,
             key: None,
+            said: None,
+            said_since_us: now_us,
             since_us: now_us,
             last_us: now_us,
             moving_since_us: None,
@@ -159,9 +164,9 @@ impl Watch {
         seen.moving_since_us.filter(|_| !self.is_silent(slot))
     }
 
-    /// Since when a slot says what it says.
-    pub(super) fn since_us(&self, slot: SlotId) -> u64 {
-        self.seen[usize::from(slot.0)].since_us
+    /// Since when a slot has the epoch, state and next node that it has.
+    pub(super) fn said_since_us(&self, slot: SlotId) -> u64 {
+        self.seen[usize::from(slot.0)].said_since_us
     }
 
     /// The slot of who served last: held or released, with the highest epoch.
@@ -189,6 +194,12 @@ impl Seen {
                 _ => None,
             };
             (self.key, self.since_us, self.last_us) = (key, now_us, now_us);
+        }
+        let said = content
+            .sound()
+            .map(|slot| (slot.epoch, slot.state, slot.next));
+        if said.is_some() && said != self.said {
+            (self.said, self.said_since_us) = (said, now_us);
         }
         self.content = content;
     }

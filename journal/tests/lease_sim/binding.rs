@@ -113,9 +113,7 @@ impl World {
                 epoch,
                 bytes,
             } => {
-                if self.is(Mutant::ClaimOverwrites) {
-                    self.folder.claims.remove(&epoch);
-                }
+                let is_exclusive = !self.is(Mutant::ClaimOverwrites);
                 if self.is(Mutant::ClaimInPieces) && self.folder.make(epoch, &vec![0; bytes.len()])
                 {
                     let fence = bytes[..FENCE_SIZE].to_vec();
@@ -128,7 +126,14 @@ impl World {
                         },
                     )
                 } else {
-                    (ticket, Kind::Make { epoch, bytes })
+                    (
+                        ticket,
+                        Kind::Make {
+                            epoch,
+                            bytes,
+                            is_exclusive,
+                        },
+                    )
                 }
             }
             Action::WriteClaim {

@@ -171,12 +171,17 @@ impl World {
         }
     }
 
+    /// One node, or all that run at once, are told to take over.
     fn order(&mut self, pid: usize) {
-        let local_us = self.local(pid);
-        if self.processes[pid].lease.order_takeover(local_us) {
-            self.say(pid, "is told to take over");
+        let is_all = self.rng.once_in(3);
+        for other in self.running.into_iter().flatten() {
+            let local_us = self.local(other);
+            let is_told = is_all || other == pid;
+            if is_told && self.processes[other].lease.order_takeover(local_us) {
+                self.say(other, "is told to take over");
+                self.step(other);
+            }
         }
-        self.step(pid);
     }
 
     fn hand_over(&mut self, pid: usize) {

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     Make {
         epoch: Epoch,
         bytes: Vec<u8>,
+        is_exclusive: bool,
     },
     ReadClaim {
         epoch: Epoch,
@@ -131,7 +132,16 @@ impl Op {
             }
             Kind::WriteSlot { slot, copy, bytes } => put(folder.slot(*slot, *copy), bytes),
             Kind::List => self.outcome.epochs = folder.claims.keys().copied().collect(),
-            Kind::Make { epoch, bytes } => self.outcome.is_made = folder.make(*epoch, bytes),
+            Kind::Make {
+                epoch,
+                bytes,
+                is_exclusive,
+            } => {
+                if !is_exclusive {
+                    folder.claims.remove(epoch);
+                }
+                self.outcome.is_made = folder.make(*epoch, bytes);
+            }
             Kind::ReadClaim { epoch, .. } => match folder.claims.get(epoch) {
                 Some(file) => {
                     if piece == 0 {
