@@ -76,6 +76,13 @@ impl fmt::Display for HandoverError {
 
 impl core::error::Error for HandoverError {}
 
+impl Hold {
+    /// Whether what to serve with was handed out.
+    const fn is_serving(&self) -> bool {
+        self.shards.is_none()
+    }
+}
+
 impl Lease {
     pub(super) fn begin_hold(&mut self, checked_us: u64) {
         let Phase::Taking(take) = &self.phase else {
@@ -107,7 +114,7 @@ impl Lease {
     /// node does not serve. Acknowledging does not follow from it.
     pub fn valid_until_us(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Holding(hold) => hold.valid_until_us,
+            Phase::Holding(hold) if hold.is_serving() => hold.valid_until_us,
             _ => None,
         }
     }
@@ -129,7 +136,10 @@ impl Lease {
         let Phase::Holding(hold) = &mut self.phase else {
             return Err(HandoverError::NotActive);
         };
-        if hold.leave != Leave::No || hold.valid_until_us.is_none() {
+        if !hold.is_serving() {
+            return Err(HandoverError::NotActive);
+        }
+        if hold.leave != Leave::No {
             return Err(HandoverError::Leaving);
         }
         let to = found.ok_or(HandoverError::NoSuchStandby(to))?;
@@ -152,7 +162,7 @@ impl Lease {
     /// Stops for good. A node that serves drains first; then `next` goes on. Others end at once.
     pub fn stop(&mut self, next: Next) {
         match &mut self.phase {
-            Phase::Holding(hold) if hold.valid_until_us.is_some() => {
+            Phase::Holding(hold) if hold.is_serving() => {
                 hold.leave = match hold.leave {
                     Leave::Releasing(_) => Leave::Releasing(Then::Stop),
                     Leave::Draining(..) => Leave::Draining(next, Then::Stop),
@@ -200,7 +210,10 @@ impl Lease {
             return self.end(End::Lost(Loss::Expired));
         }
         hold.valid_until_us = Some(began_us + lease_us);
-        if let Some(shards) = hold.shards.take() {
+        // Not while the fence cannot be made out: the next heartbeat, or the loss, decides.
+        if hold.unsound_since_us.is_none()
+            && let Some(shards) = hold.shards.take()
+        {
             self.served = hold.epoch;
             let epoch = hold.epoch;
             self.events.push_back(Event::Serve { epoch, shards });

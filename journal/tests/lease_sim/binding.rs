@@ -116,15 +116,12 @@ impl World {
                 let is_exclusive = !self.is(Mutant::ClaimOverwrites);
                 if self.is(Mutant::ClaimInPieces) && self.folder.make(epoch, &vec![0; bytes.len()])
                 {
-                    let fence = bytes[..FENCE_SIZE].to_vec();
-                    (
-                        ticket,
-                        Kind::WriteClaim {
-                            epoch,
-                            offset: 0,
-                            bytes: fence,
-                        },
-                    )
+                    let kind = Kind::WriteClaim {
+                        epoch,
+                        offset: 0,
+                        bytes: bytes[..FENCE_SIZE].to_vec(),
+                    };
+                    return self.submit_later(pid, Some(Waiter::Lease(ticket)), kind);
                 } else {
                     (
                         ticket,
@@ -149,7 +146,7 @@ impl World {
                     bytes,
                 };
                 if self.is(Mutant::ShutNotDurable) && offset == 0 {
-                    self.submit_later(pid, kind);
+                    self.submit_later(pid, None, kind);
                     return self.submit(pid, Some(Waiter::Lease(ticket)), Kind::Shutting);
                 }
                 (ticket, kind)
@@ -159,11 +156,11 @@ impl World {
         self.submit(pid, Some(Waiter::Lease(ticket)), kind);
     }
 
-    /// Weakened: it takes its time, and nobody waits.
-    fn submit_later(&mut self, pid: usize, kind: Kind) {
+    /// Weakened: it takes its time.
+    fn submit_later(&mut self, pid: usize, waiter: Option<Waiter>, kind: Kind) {
         let stall_us = self.processes[pid].stall_us;
         self.processes[pid].stall_us = self.rng.below(200_000);
-        self.submit(pid, None, kind);
+        self.submit(pid, waiter, kind);
         self.processes[pid].stall_us = stall_us;
     }
 
@@ -211,7 +208,7 @@ impl World {
             Kind::ReadClaim { epoch, .. } => {
                 let own = lease.own_slot();
                 let is_own = own.epoch == *epoch;
-                if is_own {
+                if is_own && Fence::decode(&outcome.bytes).is_ok() {
                     process.looked_us = outcome.looked_us;
                 }
                 if is_own && self.mutant == Some(Mutant::OwnClaimCached) {
