@@ -352,6 +352,13 @@ impl SealTable {
             let own = &raw.seals[..left.min(SEALS_OF_SECTOR)];
             table.seals.extend(own.iter().map(RawSeal::read));
         }
+        // Sectors that differ in what they share, or say more than there are shards.
+        if table.encode() != copy {
+            return Err(FormatError::Field {
+                name: "seals",
+                value: table.seals.len() as u64,
+            });
+        }
         Ok(table)
     }
 }
