@@ -334,6 +334,15 @@ fn seals_that_are_damaged_end_a_takeover() {
 }
 
 #[test]
+fn a_list_that_lacks_a_claim_ends_a_takeover() {
+    let (mut group, a, b) = pair();
+    group.claims.clear();
+    group.kill(a);
+    group.pass(3_000);
+    assert!(group.has_told(b, "TakeoverFailed(ListStale(Epoch(1)))"));
+}
+
+#[test]
 fn damaged_slots_are_in_the_way_only_for_a_while() {
     let (mut group, a, b) = pair();
     group.lock_says = Some(LockState::Unsupported);

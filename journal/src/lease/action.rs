@@ -252,8 +252,9 @@ pub enum TakeoverFailure {
     NotShut(Epoch),
     /// The number of shards is not that of the seal table of this epoch.
     ShardCount(Epoch),
-    /// No number of an epoch could be won in many tries.
-    NoNumber,
+    /// The list of epochs lacks this one, which a slot names: the folder is cached, or its claim is
+    /// gone, and who may hold it cannot be shut out.
+    ListStale(Epoch),
 }
 
 impl fmt::Display for Refusal {
@@ -309,7 +310,12 @@ impl fmt::Display for TakeoverFailure {
                 "epoch {epoch} had another number of shards. Remedy: the number of shards of a \
                  folder never changes; restore its superblock"
             ),
-            Self::NoNumber => write!(f, "no epoch could be claimed: others were always faster"),
+            Self::ListStale(epoch) => write!(
+                f,
+                "epoch {epoch} was claimed, but the folder does not show its claim. Remedy: mount \
+                 the folder without caching of names (NFS: lookupcache=none), and never remove \
+                 claim files"
+            ),
         }
     }
 }

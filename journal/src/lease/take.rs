@@ -261,7 +261,11 @@ impl Take {
         self.below.dedup();
         self.bases = vec![None; usize::from(shard_count)];
         let last = self.below.last().copied().unwrap_or(Epoch::ZERO);
-        self.epoch = last.max(newest).next();
+        // Who says in its slot that it claimed an epoch had made the claim before.
+        if newest > last {
+            return Turn::Failed(TakeoverFailure::ListStale(newest));
+        }
+        self.epoch = last.next();
         self.step = Step::Make;
         Turn::On
     }
