@@ -32,7 +32,7 @@ use world::{Report, World};
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
 const SEEDS: u64 = 300;
 /// A planted fault has to be found within so many seeds.
-const MUTANT_SEEDS: u64 = 300;
+const MUTANT_SEEDS: u64 = 800;
 /// Each has to be reached within [`SEEDS`]: else something is no longer tested.
 const REACHED: &[&str] = &[
     "Vacant",

@@ -84,6 +84,8 @@ pub struct Lease {
     watch: Watch,
     beat: Beat,
     lock: GroupLock,
+    /// Highest epoch that a list showed.
+    listed: Epoch,
     /// Highest epoch that served, as far as known.
     served: Epoch,
     events: VecDeque<Event>,
@@ -151,6 +153,7 @@ impl Lease {
                 free_since_us: None,
                 busy_for: None,
             },
+            listed: Epoch::ZERO,
             served: Epoch::ZERO,
             events: VecDeque::new(),
             next_ticket: 0,

@@ -190,7 +190,12 @@ impl Lease {
             return self.end(End::TakeoverFailed(TakeoverFailure::Io(failure)));
         }
         let turn = match take.step {
-            Step::List => take.listed(done, newest, self.config.shard_count),
+            Step::List => {
+                let known = newest.max(self.listed);
+                let turn = take.listed(done, newest, known, self.config.shard_count);
+                self.listed = self.listed.max(take.epoch.before());
+                turn
+            }
             Step::Make => match done {
                 Done::Claimed => return self.won(),
                 _ => Turn::Lost,
@@ -252,7 +257,8 @@ impl Lease {
 }
 
 impl Take {
-    fn listed(&mut self, done: Done<'_>, newest: Epoch, shard_count: u16) -> Turn {
+    /// `newest` is what slots name, `known` also what was listed before.
+    fn listed(&mut self, done: Done<'_>, newest: Epoch, known: Epoch, shard_count: u16) -> Turn {
         let Done::Epochs(epochs) = done else {
             panic!("epochs were asked for, not {done:?}");
         };
@@ -266,6 +272,11 @@ impl Take {
             return Turn::Failed(TakeoverFailure::ListStale(newest));
         }
         self.epoch = last.next();
+        // Somebody claimed since this node looked: its slot has to be judged first. So the number
+        // that is won is the next one behind those whose holders were judged.
+        if last > known && self.why != Why::Ordered {
+            return Turn::Lost;
+        }
         self.step = Step::Make;
         Turn::On
     }

@@ -46,9 +46,9 @@ impl Faults {
         }
     }
 
-    /// How much later than usual something lands.
-    pub(crate) fn late_us(&self, rng: &mut Rng) -> u64 {
-        if self.has_late_writes && rng.once_in(200) {
+    /// How much later than usual something lands, once in so many times.
+    pub(crate) fn late_us(&self, count: u64, rng: &mut Rng) -> u64 {
+        if self.has_late_writes && rng.once_in(count) {
             rng.below(4_000_000)
         } else {
             0

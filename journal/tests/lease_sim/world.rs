@@ -314,7 +314,12 @@ impl World {
         let process = &mut self.processes[pid];
         op.is_failed = core::mem::take(&mut process.fails_next);
         op.is_dropped = op.is_failed && self.rng.once_in(2);
-        let late_us = process.stall_us + self.faults.late_us(&mut self.rng);
+        let count = if matches!(op.kind, Kind::WriteBlock { .. }) {
+            40
+        } else {
+            200
+        };
+        let late_us = process.stall_us + self.faults.late_us(count, &mut self.rng);
         self.serial += 1;
         let (id, pieces) = (self.serial, op.left);
         self.ops.insert(id, op);
