@@ -11,6 +11,13 @@
 //! inputs give the same actions. After each input: [`Lease::poll_event`] and [`Lease::poll_action`]
 //! until both are `None`, then sleep until [`Lease::poll_timeout`].
 
+//!
+//! To bind it: [`Event::Serve`] brings a [`ShardLease`] for each shard; open its writer with
+//! `lease.epoch()` and `lease.seal().into()`, give it each `durable_end`, submit the [`FenceRead`]s
+//! it asks for, and open the gate with the [`Released`] that comes back, by nothing else. Tell
+//! [`Lease::handle_released`] how far that is. A shard's [`Loss`] is the node's. Deliver only until
+//! [`Lease::valid_until_us`].
+
 mod action;
 mod barrier;
 mod beat;
