@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a superblock, a segment head and an identifier.
+//! Arbitrary bytes as a superblock, a segment head, an identifier, and what a lease consists of.
 
 #![no_main]
 

@@ -6,8 +6,9 @@
 //! them; a broker never does.
 
 use crate::format::{
-    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockHeader, FORMAT_VERSION, Identifier, PLACEMENT,
-    Parts, Record, SECTOR_SIZE, SUPERBLOCK_FILE_SIZE, SegmentHead, Superblock, checksum,
+    BLOCK_HEADER_SIZE, BLOCK_SIZE_MAX, Block, BlockHeader, ClaimFile, FENCE_SIZE, FORMAT_VERSION,
+    Fence, Identifier, Incarnation, LeaseHead, PLACEMENT, Parts, Record, SECTOR_SIZE, SHARDS_MAX,
+    SUPERBLOCK_FILE_SIZE, SealTable, SealTableRead, SegmentHead, Slot, Superblock, checksum,
     encode_record, encoded_size, round_up_to_sector,
 };
 use crate::reader::{ReadError, ReadRequest};
@@ -96,13 +97,22 @@ fn walk(bytes: &[u8]) -> usize {
     count
 }
 
-/// The bytes as a superblock, a segment head and an identifier, as they are and with a checksum
-/// that holds. Returns how many were understood.
+/// The bytes as a superblock, a segment head, an identifier, and what a lease consists of, as they
+/// are and with a checksum that holds. Returns how many were understood.
 ///
 /// Panics: as [`exercise_block`].
 pub fn exercise_superblock(data: &[u8]) -> usize {
     let mut count = heads(data);
-    for magic in [b"FBYSUPER", b"FBYSEGMT", b"FBYIDENT"] {
+    let magics = [
+        b"FBYSUPER",
+        b"FBYSEGMT",
+        b"FBYIDENT",
+        b"FBYLEASE",
+        b"FBYLSLOT",
+        b"FBYFENCE",
+        b"FBYSEALS",
+    ];
+    for magic in magics {
         let mut sector = data[..data.len().min(SECTOR_SIZE)].to_vec();
         sector.resize(SECTOR_SIZE, 0);
         sector[..8].copy_from_slice(magic);
@@ -135,7 +145,52 @@ fn heads(data: &[u8]) -> usize {
         assert_eq!(identifier.encode()[..], renewed(sector), "{identifier:?}");
         count += 1;
     }
-    count
+    count + of_lease(sector)
+}
+
+fn of_lease(sector: &[u8]) -> usize {
+    let mut count = 0;
+    if let Ok(head) = LeaseHead::decode(sector) {
+        assert_eq!(head.encode(), sector, "{head:?}");
+        count += 1;
+    }
+    if let Ok(slot) = Slot::decode(sector) {
+        assert_eq!(slot.encode(), sector, "{slot:?}");
+        count += 1;
+    }
+    if let Ok(fence) = Fence::decode(sector) {
+        assert_eq!(fence.encode(), sector, "{fence:?}");
+        count += 1;
+    }
+    count + seals(sector)
+}
+
+/// The sector as the first one of a seal table, the others as they would be.
+fn seals(sector: &[u8]) -> usize {
+    if sector.len() < SECTOR_SIZE {
+        return 0;
+    }
+    let epoch = u64::from_le_bytes(sector[32..40].try_into().expect("eight bytes"));
+    let epoch = Epoch::from_raw(epoch);
+    let journal = JournalId(sector[16..32].try_into().expect("sixteen bytes"));
+    let shards = u16::from_le_bytes([sector[12], sector[13]]);
+    let table = SealTable {
+        journal,
+        epoch,
+        incarnation: Incarnation(sector[40..56].try_into().expect("sixteen bytes")),
+        seals: vec![None; usize::from(shards).min(SHARDS_MAX)],
+    };
+    let mut copy = table.encode();
+    copy[..SECTOR_SIZE].copy_from_slice(sector);
+    let file = [&vec![0; FENCE_SIZE][..], &copy, &copy].concat();
+    let read = ClaimFile::decode(&file, journal, epoch).expect("long enough");
+    match read.seals {
+        SealTableRead::Sound(table) => {
+            assert_eq!(table.encode(), copy, "{table:?}");
+            1
+        }
+        SealTableRead::Absent | SealTableRead::Damaged => 0,
+    }
 }
 
 /// The first sector as this release would have written it.

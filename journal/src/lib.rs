@@ -14,6 +14,7 @@ pub mod format;
 mod freed;
 pub mod fuzz;
 mod ids;
+pub mod lease;
 pub mod reader;
 pub mod recovery;
 pub mod scrub;

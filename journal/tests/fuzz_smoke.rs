@@ -9,9 +9,13 @@ mod rig;
 
 use std::path::{Path, PathBuf};
 
-use forebay_journal::format::{BLOCK_HEADER_SIZE, Superblock};
+use forebay_journal::format::{
+    BLOCK_HEADER_SIZE, Claim, Fence, Incarnation, LeaseHead, Next, NodeName, Role, SealTable,
+    ShardSeal, Slot, SlotId, SlotState, Superblock,
+};
 use forebay_journal::fuzz::{Folder, exercise_block, exercise_record, exercise_superblock};
 use forebay_journal::storage::memory::Random;
+use forebay_journal::{Epoch, Lsn};
 use rig::Rig;
 
 /// Changed inputs of each target.
@@ -47,6 +51,54 @@ fn sound_blocks() -> Vec<Vec<u8>> {
     blocks
 }
 
+/// Head, slot, fence and seals of a lease.
+fn put_lease(put: &impl Fn(&str, &str, &[u8])) {
+    let claim = Claim {
+        journal: rig::JOURNAL,
+        epoch: Epoch::ZERO.plus(3),
+        name: NodeName::new("a").expect("a name"),
+        incarnation: Incarnation([4; 16]),
+    };
+    let head = LeaseHead {
+        journal: claim.journal,
+        slot_count: 4,
+        shard_count: 2,
+        heartbeat_ms: 250,
+        io_ms: 500,
+        lease_ms: 1_500,
+        takeover_ms: 2_000,
+        created_unix_ms: 1_700_000_000_000,
+    };
+    let slot = Slot {
+        journal: claim.journal,
+        slot: SlotId(1),
+        name: claim.name,
+        incarnation: claim.incarnation,
+        role: Role::Backup,
+        state: SlotState::Held,
+        next: Next::Node(SlotId(2)),
+        epoch: claim.epoch,
+        heartbeat: 9,
+        joined: 2,
+        ready_for: Epoch::ZERO,
+        acked: vec![Lsn::ZERO.next(); 2],
+    };
+    let table = SealTable {
+        journal: claim.journal,
+        epoch: claim.epoch,
+        incarnation: claim.incarnation,
+        seals: vec![Some(ShardSeal::default()), None],
+    };
+    put("journal_superblock", "lease-head", &head.encode());
+    put("journal_superblock", "lease-slot", &slot.encode());
+    put(
+        "journal_superblock",
+        "lease-fence",
+        &Fence::open(claim).encode(),
+    );
+    put("journal_superblock", "lease-seals", &table.encode()[..4096]);
+}
+
 fn write_seeds() {
     let put = |target: &str, name: &str, bytes: &[u8]| {
         std::fs::create_dir_all(folder(target)).expect("makes");
@@ -69,6 +121,7 @@ fn write_seeds() {
         "one-copy",
         &superblock.encode()[..4096],
     );
+    put_lease(&put);
     // One stroke each, and three together.
     for what in 0..8 {
         let stroke = [what, 1, 0, 0x20, 0x55, 9];

@@ -254,7 +254,7 @@ fn producers_are_refused_and_consumers_drain() {
     }
 }
 
-/// Dead letters for a full shard wait in the lane in which clients' messages come from other shards:
+/// Dead letters for a full shard wait in the lane in which messages come from other shards:
 /// those are refused all the same, and the letters arrive once there is space.
 #[test]
 fn what_the_broker_sends_on_waits_and_holds_up_nobody() {

@@ -115,7 +115,7 @@ const JOURNAL: &[(&str, &[&str])] = &[
         &["format", "ids", "lsn", "error", "segment", "reader"],
     ),
     ("reclaim", &["format", "ids", "lsn", "error", "segment"]),
-    ("lease", &["format", "ids", "lsn", "error"]),
+    ("lease", &["format", "ids", "lsn", "error", "storage"]),
     ("journal", &["*"]),
     ("testing", &["*"]),
 ];

@@ -9,6 +9,7 @@ mod block;
 mod checksum;
 mod identifier;
 pub mod layout;
+mod lease;
 mod record;
 mod segment;
 mod superblock;
@@ -17,6 +18,11 @@ mod upgrade;
 pub use block::{BLOCK_HEADER_SIZE, Block, BlockHeader, BlockSeal, RecordCursor, seal_block};
 pub use checksum::{Checksum, checksum, group_number};
 pub use identifier::{IDENTIFIER_FILE_SIZE, IDENTIFIERS_MAX, Identifier};
+pub use lease::{
+    CLAIM_FILE_SIZE, Claim, ClaimFile, FENCE_SIZE, Fence, Incarnation, LEASE_COPY_OFFSET,
+    LEASE_FILE_SIZE, LeaseHead, NODE_NAME_SIZE_MAX, Next, NodeName, Role, SEAL_TABLE_SIZE,
+    SHARDS_MAX, SLOTS_MAX, SealTable, SealTableRead, ShardSeal, Slot, SlotId, SlotRead, SlotState,
+};
 pub use record::{
     Annotations, CheckpointEntry, CheckpointFields, CheckpointFragment, Departure, IdList, Kind,
     MessageFields, MessageFlags, Outcome, PRIORITY_DEFAULT, PRIORITY_MAX, Parts, QueueFlags,

@@ -18,6 +18,20 @@ pub fn parse_epoch_folder_name(name: &str) -> Option<Epoch> {
     digits(name.strip_prefix("epoch-")?, 20).map(Epoch::from_raw)
 }
 
+/// Name of the lease file in the folder `journal`.
+pub const LEASE_FILE_NAME: &str = "lease";
+
+/// Name of the file, in the folder `journal`, with which an epoch is claimed: `claim-` and 20
+/// decimal digits.
+pub fn claim_file_name(epoch: Epoch) -> String {
+    format!("claim-{:020}", epoch.get())
+}
+
+/// Reads the name of a claim file; `None` if it is not one.
+pub fn parse_claim_file_name(name: &str) -> Option<Epoch> {
+    digits(name.strip_prefix("claim-")?, 20).map(Epoch::from_raw)
+}
+
 /// Name of a segment file: `shard-`, 3 digits, `-segment-`, 20 digits.
 pub fn segment_file_name(shard: ShardId, segment: SegmentId) -> String {
     format!("shard-{:03}-segment-{:020}", shard.0, segment.get())
