@@ -34,7 +34,6 @@ pub(super) enum Head {
     Unreadable(ReadError),
 }
 
-/// The first record of a segment.
 /// What sound blocks prove to have been durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Proof {
