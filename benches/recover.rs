@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use forebay::housekeeping::folder::Folder;
 use forebay::housekeeping::lock::FolderLock;
 use forebay::housekeeping::{Scanned, scan};
-use forebay::limits;
 use forebay::queue::{Limits, Policies};
 use forebay_journal::{JournalId, ShardId};
 
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
     let superblock = made.expect("a data folder");
     for _ in 0..rounds {
         for shard in (0..superblock.shard_count).map(ShardId) {
-            let (limits, policies) = (queue_limits(), Policies::new(Vec::new()));
+            let (limits, policies) = (Limits::OF_BROKER, Policies::new(Vec::new()));
             let scanned = scan(&folder, superblock.journal, shard, limits, policies);
             println!("shard {shard}: {}", said(&scanned.expect("sound")));
         }
@@ -54,13 +53,4 @@ fn said(scanned: &Scanned) -> String {
         scanned.replayed.messages,
         rate(scanned.replayed.messages),
     )
-}
-
-fn queue_limits() -> Limits {
-    Limits {
-        queues_max: limits::QUEUES_MAX as usize,
-        consumers_max: limits::CONSUMERS_MAX as usize,
-        unsettled_max: limits::PREFETCH_MAX,
-        dispatch_max: limits::DISPATCH_MAX as usize,
-    }
 }

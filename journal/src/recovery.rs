@@ -580,9 +580,11 @@ fn rehearsed(
     walk: Box<Walk>,
     step: Result<Step, RecoveryError>,
 ) -> Result<Phase, RecoveryError> {
-    if let Ok(Step::NeedMore) = step {
-        return Ok(Phase::Rehearse(walk));
-    }
+    let broken = match step {
+        Ok(Step::NeedMore) => return Ok(Phase::Rehearse(walk)),
+        Ok(Step::Broken(broken)) => Ok(broken),
+        Err(error) => Err(error),
+    };
     let start = walk.start();
     if survey.files[start].before == Before::Unknown {
         let before = walk.before();
@@ -591,10 +593,7 @@ fn rehearsed(
             return plan(survey);
         }
     }
-    match step? {
-        Step::Broken(broken) => look_ahead(survey, walk, broken, true),
-        Step::NeedMore => Ok(Phase::Rehearse(walk)),
-    }
+    look_ahead(survey, walk, broken?, true)
 }
 
 fn walk_from(survey: &Survey, start: SegmentId) -> Result<Box<Walk>, RecoveryError> {

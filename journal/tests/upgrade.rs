@@ -125,6 +125,22 @@ fn a_superblock_of_version_1_says_the_same() {
     assert_eq!(Superblock::decode(&placed), refused);
 }
 
+/// Writes some records of any kind, each durable, and one that the kill finds under way.
+fn write_until_killed(rig: &mut Rig, records: usize) -> MemoryDisk {
+    for _ in 0..records {
+        rig.prepare_all(&mut |_| {});
+        let size = rig.random.below(1500) as usize;
+        rig.append_any(size);
+        rig.drain();
+        rig.advance_oldest();
+    }
+    rig.append_body(600);
+    rig.pump();
+    let mut disk = rig.disk.clone();
+    disk.crash_by_seed();
+    disk
+}
+
 /// Some epochs of records of all kinds, the last one killed.
 fn history(seed: u64) -> (Rig, MemoryDisk) {
     let mut rig = Rig::new(seed, 9);
@@ -133,17 +149,7 @@ fn history(seed: u64) -> (Rig, MemoryDisk) {
         if epoch > 0 {
             rig = rig.restart(disk);
         }
-        for _ in 0..7 {
-            rig.prepare_all(&mut |_| {});
-            let size = rig.random.below(1500) as usize;
-            rig.append_any(size);
-            rig.drain();
-            rig.advance_oldest();
-        }
-        rig.append_body(600);
-        rig.pump();
-        disk = rig.disk.clone();
-        disk.crash_by_seed();
+        disk = write_until_killed(&mut rig, 7);
     }
     (rig, disk)
 }
@@ -159,17 +165,7 @@ fn a_journal_of_the_version_before_goes_on_in_this_one() {
         // What was acknowledged in either version is found after each kill; `restart` checks it.
         for _ in 0..3 {
             rig = rig.restart(disk);
-            for _ in 0..6 {
-                rig.prepare_all(&mut |_| {});
-                let size = rig.random.below(1500) as usize;
-                rig.append_any(size);
-                rig.drain();
-                rig.advance_oldest();
-            }
-            rig.append_body(600);
-            rig.pump();
-            disk = rig.disk.clone();
-            disk.crash_by_seed();
+            disk = write_until_killed(&mut rig, 6);
         }
         rig.model.check(&open(&disk)).expect("opens once more");
         for (file, path, _) in disk.files() {

@@ -19,7 +19,7 @@ use forebay_journal::{Epoch, SegmentId};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::board::Board;
-use super::folder::Folder;
+use super::folder::{Folder, disk_of};
 use super::inbox::{Inbox, Request, Response};
 use super::pace::Pace;
 use super::prepare::{open_direct, prepare};
@@ -414,14 +414,9 @@ impl Keeper {
 /// How large the file system of a file is, and what of it is free, if that can be found out.
 fn describe_disk(path: &std::path::Path) -> String {
     let folder = path.parent().unwrap_or(path);
-    nix::sys::statvfs::statvfs(folder).map_or_else(
-        |_| String::new(),
-        |stat| {
-            let unit = stat.fragment_size();
-            let (size, free) = (stat.blocks() * unit, stat.blocks_available() * unit);
-            format!(" ({free} of {size} bytes of the file system are free)")
-        },
-    )
+    disk_of(folder).map_or_else(String::new, |(size, free)| {
+        format!(" ({free} of {size} bytes of the file system are free)")
+    })
 }
 
 /// Opens the file of a segment that recovery found, for reading by a ring.

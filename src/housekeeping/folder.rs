@@ -350,6 +350,13 @@ fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
+/// Bytes of a folder's file system, and those of them that are free for this process.
+pub fn disk_of(folder: &Path) -> Option<(u64, u64)> {
+    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
+    let unit = stat.fragment_size();
+    Some((stat.blocks() * unit, stat.blocks_available() * unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

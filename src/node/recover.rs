@@ -16,7 +16,6 @@ use super::damaged::DamagedShard;
 use super::error::NodeError;
 use crate::housekeeping::folder::Folder;
 use crate::housekeeping::{Scanned, scan};
-use crate::limits;
 use crate::shard::{QueueLimits, check_selectors};
 
 /// The shards of a folder, as recovery left them; none where its journal is damaged.
@@ -65,20 +64,11 @@ fn scan_one(
     superblock: &Superblock,
     shard: ShardId,
 ) -> Result<Scanned, NodeError> {
-    let (limits, policies) = (queue_limits(), config.policies());
+    let (limits, policies) = (QueueLimits::OF_BROKER, config.policies());
     let scanned = scan(folder, superblock.journal, shard, limits, policies);
     let scanned = scanned.map_err(NodeError::Scan)?;
     check_selectors(&scanned.machine).map_err(|unsound| NodeError::Selector(shard, unsound))?;
     Ok(scanned)
-}
-
-fn queue_limits() -> QueueLimits {
-    QueueLimits {
-        queues_max: limits::QUEUES_MAX as usize,
-        consumers_max: limits::CONSUMERS_MAX as usize,
-        unsettled_max: limits::PREFETCH_MAX,
-        dispatch_max: limits::DISPATCH_MAX as usize,
-    }
 }
 
 /// Does the work for each item, `at_once` of them at a time, begun in order; answers in the order

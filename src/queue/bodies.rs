@@ -101,7 +101,7 @@ impl Bodies {
     ) {
         if !fields.is_shared {
             if is_new {
-                self.segments.add(entry.segment(), entry.size_bytes());
+                self.segments.add(entry.segment(), entry.size_bytes);
             }
             return;
         }
@@ -205,7 +205,7 @@ impl Bodies {
         let own_bytes = saturate((sizes.head + sizes.body) as u64);
         self.segments.add(to.segment(), own_bytes);
         let Some(former) = self.shared.remove(&entry.message) else {
-            return self.segments.remove(entry.segment(), entry.size_bytes());
+            return self.segments.remove(entry.segment(), entry.size_bytes);
         };
         self.by_upload.remove(&former.upload);
         let shared = self.share_of(fields, sizes, to, former.references);
@@ -235,7 +235,7 @@ impl Bodies {
         };
         let alone = || Shared {
             references: 1,
-            own_bytes: entry.size_bytes(),
+            own_bytes: entry.size_bytes,
             is_whole: true,
             upload: 0,
             record,
@@ -259,7 +259,7 @@ impl Bodies {
         if let Place::Volatile(slot) = entry.place() {
             effects.push(Effect::Forget { slot });
         } else if !entry.is_shared() {
-            self.segments.remove(entry.segment(), entry.size_bytes());
+            self.segments.remove(entry.segment(), entry.size_bytes);
         } else {
             self.leave_shared(entry);
         }
@@ -339,7 +339,7 @@ impl Bodies {
     /// Every record that must stay for the sake of this message: segment and bytes.
     pub(super) fn records_of(&self, entry: &Entry) -> Vec<(SegmentId, u32)> {
         let Some(shared) = self.shared.get(&entry.message) else {
-            return vec![(entry.segment(), entry.size_bytes())];
+            return vec![(entry.segment(), entry.size_bytes)];
         };
         let own = (entry.segment(), shared.own_bytes);
         core::iter::once(own)

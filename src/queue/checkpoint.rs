@@ -353,7 +353,7 @@ fn as_said(entry: &Entry) -> CheckpointEntry {
     CheckpointEntry::new(
         forebay_journal::MessageId(entry.message),
         location,
-        entry.size_bytes(),
+        entry.size_bytes,
         entry.attempts(),
         entry.priority(),
     )
@@ -406,11 +406,9 @@ impl Machine {
                 continue;
             }
             self.next_message = self.next_message.max(entry.message + 1);
-            queue.bytes += u64::from(entry.size_bytes());
+            queue.bytes += u64::from(entry.size_bytes);
             self.held.enter(&entry);
-            self.bodies
-                .segments
-                .add(entry.segment(), entry.size_bytes());
+            self.bodies.segments.add(entry.segment(), entry.size_bytes);
             self.scratch.push(entry);
         }
         if !self.scratch.is_empty() {

@@ -379,7 +379,7 @@ impl Consumers {
     pub(super) fn let_go(&mut self, slot: &Slot) -> Option<u32> {
         match slot.holder {
             Holder::Consumer { index, tag } => {
-                let size_bytes = slot.entry.size_bytes();
+                let size_bytes = slot.entry.size_bytes;
                 let consumer = self.at_mut(index);
                 consumer.forget(tag, size_bytes);
                 if let Some(at) = consumer.gathering {

@@ -36,24 +36,17 @@ pub struct Queued {
     pub is_fragmented: bool,
 }
 
-/// A message in a queue, packed into three words, each written at once. `segment` 0 (which no
-/// journal uses) means a volatile body.
-///
-/// Narrow fields that are copied as words right after they were written would wait until the
-/// processor has stored all before them, the body's copy into the block too: 100 ns per message.
+/// A message in a queue, packed. `segment` 0 (which no journal uses) means a volatile body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) message: u64,
-    /// From the lowest bit up: segment (32), sector or slot (32).
-    at: u64,
-    /// From the lowest bit up: size in bytes (32), `word` (16), `attempts` (16).
-    rest: u64,
+    segment: u32,
+    sector_or_slot: u32,
+    pub(super) size_bytes: u32,
+    word: u16,
+    /// Attempts in the lower bits, above them [`IS_NOTED`] and the priority.
+    attempts: u16,
 }
-
-/// Where `word` begins: the record's place in its block in units of 8, and [`IS_SHARED`].
-const WORD_SHIFT: u32 = 32;
-/// Where `attempts` begins: the count, above it [`IS_NOTED`] and the priority.
-const ATTEMPTS_SHIFT: u32 = 48;
 
 /// Bits of `attempts` that count.
 const ATTEMPTS_BITS: u32 = 11;
@@ -95,36 +88,15 @@ impl Entry {
             Place::Volatile(slot) => (0, slot, 0),
         };
         assert_eq!(word & IS_SHARED, 0, "record word {word} beyond a block");
-        let word = word | if is_shared { IS_SHARED } else { 0 };
-        let attempts = u16::from(priority) << PRIORITY_SHIFT;
+        let flag = if is_shared { IS_SHARED } else { 0 };
         Self {
             message: message.0,
-            at: u64::from(segment) | u64::from(sector_or_slot) << 32,
-            rest: u64::from(size_bytes)
-                | u64::from(word) << WORD_SHIFT
-                | u64::from(attempts) << ATTEMPTS_SHIFT,
+            segment,
+            sector_or_slot,
+            size_bytes,
+            word: word | flag,
+            attempts: u16::from(priority) << PRIORITY_SHIFT,
         }
-    }
-
-    /// Bytes of head and whole body; saturates.
-    pub(super) const fn size_bytes(&self) -> u32 {
-        self.rest as u32
-    }
-
-    const fn word(&self) -> u16 {
-        (self.rest >> WORD_SHIFT) as u16
-    }
-
-    const fn attempts_word(&self) -> u16 {
-        (self.rest >> ATTEMPTS_SHIFT) as u16
-    }
-
-    const fn segment_number(&self) -> u32 {
-        self.at as u32
-    }
-
-    const fn sector_or_slot(&self) -> u32 {
-        (self.at >> 32) as u32
     }
 
     /// As a checkpoint says it is.
@@ -132,13 +104,13 @@ impl Entry {
         let at = Place::Journal(said.location());
         let size_bytes = said.size_bytes();
         let mut entry = Self::new(said.message(), at, size_bytes, is_shared, said.priority());
-        entry.rest |= u64::from(said.attempts()) << ATTEMPTS_SHIFT;
+        entry.attempts |= said.attempts();
         entry
     }
 
     pub(super) const fn delivered_again(mut self) -> Self {
         if self.attempts() < ATTEMPTS_MAX {
-            self.rest += 1 << ATTEMPTS_SHIFT;
+            self.attempts += 1;
         }
         self
     }
@@ -150,8 +122,7 @@ impl Entry {
         } else {
             ATTEMPTS_MAX
         };
-        self.rest &= !((ATTEMPTS_MAX as u64) << ATTEMPTS_SHIFT);
-        self.rest |= (attempts as u64) << ATTEMPTS_SHIFT;
+        self.attempts = (self.attempts & !ATTEMPTS_MAX) | attempts;
         self
     }
 
@@ -162,59 +133,59 @@ impl Entry {
         assert!(self.is_durable(), "{} is in no record", self.message);
         let (message, at) = (MessageId(self.message), Place::Journal(location));
         let moved = Self::new(message, at, 0, self.is_shared(), self.priority());
-        self.at = moved.at;
-        self.rest &= !((u16::MAX as u64) << WORD_SHIFT);
-        self.rest |= u64::from(moved.word()) << WORD_SHIFT;
+        self.segment = moved.segment;
+        self.sector_or_slot = moved.sector_or_slot;
+        self.word = moved.word;
     }
 
     /// How often it was delivered; saturates.
     pub(super) const fn attempts(&self) -> u16 {
-        self.attempts_word() & ATTEMPTS_MAX
+        self.attempts & ATTEMPTS_MAX
     }
 
     /// 0 to 9.
     pub(super) const fn priority(&self) -> u8 {
-        (self.attempts_word() >> PRIORITY_SHIFT) as u8
+        (self.attempts >> PRIORITY_SHIFT) as u8
     }
 
     /// With the word that tables know more of it.
     pub(super) const fn noted(mut self) -> Self {
-        self.rest |= (IS_NOTED as u64) << ATTEMPTS_SHIFT;
+        self.attempts |= IS_NOTED;
         self
     }
 
     /// Whether tables know more of it.
     pub(super) const fn is_noted(&self) -> bool {
-        self.attempts_word() & IS_NOTED != 0
+        self.attempts & IS_NOTED != 0
     }
 
     /// More is known about its body from now on.
     pub(super) const fn set_shared(&mut self) {
-        self.rest |= (IS_SHARED as u64) << WORD_SHIFT;
+        self.word |= IS_SHARED;
     }
 
     pub(super) const fn is_shared(&self) -> bool {
-        self.word() & IS_SHARED != 0
+        self.word & IS_SHARED != 0
     }
 
     /// Whether its body is in the journal.
     pub(super) const fn is_durable(&self) -> bool {
-        self.segment_number() != 0
+        self.segment != 0
     }
 
     pub(super) fn place(&self) -> Place {
-        if !self.is_durable() {
-            return Place::Volatile(self.sector_or_slot());
+        if self.segment == 0 {
+            return Place::Volatile(self.sector_or_slot);
         }
         Place::Journal(Location::new(
-            self.segment(),
-            u64::from(self.sector_or_slot()) * 4096,
-            u32::from(self.word() & !IS_SHARED) * 8,
+            SegmentId::ZERO.plus(self.segment.into()),
+            u64::from(self.sector_or_slot) * 4096,
+            u32::from(self.word & !IS_SHARED) * 8,
         ))
     }
 
     pub(super) fn segment(&self) -> SegmentId {
-        SegmentId::ZERO.plus(self.segment_number().into())
+        SegmentId::ZERO.plus(self.segment.into())
     }
 }
 

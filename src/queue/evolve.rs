@@ -444,7 +444,7 @@ impl Machine {
             self.bodies.leave(entry, effects);
             return;
         };
-        queue.bytes += u64::from(entry.size_bytes());
+        queue.bytes += u64::from(entry.size_bytes);
         self.held.enter(entry);
         if queue.is_divert() {
             let why = Why::Leaving(Departure::Diverted);
@@ -568,7 +568,7 @@ impl Machine {
                 self.scratch.extend(queue.ready.get(message));
                 continue;
             };
-            queue.bytes -= u64::from(entry.size_bytes());
+            queue.bytes -= u64::from(entry.size_bytes);
             self.held.leave(&entry);
             self.left += 1;
             queue.leave_value(message);
@@ -581,7 +581,7 @@ impl Machine {
         queue.note_gone(self.scratch.iter(), &self.consumers);
         self.left += self.scratch.len() as u64;
         for entry in &self.scratch {
-            queue.bytes -= u64::from(entry.size_bytes());
+            queue.bytes -= u64::from(entry.size_bytes);
             self.held.leave(entry);
             queue.leave_value(entry.message);
             self.expiring.leave(id.0, entry);
@@ -690,7 +690,7 @@ fn give(
     let index = planned.taker;
     let is_journaled = entry.is_durable() && queue.is_durable();
     let consumer_id = consumers.id_of(index);
-    let tag = consumers.take(index, entry.message, entry.size_bytes(), is_journaled);
+    let tag = consumers.take(index, entry.message, entry.size_bytes, is_journaled);
     let consumer = consumers.at_mut(index);
     let (link, consumer_tag, settlement) = (consumer.link, consumer.tag, consumer.settlement);
     let stays = consumers.available(index) > 0 && queue.is_willing_alone(index);
@@ -707,7 +707,7 @@ fn give(
         queue: queue.id,
         message: MessageId(entry.message),
         place: entry.place(),
-        size_bytes: entry.size_bytes(),
+        size_bytes: entry.size_bytes,
         attempts: entry.attempts(),
         is_redelivered: entry.attempts() > 0,
         is_fragmented,

@@ -383,7 +383,7 @@ fn told(machine: &Machine, queue: &QueueState) -> Vec<String> {
             entry.place(),
             entry.attempts(),
             entry.priority(),
-            entry.size_bytes(),
+            entry.size_bytes,
             stands,
         );
         let more = (

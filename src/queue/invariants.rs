@@ -133,7 +133,7 @@ impl Machine {
             .iter()
             .chain(&delivered)
             .chain(&aside)
-            .map(|e| u64::from(e.size_bytes()))
+            .map(|e| u64::from(e.size_bytes))
             .sum();
         assert_eq!(bytes, queue.bytes, "bytes of queue {id}");
         assert_eq!(
@@ -273,8 +273,11 @@ impl Machine {
             for slot in queue.delivered.iter() {
                 match slot.holder {
                     Holder::Consumer { index, tag } => {
-                        let Entry { message, .. } = slot.entry;
-                        let size_bytes = slot.entry.size_bytes();
+                        let Entry {
+                            message,
+                            size_bytes,
+                            ..
+                        } = slot.entry;
                         held.insert((index, tag), (queue.id, message, size_bytes));
                     }
                     Holder::Unassigned => {

@@ -25,6 +25,7 @@ use super::subscription::Subscriptions;
 use super::surplus::Surplus;
 use super::times::Times;
 use super::transaction::Transactions;
+use crate::limits;
 
 /// Bounds of one shard's machine. Commands beyond them are refused; facts never are.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,16 @@ pub struct Limits {
     pub unsettled_max: u32,
     /// Most deliveries of one queue in one decision.
     pub dispatch_max: usize,
+}
+
+impl Limits {
+    /// Those of a broker.
+    pub const OF_BROKER: Self = Self {
+        queues_max: limits::QUEUES_MAX as usize,
+        consumers_max: limits::CONSUMERS_MAX as usize,
+        unsettled_max: limits::PREFETCH_MAX,
+        dispatch_max: limits::DISPATCH_MAX as usize,
+    };
 }
 
 /// A place in the order of delivery: that of the message a browser saw last.
@@ -537,7 +548,7 @@ impl Machine {
         Queued {
             message: MessageId(entry.message),
             place: entry.place(),
-            size_bytes: entry.size_bytes(),
+            size_bytes: entry.size_bytes,
             attempts: entry.attempts(),
             priority: entry.priority(),
             is_fragmented: self.bodies.has_fragments(entry),

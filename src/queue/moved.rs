@@ -262,7 +262,7 @@ impl Machine {
         let entry = arrival.entry.with_attempts(standing.attempts);
         let message = entry.message;
         let (queue, dirty) = self.queues.open(id).expect("it was made if need be");
-        queue.bytes += u64::from(entry.size_bytes());
+        queue.bytes += u64::from(entry.size_bytes);
         self.held.enter(&entry);
         self.idle.end(queue);
         queue.note_arrival(arrival, &self.consumers);

@@ -191,7 +191,7 @@ impl Selective {
     }
 
     fn plan_one(&mut self, turn: &mut Turn, spot: Spot, ready: &Ready) {
-        let size_bytes = ready.at(spot).map_or(0, |entry| entry.size_bytes());
+        let size_bytes = ready.at(spot).map_or(0, |entry| entry.size_bytes);
         turn.bytes = turn.bytes.saturating_sub(size_bytes.into());
         turn.messages = if turn.bytes == 0 {
             0

@@ -22,12 +22,12 @@ pub struct Held {
 impl Held {
     pub(super) fn enter(&mut self, entry: &Entry) {
         self.messages += 1;
-        self.bytes += u64::from(entry.size_bytes());
+        self.bytes += u64::from(entry.size_bytes);
     }
 
     pub(super) fn leave(&mut self, entry: &Entry) {
         self.messages -= 1;
-        self.bytes -= u64::from(entry.size_bytes());
+        self.bytes -= u64::from(entry.size_bytes);
     }
 }
 

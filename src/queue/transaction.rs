@@ -384,7 +384,7 @@ impl Machine {
             if let Some(slot) = slot
                 && let Holder::Consumer { index, .. } = slot.holder
             {
-                self.consumers.stage(index, slot.entry.size_bytes());
+                self.consumers.stage(index, slot.entry.size_bytes);
                 queue.welcome(index, &mut self.consumers);
                 queue.touch(dirty);
             }
@@ -523,7 +523,7 @@ impl Machine {
             if let Some(slot) = slot
                 && let Holder::Consumer { index, .. } = slot.holder
             {
-                self.consumers.unstage(index, slot.entry.size_bytes());
+                self.consumers.unstage(index, slot.entry.size_bytes);
             }
         }
     }

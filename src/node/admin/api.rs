@@ -16,6 +16,7 @@ use super::shape::{
     SpaceReport,
 };
 use super::{Api, metrics};
+use crate::housekeeping::folder::disk_of;
 use crate::shard::{AdminAsk, QueueSeen, Routing};
 
 #[derive(Debug, Deserialize)]
@@ -99,7 +100,7 @@ async fn health(State(api): State<Api>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    let disk = metrics::disk_of(&api.identity.data);
+    let disk = disk_of(&api.identity.data);
     let report = HealthReport {
         serving,
         node: api.identity.node,

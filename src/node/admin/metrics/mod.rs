@@ -5,7 +5,6 @@
 
 mod families;
 
-use std::path::Path;
 use std::time::Instant;
 
 use axum::extract::State;
@@ -22,6 +21,7 @@ use super::question::Failure;
 use super::shape::ErrorReport;
 use super::{Api, Identity};
 use crate::housekeeping::BoardSeen;
+use crate::housekeeping::folder::disk_of;
 use crate::shard::{AdminAsk, AdminTold, ShardMetrics};
 
 /// The format of the answer, as its readers ask for it.
@@ -114,13 +114,6 @@ impl Desk {
 
 fn age_s(at: Instant) -> f64 {
     at.elapsed().as_secs_f64()
-}
-
-/// Bytes of a folder's file system, and those of them that are free for this process.
-pub(super) fn disk_of(folder: &Path) -> Option<(u64, u64)> {
-    let stat = nix::sys::statvfs::statvfs(folder).ok()?;
-    let unit = stat.fragment_size();
-    Some((stat.blocks() * unit, stat.blocks_available() * unit))
 }
 
 #[cfg(test)]
